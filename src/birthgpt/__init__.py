@@ -1,0 +1,13 @@
+"""birthgpt: how a small GPT takes up knowledge in pretraining and gives it back when asked."""
+
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+from birthgpt.model import BirthGPTConfig, BirthGPTForCausalLM, BirthGPTModel
+
+__version__ = "0.1.0"
+
+AutoConfig.register(BirthGPTConfig.model_type, BirthGPTConfig, exist_ok=True)
+AutoModel.register(BirthGPTConfig, BirthGPTModel, exist_ok=True)
+AutoModelForCausalLM.register(BirthGPTConfig, BirthGPTForCausalLM, exist_ok=True)
+
+__all__ = ["BirthGPTConfig", "BirthGPTForCausalLM", "BirthGPTModel", "__version__"]
