@@ -1,0 +1,54 @@
+"""The parts that blocks and mixers share: norms, rotary positions, the MLP."""
+
+import torch
+from torch import nn
+from transformers.activations import ACT2FN
+
+from .configuration_birthgpt import BirthGPTConfig
+
+
+def build_norm(config: BirthGPTConfig, size: int) -> nn.Module:
+    """LayerNorm (Ba et al., 1607.06450) or RMSNorm (Zhang & Sennrich, 1910.07467) over the last dimension."""
+    norm_class = nn.RMSNorm if config.norm_type == "rmsnorm" else nn.LayerNorm
+    return norm_class(size, eps=config.layer_norm_eps)
+
+
+class RotaryEmbedding(nn.Module):
+    """Rotary positions (Su et al., 2104.09864): position p turns feature pair i by the angle p · θ^(−2i/d_head).
+
+    The angles are computed from the configuration at every call: a buffer of frequencies would come back
+    as garbage from a construction on the meta device.
+    """
+
+    def __init__(self, config: BirthGPTConfig):
+        super().__init__()
+        self.head_dim = config.head_dim
+        self.theta = config.rope_parameters["rope_theta"]
+
+    @torch.no_grad()
+    def forward(self, position_ids: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines of (batch, length) positions, (batch, length, d_head) each."""
+        exponents = torch.arange(0, self.head_dim, 2, device=position_ids.device) / self.head_dim
+        angles = position_ids[..., None].double() * self.theta ** -exponents.double()
+        angles = torch.cat((angles, angles), dim=-1)  # (batch, length, d_head)
+        return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def apply_rotary(states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
+    """Turn (batch, heads, length, d_head) states by angles given as (batch, length, d_head)."""
+    first, second = states.chunk(2, dim=-1)
+    turned = torch.cat((-second, first), dim=-1)
+    return states * cosines.unsqueeze(1) + turned * sines.unsqueeze(1)
+
+
+class MLP(nn.Module):
+    """W₂ act(W₁ x): the position-wise half of a block."""
+
+    def __init__(self, config: BirthGPTConfig):
+        super().__init__()
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.act_fn = ACT2FN[config.hidden_act]
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.down_proj(self.act_fn(self.up_proj(hidden_states)))

@@ -1,0 +1,75 @@
+"""Softmax attention equals torch.nn.MultiheadAttention on the same weights."""
+
+import pytest
+import torch
+from conftest import tiny_config
+from torch import nn
+
+from birthgpt.model.attention_softmax import SoftmaxAttention, cross_attention
+
+BATCH, LENGTH, KEYS = 3, 7, 11
+
+
+def attention_and_reference(implementation: str) -> tuple[SoftmaxAttention, nn.MultiheadAttention]:
+    config = tiny_config("assignment")
+    config._attn_implementation = implementation
+    attention = SoftmaxAttention(config, 0).double().eval()
+    reference = nn.MultiheadAttention(config.hidden_size, config.num_attention_heads, batch_first=True).double().eval()
+    with torch.no_grad():
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        reference.in_proj_weight.copy_(torch.cat([projection.weight for projection in projections]))
+        reference.in_proj_bias.copy_(torch.cat([projection.bias for projection in projections]))
+        reference.out_proj.weight.copy_(attention.o_proj.weight)
+        reference.out_proj.bias.copy_(attention.o_proj.bias)
+    return attention, reference
+
+
+def as_mask(allowed: torch.Tensor, implementation: str) -> torch.Tensor:
+    """A boolean mask for sdpa, what is added to the scores for eager."""
+    if implementation == "sdpa":
+        return allowed
+    return torch.zeros(allowed.shape, dtype=torch.float64).masked_fill(~allowed, -torch.inf)
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("padded", [0, 2])
+def test_causal_self_attention_with_padding(implementation, padded):
+    attention, reference = attention_and_reference(implementation)
+    states = torch.randn(BATCH, LENGTH, 32, dtype=torch.float64)
+    blocked = torch.ones(LENGTH, LENGTH, dtype=torch.bool).triu(1)
+    is_padding = torch.zeros(BATCH, LENGTH, dtype=torch.bool)
+    is_padding[1, LENGTH - padded :] = padded > 0
+    allowed = ~(blocked[None, None] | is_padding[:, None, None])
+
+    ours, _ = attention(
+        states,
+        attention_mask=as_mask(allowed, implementation),
+        position_ids=torch.arange(LENGTH)[None],
+        position_embeddings=None,
+    )
+    # for torch, True means: blocked
+    theirs, _ = reference(states, states, states, attn_mask=blocked, key_padding_mask=is_padding)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("padded", [0, 4])
+def test_cross_attention_with_padded_context(implementation, padded):
+    attention, reference = attention_and_reference(implementation)
+    states = torch.randn(BATCH, LENGTH, 32, dtype=torch.float64)
+    context = torch.randn(BATCH, KEYS, 32, dtype=torch.float64)
+    is_padding = torch.zeros(BATCH, KEYS, dtype=torch.bool)
+    is_padding[2, KEYS - padded :] = padded > 0
+    mask = as_mask((~is_padding)[:, None, None].expand(-1, 1, LENGTH, -1), implementation) if padded else None
+
+    ours, _ = cross_attention(attention, states, context, mask)
+    theirs, _ = reference(states, context, context, key_padding_mask=is_padding)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+def test_eager_weights_are_those_of_torch():
+    attention, reference = attention_and_reference("eager")
+    states, context = torch.randn(2, 4, 32, dtype=torch.float64), torch.randn(2, 5, 32, dtype=torch.float64)
+    _, ours = cross_attention(attention, states, context)
+    _, theirs = reference(states, context, context, average_attn_weights=False)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)

@@ -1,0 +1,267 @@
+"""The model keeps the promises of a causal language model of transformers 5."""
+
+import pytest
+import torch
+from conftest import VARIANTS, random_tokens, tiny_config, tiny_model
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, DynamicCache, StaticCache
+
+from birthgpt import BirthGPTForCausalLM, BirthGPTModel
+from birthgpt.model.attention_softmax import SoftmaxAttention
+from birthgpt.model.attention_types import ATTENTION_TYPES, register_attention_type
+
+variants = pytest.mark.parametrize("variant", VARIANTS)
+
+
+@variants
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_a_token_changes_nothing_before_it(variant, implementation):
+    model = tiny_model(variant, attn_implementation=implementation)
+    tokens = random_tokens(2, 20)
+    changed = tokens.clone()
+    changed[:, 12] = (changed[:, 12] + 1) % 64
+    before, after = model(tokens).logits, model(changed).logits
+    assert (before[:, :12] - after[:, :12]).abs().max() <= 1e-12
+    assert (before[:, 12:] - after[:, 12:]).abs().max() > 1e-3
+
+
+@variants
+def test_implementations_agree(variant):
+    tokens, mask = random_tokens(3, 15), torch.ones(3, 15, dtype=torch.long)
+    mask[1, :4] = 0
+    eager = tiny_model(variant, attn_implementation="eager")(tokens, attention_mask=mask).logits
+    sdpa = tiny_model(variant, attn_implementation="sdpa")(tokens, attention_mask=mask).logits
+    kept = mask.bool()
+    torch.testing.assert_close(eager[kept], sdpa[kept], rtol=0, atol=1e-10)
+
+
+@variants
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_changes_no_logit(variant, side):
+    model, tokens = tiny_model(variant), random_tokens(1, 9)
+    pads = torch.zeros(1, 6, dtype=torch.long)
+    padded = torch.cat((pads, tokens) if side == "left" else (tokens, pads), dim=1)
+    mask = (torch.arange(15) >= 6 if side == "left" else torch.arange(15) < 9).long()[None]
+    logits = model(padded, attention_mask=mask).logits[mask.bool()]
+    torch.testing.assert_close(logits, model(tokens).logits[0], rtol=0, atol=1e-10)
+
+
+@variants
+@pytest.mark.parametrize("chunks", [[1] * 12, [5, 1, 6], [11, 1]])
+def test_decoding_with_a_cache_equals_the_full_forward(variant, chunks):
+    model, tokens = tiny_model(variant), random_tokens(2, 12)
+    cache, logits = DynamicCache(config=model.config), []
+    for chunk in tokens.split(chunks, dim=1):
+        logits.append(model(chunk, past_key_values=cache).logits)
+    torch.testing.assert_close(torch.cat(logits, dim=1), model(tokens).logits, rtol=0, atol=1e-10)
+
+
+@variants
+@pytest.mark.parametrize("settings", [{"do_sample": False}, {"num_beams": 3}, {"do_sample": True}])
+def test_generation_from_a_left_padded_batch_equals_one_by_one(variant, settings):
+    model = tiny_model(variant)
+    prompts = [random_tokens(1, length) for length in (4, 9)]
+    batch = torch.cat([nn.functional.pad(prompt, (9 - prompt.shape[1], 0)) for prompt in prompts])
+    settings = settings | {"max_new_tokens": 6, "eos_token_id": None, "pad_token_id": 0}
+    if settings.get("do_sample"):
+        # a temperature so low that sampling is certain, through the sampling code all the same
+        settings |= {"temperature": 1e-4, "top_k": 0}
+    together = model.generate(batch, attention_mask=(batch != 0).long(), **settings)
+    for row, prompt in zip(together, prompts, strict=True):
+        alone = model.generate(prompt, attention_mask=torch.ones_like(prompt), **settings)
+        assert row[-6:].tolist() == alone[0, -6:].tolist()
+
+
+@variants
+def test_generation_with_and_without_cache_or_from_embeddings(variant):
+    model, prompt = tiny_model(variant), random_tokens(2, 5)
+    settings = {"max_new_tokens": 8, "do_sample": False, "eos_token_id": None}
+    cached = model.generate(prompt, **settings)
+    assert torch.equal(cached, model.generate(prompt, use_cache=False, **settings))
+    static = StaticCache(config=model.config, max_cache_len=16)
+    assert torch.equal(cached, model.generate(prompt, past_key_values=static, **settings))
+    from_embeddings = model.generate(inputs_embeds=model.get_input_embeddings()(prompt), **settings)
+    assert torch.equal(cached[:, 5:], from_embeddings)
+
+
+def test_branches_see_the_stem_and_themselves_only():
+    stem, branches = random_tokens(1, 5), [random_tokens(1, 3), random_tokens(1, 6), random_tokens(1, 1)]
+    tokens = torch.cat([stem, *branches, torch.zeros(1, 2, dtype=torch.long)], dim=1)
+    branch_ids = torch.tensor([[0] * 5 + [1] * 3 + [2] * 6 + [3] + [-1] * 2])
+    positions = torch.tensor([[*range(5), *range(5, 8), *range(5, 11), 5, 0, 0]])
+    for variant in VARIANTS:
+        for implementation in ("eager", "sdpa"):
+            model = tiny_model(variant, attn_implementation=implementation)
+            logits = model(tokens, branch_ids=branch_ids, position_ids=positions).logits[0]
+            assert logits.isfinite().all()
+            for branch_id, branch in enumerate(branches, start=1):
+                alone = model(torch.cat([stem, branch], dim=1)).logits[0, 5:]
+                torch.testing.assert_close(logits[branch_ids[0] == branch_id], alone, rtol=0, atol=1e-10)
+            torch.testing.assert_close(logits[:5], model(stem).logits[0], rtol=0, atol=1e-10)
+
+
+def test_branches_are_refused_where_they_would_be_ignored():
+    model, tokens = tiny_model(), random_tokens(1, 4)
+    branches = {"branch_ids": torch.zeros(1, 4, dtype=torch.long)}
+    with pytest.raises(ValueError, match="position_ids that restart"):
+        model(tokens, **branches)
+    positions = {"position_ids": torch.arange(4)[None]}
+    with pytest.raises(ValueError, match="cannot be combined with a cache"):
+        model(tokens, **branches, **positions, past_key_values=DynamicCache(config=model.config))
+    model.config._attn_implementation = "flash_attention_2"
+    with pytest.raises(ValueError, match="flash attention cannot keep branches apart"):
+        model(tokens, **branches, **positions)
+    with pytest.raises(ValueError, match="flash attention takes no 4-D"):
+        model(tokens, attention_mask=torch.ones(1, 1, 4, 4))
+
+
+class BranchlessAttention(SoftmaxAttention):
+    """An attention type of somebody else's."""
+
+    takes_branches = False
+
+
+@pytest.fixture
+def branchless(monkeypatch):
+    """`attention_type=branchless`, for one test."""
+    monkeypatch.setitem(ATTENTION_TYPES, "branchless", BranchlessAttention)
+
+
+def test_a_registered_type_runs_and_its_lack_of_branches_is_named(branchless):
+    model = tiny_model(attention_type=["softmax", "branchless"])
+    assert [type(layer.attention) for layer in model.model.layers] == [SoftmaxAttention, BranchlessAttention]
+    with pytest.raises(ValueError, match="attention_type='branchless' cannot take branches: set objective_layout"):
+        model(random_tokens(1, 3), branch_ids=torch.zeros(1, 3).long(), position_ids=torch.arange(3)[None])
+
+
+def test_a_name_is_registered_once():
+    with pytest.raises(ValueError, match="registered already"):
+        register_attention_type("softmax", BranchlessAttention)
+
+
+@variants
+def test_the_head_at_the_targets_gives_the_same_loss_and_gradients(variant):
+    model, tokens = tiny_model(variant), random_tokens(3, 10)
+    labels = tokens.clone()
+    labels[0, :6] = -100
+    shift_labels = nn.functional.pad(labels, (0, 1), value=-100)[:, 1:]
+    expected = nn.functional.cross_entropy(model(tokens).logits.flatten(0, 1), shift_labels.flatten())
+    expected_gradient = torch.autograd.grad(expected, model.model.layers[0].mlp.up_proj.weight)[0]
+    keep = shift_labels != -100
+    ways = (
+        {"labels": labels},
+        {"shift_labels": shift_labels},
+        {"labels": labels, "logits_to_keep": keep},
+        {"shift_labels": shift_labels, "logits_to_keep": keep},
+    )
+    for arguments in ways:
+        loss = model(tokens, **arguments).loss
+        gradient = torch.autograd.grad(loss, model.model.layers[0].mlp.up_proj.weight)[0]
+        # the loss itself is taken in single precision
+        torch.testing.assert_close(loss.double(), expected, rtol=1e-6, atol=0)
+        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-8)
+    assert model(tokens, logits_to_keep=keep).logits.shape == (int(keep.sum()), 64)
+    assert model(tokens, logits_to_keep=2).logits.shape == (3, 2, 64)
+
+
+def test_num_items_in_batch_divides_the_summed_loss():
+    model, tokens = tiny_model(), random_tokens(2, 8)
+    mean = model(tokens, labels=tokens).loss
+    torch.testing.assert_close(model(tokens, labels=tokens, num_items_in_batch=28).loss, mean * 14 / 28)
+
+
+@variants
+def test_attentions_and_hidden_states(variant):
+    model, tokens = tiny_model(variant, attn_implementation="eager"), random_tokens(2, 6)
+    outputs = model(tokens, output_attentions=True, output_hidden_states=True)
+    assert len(outputs.attentions) == 2 and len(outputs.hidden_states) == 3
+    for weights in outputs.attentions:
+        assert weights.shape == (2, 4, 6, 6)
+        torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4, 6).double())
+        assert weights.triu(1).abs().max() == 0
+    torch.testing.assert_close(model.lm_head(outputs.hidden_states[-1]), outputs.logits)
+    assert model(tokens).attentions is None
+
+
+def test_a_sequence_beyond_learned_positions_is_refused_and_rotary_takes_it():
+    with pytest.raises(ValueError, match="65 tokens does not fit max_position_embeddings=64"):
+        tiny_model("assignment")(random_tokens(1, 65))
+    model = tiny_model("assignment")
+    cache = model(random_tokens(1, 60), use_cache=True).past_key_values
+    with pytest.raises(ValueError, match="65 tokens"):
+        model(random_tokens(1, 5), past_key_values=cache)
+    assert tiny_model("modern")(random_tokens(1, 65)).logits.isfinite().all()
+
+
+@variants
+def test_gradient_checkpointing_changes_no_gradient(variant):
+    tokens, gradients = random_tokens(2, 9), []
+    for checkpointing in (False, True):
+        model = tiny_model(variant).train()
+        model.model.dropout.p = 0.0
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        for layer in model.model.layers:
+            layer.dropout.p = 0.0
+        model.config.attention_dropout = 0.0
+        model(tokens, labels=tokens).loss.backward()
+        gradients.append(model.model.embed_tokens.weight.grad)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=1e-12)
+
+
+@variants
+def test_auto_classes_load_what_was_saved_bit_for_bit(variant, tmp_path):
+    model = tiny_model(variant).float()
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").is_file()
+    assert type(AutoConfig.from_pretrained(tmp_path)).__name__ == "BirthGPTConfig"
+    loaded, info = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert isinstance(loaded, BirthGPTForCausalLM)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name]), name
+    tokens = random_tokens(1, 5)
+    base = AutoModel.from_pretrained(tmp_path)
+    assert isinstance(base, BirthGPTModel)
+    assert torch.equal(model.model(tokens).last_hidden_state, base(tokens).last_hidden_state)
+    assert torch.equal(model(tokens).logits, loaded.eval()(tokens).logits)
+
+
+def test_tied_head_shares_its_weights_after_loading(tmp_path):
+    tiny_model("modern").save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
+    untied = tiny_model("assignment")
+    assert untied.lm_head.weight is not untied.model.embed_tokens.weight
+
+
+def test_initial_weights():
+    torch.manual_seed(0)
+    model = BirthGPTForCausalLM(tiny_config("assignment", initializer_range=0.02, hidden_size=128, vocab_size=999))
+    assert abs(model.model.embed_tokens.weight.std().item() - 0.02) < 1e-3
+    assert model.model.embed_positions.weight.abs().max() == 0
+    assert model.model.layers[0].mlp.up_proj.bias.abs().max() == 0
+    zeroed = BirthGPTForCausalLM(tiny_config(zero_init_residual=True))
+    tokens = random_tokens(1, 4)
+    embedded = zeroed.model.norm(zeroed.model.embed_tokens(tokens))
+    torch.testing.assert_close(zeroed.eval().model(tokens).last_hidden_state, embedded)
+
+
+def test_embeddings_can_be_resized():
+    model = tiny_model("modern")
+    model.resize_token_embeddings(80)
+    assert model(random_tokens(1, 4, 80)).logits.shape[-1] == 80
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+
+
+@pytest.mark.slow
+@variants
+def test_compiled_model_equals_eager_mode(variant):
+    model, tokens = tiny_model(variant), random_tokens(2, 8)
+    compiled = torch.compile(model, fullgraph=True)
+    torch.testing.assert_close(compiled(tokens, use_cache=False).logits, model(tokens).logits, rtol=0, atol=1e-10)
+
+
+def test_bfloat16_runs_and_keeps_its_type():
+    model = tiny_model().to(torch.bfloat16)
+    assert model(random_tokens(1, 5)).logits.dtype == torch.bfloat16
