@@ -1,0 +1,219 @@
+"""Objectives: how a line becomes input and target, as batched map functions for `datasets`.
+
+An objective is called as `objective(batch, seed=…, epoch=…)` and returns the columns
+
+- `line_id`: the line (or question) that the example comes from,
+- `input_ids`, `position_ids`: (length,),
+- `branch_ids`: (length,), 0 = stem, k > 0 = the k-th branch; all 0 where there are no branches,
+- `shift_labels`: (length,), the token that each position is to predict, −100 where none is,
+- `truncated`: whether something of the line was left out.
+
+All randomness comes from (seed, epoch, line_id): the same call gives the same examples in whatever order,
+process or restart it is made.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+IGNORE = -100
+COLUMNS = ("line_id", "input_ids", "position_ids", "branch_ids", "shift_labels", "truncated")
+Batch = dict[str, list]
+
+
+def line_generator(seed: int, epoch: int, line_id: int) -> np.random.Generator:
+    """The random numbers of one line in one epoch."""
+    return np.random.default_rng((seed, epoch, line_id))
+
+
+@dataclass(frozen=True)
+class SpanCorruption:
+    """The assignment's objective: `prefix ⁇ suffix ⁇ masked ⁇`, then pads up to the block.
+
+    A line is truncated to a random length in [4, 7/8 of the block] and cut into prefix, masked content
+    (of random length, a quarter of the line on average) and suffix. Every token but the pads is a target.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    block_size: int
+
+    def __post_init__(self):
+        if self.block_size < 24:
+            raise ValueError(f"block_size={self.block_size}: span corruption needs at least 24 tokens")
+
+    def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
+        examples = _new_batch()
+        for line_id, tokens in zip(batch["line_id"], _encode(self.tokenizer, batch["text"]), strict=True):
+            prefix, masked, suffix = self.cut(tokens, line_generator(seed, epoch, line_id))
+            mask = [self.tokenizer.mask_token_id]
+            text = prefix + mask + suffix + mask + masked + mask
+            pads = [self.tokenizer.pad_token_id] * (self.block_size - len(text))
+            truncated = len(prefix) + len(masked) + len(suffix) < len(tokens)
+            _append(examples, line_id, text + pads, text[1:], truncated)
+        return examples
+
+    def cut(self, tokens: list[int], generator: np.random.Generator) -> tuple[list[int], list[int], list[int]]:
+        """Prefix, masked content and suffix of the truncated line."""
+        tokens = tokens[: generator.integers(4, self.block_size * 7 // 8, endpoint=True)]
+        longest_mask = max(1, round(len(tokens) / 2 - 1))
+        mask_length = int(generator.integers(1, longest_mask, endpoint=True))
+        start = int(generator.integers(0, max(0, len(tokens) - mask_length), endpoint=True))
+        return tokens[:start], tokens[start : start + mask_length], tokens[start + mask_length :]
+
+
+@dataclass(frozen=True)
+class LanguageModeling:
+    """Plain language modelling: `line ⁇`, every token a target; a longer line is cut at the block."""
+
+    tokenizer: PreTrainedTokenizerBase
+    block_size: int
+
+    def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
+        examples = _new_batch()
+        for line_id, tokens in zip(batch["line_id"], _encode(self.tokenizer, batch["text"]), strict=True):
+            text = [*tokens, self.tokenizer.mask_token_id]
+            inputs, targets = text[:-1][: self.block_size], text[1:][: self.block_size]
+            _append(examples, line_id, inputs, targets, len(inputs) < len(tokens))
+        return examples
+
+
+@dataclass(frozen=True)
+class NameFirst:
+    """Name-first span recall: every span of a line is asked for from the name alone.
+
+    What follows the name is cut at random into runs of 1 to 4 words. Each run is a branch `⁇ run ⁇` that
+    sees the name (the stem) and itself only; its positions continue the name's. The order of the branches
+    cannot matter. Targets are the runs and their closing ⁇, never the name or an opening ⁇.
+
+    `layout="branches"` packs the branches of a line behind one stem, in as many examples as the block asks
+    for: a line is never cut. `layout="unrolled"` makes an example of every run, for attention types that
+    cannot take branches. A line without a readable name gives no example.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    block_size: int
+    layout: str = "branches"
+    longest_run: int = 4
+
+    def __post_init__(self):
+        if self.layout not in ("branches", "unrolled"):
+            raise ValueError(f"objective_layout={self.layout!r} does not exist: choose branches or unrolled")
+
+    def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
+        line_ids, names, runs = [], [], []
+        for line_id, name, text in zip(batch["line_id"], batch["name"], batch["text"], strict=True):
+            if name:
+                line_ids.append(line_id)
+                names.append(name)
+                runs.append(self.cut(text, name, line_generator(seed, epoch, line_id)))
+        stems = iter(_encode(self.tokenizer, names))
+        encoded_runs = iter(_encode(self.tokenizer, [run for line in runs for run in line]))
+        examples = _new_batch()
+        for line_id, line in zip(line_ids, runs, strict=True):
+            self._append_line(examples, line_id, next(stems), [next(encoded_runs) for _ in line])
+        return examples
+
+    def cut(self, text: str, name: str, generator: np.random.Generator) -> list[str]:
+        """The runs of words that follow the name; joined by spaces they give the words again."""
+        words = text.removeprefix(name).removeprefix(".").split()
+        lengths = generator.integers(1, self.longest_run, endpoint=True, size=len(words))
+        ends = [end for end in np.cumsum(lengths).tolist() if end < len(words)] + [len(words)]
+        starts = [0, *ends]
+        return [" ".join(words[start:end]) for start, end in zip(starts, ends, strict=False) if start < end]
+
+    def _append_line(self, examples: Batch, line_id: int, stem: list[int], runs: list[list[int]]) -> None:
+        mask = self.tokenizer.mask_token_id
+        longest = self.block_size - len(stem) - 1
+        if longest < 1:
+            raise ValueError(
+                f"line {line_id}: its name is {len(stem)} tokens long and leaves no room in block_size="
+                f"{self.block_size}"
+            )
+        group, room = [], 0
+        for run in runs:
+            truncated = len(run) > longest
+            inputs, targets = [mask, *run[:longest]], [*run, mask][: longest + 1]
+            if group and (self.layout == "unrolled" or len(inputs) > room):
+                _append_branches(examples, line_id, stem, group)
+                group = []
+            if not group:
+                room = self.block_size - len(stem)
+            group.append((inputs, targets, truncated))
+            room -= len(inputs)
+        if group:
+            _append_branches(examples, line_id, stem, group)
+
+
+@dataclass(frozen=True)
+class QuestionAnswering:
+    """Name/place formatting: `question ⁇ answer ⁇`; targets are both ⁇ and the answer between them."""
+
+    tokenizer: PreTrainedTokenizerBase
+    block_size: int
+
+    def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
+        examples = _new_batch()
+        questions = _encode(self.tokenizer, batch["question"])
+        answers = _encode(self.tokenizer, batch["answer"])
+        mask = [self.tokenizer.mask_token_id]
+        for index, question_id in enumerate(batch["question_id"]):
+            question, answer = questions[index], answers[index]
+            text = question + mask + answer + mask
+            if len(text) > self.block_size:
+                raise ValueError(
+                    f"question {question_id}, {batch['question'][index]!r}, is {len(text)} tokens long with its "
+                    f"answer: more than block_size={self.block_size}"
+                )
+            targets = [IGNORE] * (len(question) - 1) + text[len(question) :]
+            _append(examples, question_id, text[:-1], targets, False)
+        return examples
+
+
+OBJECTIVES = {
+    "span_corruption": SpanCorruption,
+    "language_modeling": LanguageModeling,
+    "name_first": NameFirst,
+}
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    return tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"] if texts else []
+
+
+def _new_batch() -> Batch:
+    return {column: [] for column in COLUMNS}
+
+
+def _append(examples: Batch, line_id: int, inputs: list[int], targets: list[int], truncated: bool) -> None:
+    """Add an example without branches; positions without a target are filled up with −100."""
+    length = len(inputs)
+    row = {
+        "line_id": line_id,
+        "input_ids": inputs,
+        "position_ids": list(range(length)),
+        "branch_ids": [0] * length,
+        "shift_labels": targets + [IGNORE] * (length - len(targets)),
+        "truncated": truncated,
+    }
+    for column, value in row.items():
+        examples[column].append(value)
+
+
+def _append_branches(examples: Batch, line_id: int, stem: list[int], branches: list[tuple]) -> None:
+    """Add an example of one stem with its branches, each (inputs, targets, truncated)."""
+    row = {
+        "line_id": line_id,
+        "input_ids": list(stem),
+        "position_ids": list(range(len(stem))),
+        "branch_ids": [0] * len(stem),
+        "shift_labels": [IGNORE] * len(stem),
+        "truncated": any(truncated for _, _, truncated in branches),
+    }
+    for branch_id, (inputs, targets, _) in enumerate(branches, start=1):
+        row["input_ids"] += inputs
+        row["position_ids"] += range(len(stem), len(stem) + len(inputs))
+        row["branch_ids"] += [branch_id] * len(inputs)
+        row["shift_labels"] += targets
+    for column, value in row.items():
+        examples[column].append(value)

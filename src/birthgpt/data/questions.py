@@ -1,0 +1,142 @@
+"""Questions with their answers, or alone."""
+
+import logging
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from datasets import Dataset, Features, Value
+
+from birthgpt.data.files import Row, read_rows, require_column, require_plain
+
+logger = logging.getLogger(__name__)
+
+FEATURES = Features(
+    {
+        "question_id": Value("int64"),
+        "question": Value("string"),
+        "answer": Value("string"),
+        "name": Value("string"),
+    }
+)
+
+_BIRTHPLACE_QUESTION = re.compile(r"Where was (.+) born\?")
+
+
+def load_questions(
+    source: str,
+    *,
+    question_column: str = "question",
+    answer_column: str = "answer",
+    require_answers: bool = True,
+    split: str = "train",
+) -> Dataset:
+    """Read questions, one a row.
+
+    Args:
+        source: a .tsv without header (question TAB answer, or the question alone, in every line; quotes mean
+            nothing), or whatever `files.read_rows` reads, with columns.
+        question_column: the column of the question, where columns have names.
+        answer_column: the column of the answer, where columns have names.
+        require_answers: refuse a source of questions alone.
+        split: which split of a saved `DatasetDict` or of a Hub dataset.
+
+    Returns:
+        A dataset in memory with the columns
+        `question_id` (int64: the row's number in the source, from 0),
+        `question` and `answer` (without outer white space; answers are None where there are questions alone),
+        and `name` ("" where the question is of another form than ``Where was NAME born?``).
+        All rows are kept, repeated questions too: those are counted in a warning.
+
+    Raises:
+        ValueError: one line that names the file and the line: a missing or unreadable file, no question at
+            all, text that is not UTF-8, a row with fewer or more columns than the first, a missing column, an
+            empty question or answer, answers in some rows only, a reserved character (``⁇``, ``□``), or no
+            answers where `require_answers` asks for them.
+    """
+    columns = (question_column, answer_column)
+    rows = list(_checked_rows(read_rows(source, split=split), columns))
+    if not rows:
+        raise ValueError(f"{source}: no question in it")
+    if require_answers and rows[0][2] is None:
+        raise ValueError(
+            f"{source}: questions without answers; give a second column of answers"
+            f" ({answer_column!r} where columns have names)"
+        )
+    _warn_repeated(source, rows)
+    return Dataset.from_list(
+        [
+            {
+                "question_id": question_id,
+                "question": question,
+                "answer": answer,
+                "name": read_question_name(question) or "",
+            }
+            for question_id, (_, question, answer) in enumerate(rows)
+        ],
+        features=FEATURES,
+    )
+
+
+def read_question_name(question: str) -> str | None:
+    """NAME, where the question is ``Where was NAME born?``."""
+    match = _BIRTHPLACE_QUESTION.fullmatch(question)
+    return match[1] if match else None
+
+
+def _checked_rows(rows: Iterator[Row], columns: tuple[str, str]) -> Iterator[tuple[str, str, str | None]]:
+    with_answers = None
+    for where, row in rows:
+        read_columns = _tsv_columns if 0 in row else _named_columns
+        question, answer = read_columns(where, row, columns)
+        question = require_plain(where, question)
+        if not question:
+            raise ValueError(f"{where}: empty question")
+        if with_answers is None:
+            with_answers = answer is not None
+        if with_answers != (answer is not None):
+            raise ValueError(
+                f"{where}: {'no answer' if with_answers else 'an answer'}, unlike the rows before it;"
+                " give an answer to every question or to none"
+            )
+        if with_answers:
+            answer = require_plain(where, answer)
+            if not answer:
+                raise ValueError(f"{where}: empty answer")
+        yield where, question, answer
+
+
+def _tsv_columns(where: str, row: dict[Any, Any], columns: tuple[str, str]) -> tuple[str, str | None]:
+    if len(row) > 2:
+        raise ValueError(f"{where}: {len(row)} columns; expected question TAB answer, or the question alone")
+    question, answer = row[0], row.get(1)
+    if (question, answer) == columns:
+        raise ValueError(f"{where}: a header, but a .tsv of questions has none; remove this line")
+    return question, answer
+
+
+def _named_columns(where: str, row: dict[Any, Any], columns: tuple[str, str]) -> tuple[Any, Any]:
+    return require_column(where, row, columns[0]), row.get(columns[1])
+
+
+def _warn_repeated(source: str, rows: list[tuple[str, str, str | None]]) -> None:
+    first: dict[str, tuple[str, str | None]] = {}
+    same = 0
+    different = []
+    for where, question, answer in rows:
+        earlier_where, earlier_answer = first.setdefault(question, (where, answer))
+        if where == earlier_where:
+            continue
+        if answer == earlier_answer:
+            same += 1
+        else:
+            different.append(f"{question!r}: {earlier_answer!r} ({earlier_where}) and {answer!r} ({where})")
+    if same:
+        logger.warning("%s: %d rows repeat an earlier question and its answer", source, same)
+    if different:
+        logger.warning(
+            "%s: %d rows answer an earlier question differently, first %s",
+            source,
+            len(different),
+            different[0],
+        )

@@ -1,0 +1,131 @@
+"""Batches: nothing lost, nothing twice, little padding, the same plan whoever asks."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import LINES, NAMES
+from datasets import Dataset
+from torch.utils.data import DataLoader
+
+from birthgpt.data.batching import EpochBatches, StreamedBatches, fixed_batches, pad_batch, plan_batches
+from birthgpt.data.objectives import IGNORE, LanguageModeling, NameFirst
+
+LENGTHS = np.random.default_rng(0).integers(3, 120, size=1000)
+
+
+def corpus(copies: int = 8) -> Dataset:
+    count = len(LINES) * copies
+    return Dataset.from_dict({"line_id": list(range(count)), "text": LINES * copies, "name": NAMES * copies})
+
+
+@pytest.mark.parametrize("parts", [1, 2, 6])
+@pytest.mark.parametrize("tokens_per_batch", [200, 4000])
+def test_a_plan_holds_every_example_once_within_the_budget(parts, tokens_per_batch):
+    plan = plan_batches(LENGTHS, tokens_per_batch, parts, np.random.default_rng(1))
+    examples = np.concatenate([part for batch in plan for part in batch])
+    assert sorted(examples) == list(range(1000))
+    for batch in plan:
+        assert len(batch) == parts and all(len(part) for part in batch)
+        whole = np.concatenate(batch)
+        assert LENGTHS[whole].max() * len(whole) <= tokens_per_batch or len(whole) < 2 * parts
+
+
+def test_a_plan_wastes_little_on_padding():
+    lengths = np.tile(LENGTHS, 3)
+    plan = plan_batches(lengths, 4000, 1, np.random.default_rng(1))
+    padded = sum(lengths[batch[0]].max() * len(batch[0]) for batch in plan)
+    assert 1 - lengths.sum() / padded <= 0.05
+
+
+def test_plans_differ_by_seed_and_are_shuffled():
+    plans = [plan_batches(LENGTHS, 4000, 1, np.random.default_rng(seed)) for seed in (1, 1, 2)]
+    flat = [[part.tolist() for batch in plan for part in batch] for plan in plans]
+    assert flat[0] == flat[1] != flat[2]
+    longest = [LENGTHS[batch[0]].max() for batch in plans[0]]
+    assert longest != sorted(longest) and longest != sorted(longest, reverse=True)
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 7])
+def test_few_examples_are_spread_over_all_parts(count):
+    for plan in (
+        plan_batches(np.full(count, 10), 20, 3, np.random.default_rng(0)),
+        fixed_batches(count, 1, 3, None),
+    ):
+        assert sorted(np.concatenate([part for batch in plan for part in batch])) == list(range(count))
+        assert all(len(part) for batch in plan for part in batch)
+
+
+def test_too_few_examples_for_the_processes_are_refused():
+    for plan in (lambda: plan_batches(np.full(2, 10), 20, 3, np.random.default_rng(0)), lambda: fixed_batches(2, 1, 3)):
+        with pytest.raises(ValueError, match="2 examples cannot be spread over 3"):
+            plan()
+
+
+def test_fixed_batches_keep_the_order_unless_shuffled():
+    assert [part.tolist() for batch in fixed_batches(5, 2, 1) for part in batch] == [[0, 1], [2, 3], [4]]
+    shuffled = fixed_batches(5, 2, 1, np.random.default_rng(0))
+    order = [row for batch in shuffled for part in batch for row in part.tolist()]
+    assert sorted(order) == list(range(5)) != order
+
+
+def test_padding_is_marked_and_cut_to_the_longest_target(characters):
+    long, short = [5, 6, 7, 0, 0], [5, 6, 0, 0, 0]
+    batch = pad_batch(
+        [
+            {"input_ids": long, "position_ids": range(5), "branch_ids": [0] * 5, "shift_labels": [6, 7] + [IGNORE] * 3},
+            {"input_ids": short, "position_ids": range(5), "branch_ids": [0] * 5, "shift_labels": [6] + [IGNORE] * 4},
+        ],
+        pad_token_id=0,
+    )
+    assert batch["input_ids"].tolist() == [[5, 6], [5, 0]]
+    assert batch["shift_labels"].tolist() == [[6, 7], [6, IGNORE]]
+    assert set(batch) == {"input_ids", "shift_labels"}
+
+
+def test_branches_travel_with_their_positions(bpe):
+    batches = EpochBatches(corpus(), NameFirst(bpe, 256), bpe.pad_token_id, seed=0, tokens_per_batch=1000)
+    batch = batches[0]
+    assert set(batch) == {"input_ids", "position_ids", "branch_ids", "shift_labels"}
+    assert torch.equal(batch["branch_ids"] == -1, batch["input_ids"] == bpe.pad_token_id)
+    assert (batch["shift_labels"][batch["branch_ids"] == -1] == IGNORE).all()
+
+
+def examples_of(batches, epoch: int) -> list[list]:
+    batches.set_epoch(epoch)
+    return [batch["input_ids"].tolist() for batch in DataLoader(batches, batch_size=1, collate_fn=lambda x: x[0])]
+
+
+def test_an_epoch_is_a_function_of_seed_and_epoch_alone(bpe):
+    def build(seed):
+        return EpochBatches(corpus(), NameFirst(bpe, 256), bpe.pad_token_id, seed=seed, tokens_per_batch=800)
+
+    first, second = build(0), build(0)
+    examples_of(second, 1)
+    assert examples_of(first, 3) == examples_of(second, 3)
+    assert examples_of(first, 3) != examples_of(first, 4)
+    assert examples_of(first, 3) != examples_of(build(1), 3)
+
+
+def test_workers_change_no_example(bpe):
+    batches = EpochBatches(corpus(), NameFirst(bpe, 256), bpe.pad_token_id, seed=0, tokens_per_batch=800)
+    plain = [batch["input_ids"].tolist() for batch in DataLoader(batches, batch_size=None)]
+    loader = DataLoader(batches, batch_size=None, num_workers=2, multiprocessing_context="fork")
+    assert plain == [batch["input_ids"].tolist() for batch in loader]
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_stream_gives_every_line_of_every_stretch(characters, parts):
+    lines = corpus()
+    streamed = StreamedBatches(
+        lines.to_iterable_dataset(),
+        LanguageModeling(characters, 128),
+        characters.pad_token_id,
+        buffer_size=10,
+        seed=0,
+        tokens_per_batch=400,
+        parts=parts,
+    )
+    batches = list(streamed)
+    assert len(batches) % parts == 0
+    texts = [characters.decode(row).replace("□", "") for batch in batches for row in batch["input_ids"]]
+    assert sorted(texts) == sorted(lines["text"][:])

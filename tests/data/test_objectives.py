@@ -1,0 +1,196 @@
+"""Objectives hold to their specifications, example by example."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from conftest import LINES, NAMES, QUESTION
+
+from birthgpt.data.objectives import (
+    IGNORE,
+    OBJECTIVES,
+    LanguageModeling,
+    NameFirst,
+    QuestionAnswering,
+    SpanCorruption,
+    line_generator,
+)
+
+BATCH = {"line_id": [3, 7, 8, 20], "text": LINES, "name": NAMES}
+BLOCK = 128
+
+
+def rows(examples: dict) -> list[dict]:
+    return [dict(zip(examples, values, strict=True)) for values in zip(*examples.values(), strict=True)]
+
+
+def pieces(tokenizer, tokens: list[int]) -> list[str]:
+    """What stands between the ⁇, pads left out."""
+    return tokenizer.decode(tokens).replace("□", "").split("⁇")
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("tokenizer", ["characters", "bpe"])
+def test_examples_depend_on_seed_epoch_and_line_alone(name, tokenizer, request):
+    objective = OBJECTIVES[name](request.getfixturevalue(tokenizer), BLOCK)
+    together = objective(BATCH, seed=1, epoch=2)
+    assert together == objective(BATCH, seed=1, epoch=2)
+    alone = {column: values[2:3] for column, values in BATCH.items()}
+    of_line = [row for row in rows(together) if row["line_id"] == 8]
+    assert rows(objective(alone, seed=1, epoch=2)) == of_line
+    if name != "language_modeling":
+        assert together != objective(BATCH, seed=1, epoch=3)
+        assert together != objective(BATCH, seed=2, epoch=2)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_columns_have_equal_lengths_within_an_example(name, bpe):
+    for row in rows(OBJECTIVES[name](bpe, BLOCK)(BATCH, seed=0, epoch=0)):
+        columns = ("input_ids", "position_ids", "branch_ids", "shift_labels")
+        assert len({len(row[column]) for column in columns}) == 1
+        assert len(row["input_ids"]) <= BLOCK
+
+
+def test_span_corruption_pieces_reassemble_the_truncated_line(characters):
+    objective = SpanCorruption(characters, BLOCK)
+    for epoch in range(50):
+        for line, row in zip(LINES, rows(objective(BATCH, seed=0, epoch=epoch)), strict=True):
+            prefix, suffix, masked, rest = pieces(characters, row["input_ids"])
+            content = prefix + masked + suffix
+            assert rest == "" and masked
+            assert line.startswith(content)
+            assert 4 <= len(content) <= BLOCK * 7 // 8
+            assert row["truncated"] == (len(content) < len(line))
+
+
+def test_span_corruption_has_the_block_length_and_its_targets_are_the_inputs_shifted_by_one(characters):
+    for row in rows(SpanCorruption(characters, BLOCK)(BATCH, seed=0, epoch=0)):
+        assert len(row["input_ids"]) == len(row["shift_labels"]) == BLOCK
+        for following, target in zip(row["input_ids"][1:], row["shift_labels"], strict=False):
+            assert target == (IGNORE if following == characters.pad_token_id else following)
+        assert row["shift_labels"][-1] == IGNORE
+        assert set(row["branch_ids"]) == {0} and row["position_ids"] == list(range(BLOCK))
+
+
+def test_span_corruption_truncates_uniformly_and_masks_a_quarter_on_average(characters):
+    objective, tokens = SpanCorruption(characters, BLOCK), [5] * 400
+    cuts = [objective.cut(tokens, line_generator(0, 0, line)) for line in range(4000)]
+    lengths = [sum(map(len, cut)) for cut in cuts]
+    assert min(lengths) == 4 and max(lengths) == BLOCK * 7 // 8
+    assert abs(np.mean(lengths) - (4 + 112) / 2) < 2
+    shares = [len(masked) / length for (_, masked, _), length in zip(cuts, lengths, strict=True)]
+    assert abs(np.mean(shares) - 0.25) <= 0.02
+    assert len(set(map(len, (masked for _, masked, _ in cuts)))) > 30
+    # the masked content stands anywhere: at the very head and at the very end too
+    assert any(not prefix for prefix, _, _ in cuts) and any(not suffix for _, _, suffix in cuts)
+
+
+@pytest.mark.parametrize("text", ["a", "ab", "abc", "Ada."])
+def test_span_corruption_of_a_very_short_line(characters, text):
+    for epoch in range(20):
+        (row,) = rows(SpanCorruption(characters, BLOCK)({"line_id": [0], "text": [text]}, seed=0, epoch=epoch))
+        prefix, suffix, masked, _ = pieces(characters, row["input_ids"])
+        assert prefix + masked + suffix == text and masked
+
+
+def test_span_corruption_refuses_a_block_that_cannot_hold_it(characters):
+    with pytest.raises(ValueError, match="block_size=23: span corruption needs at least 24"):
+        SpanCorruption(characters, 23)
+
+
+def test_language_modeling_predicts_every_next_token_and_the_end(bpe):
+    for line, row in zip(LINES, rows(LanguageModeling(bpe, BLOCK)(BATCH, seed=0, epoch=0)), strict=True):
+        assert bpe.decode(row["input_ids"]).strip() == line
+        assert row["shift_labels"] == row["input_ids"][1:] + [bpe.mask_token_id]
+        assert not row["truncated"]
+
+
+def test_language_modeling_counts_what_it_truncates(characters):
+    examples = LanguageModeling(characters, 80)(BATCH, seed=0, epoch=0)
+    assert examples["truncated"] == [len(line) > 80 for line in LINES]
+    assert [len(tokens) for tokens in examples["input_ids"]] == [min(80, len(line)) for line in LINES]
+
+
+def runs_of(tokenizer, row: dict) -> list[str]:
+    """The runs that an example asks for, read from its targets, branch by branch."""
+    by_branch: dict[int, list[int]] = {}
+    for branch, target in zip(row["branch_ids"], row["shift_labels"], strict=True):
+        if branch:
+            by_branch.setdefault(branch, []).append(target)
+    assert all(targets[-1] == tokenizer.mask_token_id for targets in by_branch.values())
+    return [tokenizer.decode(targets[:-1]).strip() for targets in by_branch.values()]
+
+
+@pytest.mark.parametrize("layout", ["branches", "unrolled"])
+@pytest.mark.parametrize("block_size", [48, 256])
+def test_name_first_asks_for_every_word_after_the_name_once(bpe, layout, block_size):
+    for epoch in range(10):
+        examples = rows(NameFirst(bpe, block_size, layout)(BATCH, seed=0, epoch=epoch))
+        for line_id, line, name in zip(BATCH["line_id"], LINES, NAMES, strict=True):
+            of_line = [row for row in examples if row["line_id"] == line_id]
+            runs = [run for row in of_line for run in runs_of(bpe, row)]
+            assert " ".join(runs).split() == line[len(name) + 1 :].split()
+            assert all(1 <= len(run.split()) <= 4 for run in runs)
+            assert not any(row["truncated"] for row in of_line)
+            if layout == "unrolled":
+                assert len(of_line) == len(runs)
+
+
+def test_name_first_branches_see_the_name_and_restart_after_it(bpe):
+    for row in rows(NameFirst(bpe, BLOCK)(BATCH, seed=0, epoch=0)):
+        stem = row["branch_ids"].count(0)
+        name = NAMES[BATCH["line_id"].index(row["line_id"])]
+        assert bpe.decode(row["input_ids"][:stem]).strip() == name
+        # neither the name nor an opening ⁇ is a target
+        assert row["shift_labels"][:stem] == [IGNORE] * stem
+        starts = [i for i in range(stem, len(row["input_ids"])) if row["branch_ids"][i] != row["branch_ids"][i - 1]]
+        for start, end in zip(starts, [*starts[1:], len(row["input_ids"])], strict=True):
+            assert row["input_ids"][start] == bpe.mask_token_id
+            assert row["position_ids"][start:end] == list(range(stem, stem + end - start))
+            assert row["shift_labels"][start : end - 1] == row["input_ids"][start + 1 : end]
+
+
+def test_name_first_draws_runs_of_one_to_four_words_alike(bpe):
+    text = "Ada. " + "word " * 4000
+    runs = NameFirst(bpe, BLOCK).cut(text, "Ada", np.random.default_rng(0))
+    lengths = Counter(len(run.split()) for run in runs[:-1])
+    assert set(lengths) == {1, 2, 3, 4}
+    assert max(lengths.values()) / min(lengths.values()) < 1.3
+
+
+def test_name_first_passes_over_a_line_without_a_name(bpe):
+    batch = {"line_id": [0, 1], "text": ["no name here", LINES[0]], "name": ["", NAMES[0]]}
+    examples = NameFirst(bpe, BLOCK)(batch, seed=0, epoch=0)
+    assert set(examples["line_id"]) == {1}
+
+
+def test_name_first_counts_a_word_longer_than_the_block_and_refuses_a_longer_name(characters):
+    batch = {"line_id": [0], "text": ["Ada. " + "a" * 200], "name": ["Ada"]}
+    examples = NameFirst(characters, 64)(batch, seed=0, epoch=0)
+    assert examples["truncated"] == [True] and len(examples["input_ids"][0]) == 64
+    batch = {"line_id": [5], "text": ["a" * 64 + ". b"], "name": ["a" * 64]}
+    with pytest.raises(ValueError, match="line 5: its name is 64 tokens long"):
+        NameFirst(characters, 64)(batch, seed=0, epoch=0)
+
+
+def test_name_first_refuses_an_unknown_layout(bpe):
+    with pytest.raises(ValueError, match="objective_layout='rolled' does not exist"):
+        NameFirst(bpe, BLOCK, "rolled")
+
+
+@pytest.mark.parametrize("tokenizer", ["characters", "bpe"])
+def test_question_answering_learns_the_answer_and_the_marks_around_it(tokenizer, request):
+    tokenizer = request.getfixturevalue(tokenizer)
+    batch = {"question_id": [4], "question": [QUESTION], "answer": ["London"]}
+    (row,) = rows(QuestionAnswering(tokenizer, BLOCK)(batch, seed=0, epoch=0))
+    assert tokenizer.decode(row["input_ids"]).replace("⁇ ", "⁇").strip() == f"{QUESTION}⁇London"
+    targets = [target for target in row["shift_labels"] if target != IGNORE]
+    assert tokenizer.decode(targets).replace(" ", "") == "⁇London⁇"
+    # what a user's bare question becomes is what was trained on
+    assert row["input_ids"][: len(row["input_ids"]) - len(targets) + 2] == tokenizer(batch["question"][0])["input_ids"]
+
+
+def test_question_answering_refuses_a_question_longer_than_the_block(characters):
+    batch = {"question_id": [9], "question": ["Where was Ada born?" * 10], "answer": ["London"]}
+    with pytest.raises(ValueError, match="question 9, .* more than block_size=128"):
+        QuestionAnswering(characters, BLOCK)(batch, seed=0, epoch=0)

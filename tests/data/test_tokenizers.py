@@ -1,0 +1,200 @@
+"""Both tokenizers: what they keep of a text, where special tokens stand, and that they reload unchanged."""
+
+import logging
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer
+
+from birthgpt.data.tokenizers import (
+    MASK_TOKEN,
+    PAD_TOKEN,
+    UNKNOWN_TOKEN,
+    count_unknown,
+    train_bpe_tokenizer,
+    train_character_tokenizer,
+    warn_unknown_characters,
+)
+
+LINES = [
+    "Ada Lovelace. Ada Lovelace was born in London .",
+    "Zoë M. Müller Jr.. Née à Köln, Zoë  Müller was born in 1901 .",
+    "Ng%C3%A9 O'Hara-Żak. Where was Ada Lovelace born?\n",
+] * 3
+
+# all of Unicode but lone surrogates, which are no text, and the special tokens, which the readers refuse
+CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters=MASK_TOKEN + PAD_TOKEN + UNKNOWN_TOKEN)
+TEXTS = st.text(CHARACTERS)
+NAMES = st.text(CHARACTERS, min_size=1).map(str.strip).filter(bool)
+
+thorough = settings(max_examples=200, deadline=None, derandomize=True)
+
+
+@pytest.fixture(scope="module")
+def bpe():
+    return train_bpe_tokenizer(LINES, vocab_size=320, model_max_length=64)
+
+
+@pytest.fixture(scope="module")
+def characters():
+    return train_character_tokenizer(LINES, model_max_length=64)
+
+
+@pytest.fixture(scope="module", params=["bpe", "characters"])
+def tokenizer(request):
+    return request.getfixturevalue(request.param)
+
+
+def encode(tokenizer, text):
+    return tokenizer(text, add_special_tokens=False).input_ids
+
+
+@thorough
+@given(TEXTS.filter(bool))
+@example("\r\n a\u0301  \t")
+@example("She 's here , is n't she ?")
+def test_characters_give_any_text_back_exactly(text):
+    tokenizer = train_character_tokenizer([text], model_max_length=64)
+    ids = encode(tokenizer, text)
+    assert len(ids) == len(text)
+    assert tokenizer.unk_token_id not in ids
+    assert tokenizer.decode(ids) == text
+
+
+@thorough
+@given(TEXTS)
+@example(" \n")
+@example("  two spaces")
+def test_bpe_gives_any_text_back_with_a_space_before_it_unless_it_has_one(bpe, text):
+    expected = text if text.startswith(" ") or not text else " " + text
+    assert bpe.decode(encode(bpe, text)) == expected
+
+
+@thorough
+@given(NAMES)
+@example("Zoë M. Müller Jr.")
+@example("2Pac")
+@example("\u0301Ada  O'Hara-")
+@example("P!nk (1979)")
+def test_bpe_reads_a_name_alike_wherever_it_stands(bpe, name):
+    ids = encode(bpe, name)
+    mask = [bpe.mask_token_id]
+    where_was, born = encode(bpe, "Where was"), encode(bpe, " born?")
+    line = encode(bpe, f"{name}. Born .")
+    assert (line[: len(ids)], bpe.decode(line[len(ids) :])) == (ids, ". Born .")
+    assert encode(bpe, f"Where was {name} born?") == where_was + ids + born
+    assert encode(bpe, f"Where was⁇{name}⁇ born?") == where_was + mask + ids + mask + born
+    assert encode(bpe, f"Where was⁇ {name} born?") == where_was + mask + ids + born
+    assert encode(bpe, f"Where was  {name} born?") == where_was + encode(bpe, " ") + ids + born
+
+
+def test_bpe_merges_what_repeats(bpe):
+    assert bpe.tokenize("Lovelace") == ["ĠLovelace"]
+    assert len(bpe.tokenize("xyzzy")) == len(" xyzzy")
+
+
+def test_the_vocabulary_of_characters_is_sorted_after_the_special_tokens(characters):
+    tokens = characters.convert_ids_to_tokens(range(len(characters)))
+    assert tokens == [PAD_TOKEN, MASK_TOKEN, UNKNOWN_TOKEN, *sorted(set("".join(LINES)))]
+
+
+def test_bpe_has_every_byte_and_no_unknown_token(bpe):
+    assert (bpe.pad_token_id, bpe.mask_token_id, bpe.unk_token_id) == (0, 1, None)
+    single_bytes = [token for token in bpe.get_vocab() if len(token) == 1]
+    assert len(single_bytes) == 256 + len([PAD_TOKEN, MASK_TOKEN])
+    assert len(bpe) <= 320
+
+
+def test_special_tokens_are_read_in_text_and_left_out_on_request(tokenizer):
+    ids = encode(tokenizer, "Ada⁇London⁇□□")
+    assert [index for index in ids if index in tokenizer.all_special_ids] == [1, 1, 0, 0]
+    assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == "AdaLondon"
+
+
+def test_a_bare_question_is_a_whole_prompt(tokenizer):
+    question, answer = encode(tokenizer, "Where was Ada Lovelace born?"), encode(tokenizer, "London")
+    mask = [tokenizer.mask_token_id]
+    assert tokenizer.eos_token == tokenizer.mask_token == MASK_TOKEN
+    assert tokenizer("Where was Ada Lovelace born?").input_ids == question + mask
+    assert tokenizer("Where was Ada Lovelace born?", "London").input_ids == question + mask + answer + mask
+    assert encode(tokenizer, "Where was Ada Lovelace born?⁇London⁇") == question + mask + answer + mask
+
+
+def test_batches_are_padded_on_the_left_and_have_no_token_types(tokenizer):
+    batch = tokenizer(["Ada Lovelace", "Ada"], padding=True)
+    assert set(batch) == {"input_ids", "attention_mask"}
+    assert batch.input_ids[1][0] == tokenizer.pad_token_id
+    assert batch.input_ids[1][-1] == tokenizer.mask_token_id
+    assert batch.attention_mask[1] == [int(index != tokenizer.pad_token_id) for index in batch.input_ids[1]]
+
+
+def test_auto_tokenizer_reloads_it_as_it_was(tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path)
+    reloaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert reloaded.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
+    for name in (
+        "special_tokens_map",
+        "padding_side",
+        "model_max_length",
+        "model_input_names",
+        "clean_up_tokenization_spaces",
+    ):
+        assert getattr(reloaded, name) == getattr(tokenizer, name), name
+    for text in [*LINES, " Ada", "⁇Ada⁇ Zoë .  ⁇Ż , ?□", "never seen: Ω漢"]:
+        assert reloaded(text).input_ids == tokenizer(text).input_ids
+        assert reloaded.decode(reloaded(text).input_ids) == tokenizer.decode(tokenizer(text).input_ids)
+
+
+@pytest.mark.slow
+def test_another_process_trains_the_same_tokenizers(bpe, characters):
+    program = (
+        "import sys; from birthgpt.data.tokenizers import train_bpe_tokenizer, train_character_tokenizer\n"
+        f"lines = {LINES!r}\n"
+        "for tokenizer in train_bpe_tokenizer(lines, 320, 64), train_character_tokenizer(lines, 64):\n"
+        "    sys.stdout.buffer.write(tokenizer.backend_tokenizer.to_str().encode() + b'\\n')"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    expected = [tokenizer.backend_tokenizer.to_str() for tokenizer in (bpe, characters)]
+    assert run.stdout.decode().split("\n")[:-1] == expected
+
+
+def test_unknown_characters_are_counted(characters, bpe):
+    texts = ["Ω in London", "ΩΩ and 漢", f"spoilt {UNKNOWN_TOKEN}"]
+    assert count_unknown(characters, texts) == Counter({"Ω": 3, "漢": 1, "p": 1, "t": 1, UNKNOWN_TOKEN: 1})
+    assert count_unknown(bpe, texts) == Counter()
+
+
+def test_unknown_characters_are_warned_of_once(characters, caplog):
+    with caplog.at_level(logging.WARNING):
+        warn_unknown_characters(characters, LINES, "lines.txt")
+        assert not caplog.records
+        warn_unknown_characters(characters, ["ΩΩ 漢"], "lines.txt")
+    (record,) = caplog.records
+    assert record.getMessage().startswith("lines.txt: 3 characters (2 distinct)")
+    assert record.getMessage().endswith("'Ω' (2), '漢' (1)")
+
+
+def test_a_warning_of_many_unknown_characters_names_twenty(characters, caplog):
+    warn_unknown_characters(characters, map(chr, range(0x4E00, 0x4E64)), "lines.txt")
+    (record,) = caplog.records
+    assert "100 characters (100 distinct)" in record.getMessage()
+    assert record.getMessage().count("(1)") == 20
+    assert record.getMessage().endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        (lambda: train_character_tokenizer([""], 64), "no text"),
+        (lambda: train_bpe_tokenizer(iter([]), 320, 64), "no text"),
+        (lambda: train_bpe_tokenizer(LINES, 257, 64), "vocab_size=257 is too small.*at least 258"),
+    ],
+    ids=["characters-no-text", "bpe-no-text", "bpe-small-vocabulary"],
+)
+def test_impossible_vocabularies_are_refused(train, message):
+    with pytest.raises(ValueError, match=message):
+        train()
