@@ -1,0 +1,1 @@
+"""Checkpoint and questions → answers, figures, tables: answering, accuracy, baselines, report."""

@@ -1,0 +1,148 @@
+"""How many answers are right, and which: exact match, whole and in slices."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import evaluate
+
+# upper bounds, in characters and in train questions
+_END_BUCKETS = {"0-24": 24, "25-49": 49, "50-74": 74, "75-99": 99, "100-124": 124, "125+": float("inf")}
+_FREQUENCY_BUCKETS = {"0": 0, "1": 1, "2-4": 4, "5-9": 9, "10-19": 19, "20+": float("inf")}
+
+NOT_IN_LINE, NO_LINE = "not in line", "no line"
+
+
+def exact_match(predictions: Sequence[str], references: Sequence[str]) -> float:
+    """The share, in 0..1, of predictions that equal their reference exactly, outer spaces aside.
+
+    Raises:
+        ValueError: lists of different lengths, or empty ones.
+    """
+    matches = _matches(predictions, references)
+    return sum(matches) / len(matches)
+
+
+def slices(
+    questions: Iterable[Mapping[str, str]],
+    predictions: Sequence[str],
+    train_answers: Sequence[str],
+    lines_by_name: Mapping[str, str | Sequence[str]] | None = None,
+) -> dict[str, dict[str, dict]]:
+    """Accuracy by what is known about each question.
+
+    Args:
+        questions: rows with `question`, `answer` and `name`, such as a `datasets.Dataset`.
+        train_answers: the answers of all train questions, repetitions included.
+        lines_by_name: the line, or lines, of each name. Without it the slices by place in the line are
+            left out.
+
+    Returns:
+        `{slice: {bucket: {"accuracy", "correct", "count"}}}`, all buckets of a slice in their order and
+        with accuracy `None` where a bucket is empty:
+        `answer_end`: characters of the line, with the name at its head, up to the end of the answer's
+        first occurrence (of several lines, the one that says it first);
+        `answer_in_train`: whether it is the answer of a train question; `train_frequency`: of how many.
+
+    Raises:
+        ValueError: as many predictions as questions are needed, at least one, and an answer to each.
+    """
+    questions = list(questions)
+    references = _references(questions)
+    matches = _matches(predictions, references)
+    train_counts = Counter(answer.strip() for answer in train_answers)
+    frequencies = [train_counts[reference] for reference in references]
+    seen = ["seen" if frequency else "unseen" for frequency in frequencies]
+    frequency_buckets = [_bucket(frequency, _FREQUENCY_BUCKETS) for frequency in frequencies]
+    by_train = {
+        "answer_in_train": _tally(seen, matches, ("seen", "unseen")),
+        "train_frequency": _tally(frequency_buckets, matches, _FREQUENCY_BUCKETS),
+    }
+    if lines_by_name is None:
+        return by_train
+    ends = [
+        # a question without a name belongs to no line, not to the lines without a name
+        _end_bucket(reference, lines_by_name.get(question.get("name") or None, ()))
+        for question, reference in zip(questions, references, strict=True)
+    ]
+    return {"answer_end": _tally(ends, matches, [*_END_BUCKETS, NOT_IN_LINE, NO_LINE]), **by_train}
+
+
+def figures(
+    questions: Iterable[Mapping[str, str]],
+    predictions: Sequence[str],
+    train_answers: Sequence[str],
+    lines_by_name: Mapping[str, str | Sequence[str]] | None = None,
+    log_probabilities: Sequence[float] | None = None,
+) -> dict:
+    """All figures of one evaluation, ready for JSON.
+
+    `accuracy` (0..1), `correct`, `total`, `mean_log_probability` (natural logarithm an answer; `None` for
+    predictions without one) and `slices`; arguments and errors are those of `slices`.
+
+    Raises:
+        ValueError: also if there are not as many log probabilities as predictions.
+    """
+    questions = list(questions)
+    matches = _matches(predictions, _references(questions))
+    if log_probabilities is not None and len(log_probabilities) != len(matches):
+        raise ValueError(f"{len(log_probabilities)} log probabilities for {len(matches)} predictions")
+    return {
+        "accuracy": sum(matches) / len(matches),
+        "correct": sum(matches),
+        "total": len(matches),
+        "mean_log_probability": None if log_probabilities is None else sum(log_probabilities) / len(matches),
+        "slices": slices(questions, predictions, train_answers, lines_by_name),
+    }
+
+
+def load_exact_match() -> "evaluate.Metric":
+    """`exact_match` as a module of the `evaluate` library, loaded from this package without a network."""
+    # imported late: it takes seconds, and only this function needs it
+    import evaluate
+
+    return evaluate.load(str(Path(__file__).parent / "exact_match"), keep_in_memory=True)
+
+
+def _references(questions: Sequence[Mapping[str, str]]) -> list[str]:
+    for number, question in enumerate(questions, start=1):
+        if question.get("answer") is None:
+            raise ValueError(f"question {number}, {question.get('question')!r}, has no answer")
+    return [question["answer"].strip() for question in questions]
+
+
+def _matches(predictions: Sequence[str], references: Sequence[str]) -> list[bool]:
+    if len(predictions) != len(references):
+        raise ValueError(f"{len(predictions)} predictions for {len(references)} references")
+    if not len(references):
+        raise ValueError("no predictions to compare: the accuracy of nothing is no number")
+    return [
+        prediction.strip() == reference.strip() for prediction, reference in zip(predictions, references, strict=True)
+    ]
+
+
+def _end_bucket(answer: str, lines: str | Sequence[str]) -> str:
+    lines = [lines] if isinstance(lines, str) else lines
+    if not lines:
+        return NO_LINE
+    ends = [line.find(answer) + len(answer) for line in lines if answer in line]
+    return _bucket(min(ends), _END_BUCKETS) if ends else NOT_IN_LINE
+
+
+def _bucket(value: int, upper_bounds: Mapping[str, float]) -> str:
+    return next(label for label, upper in upper_bounds.items() if value <= upper)
+
+
+def _tally(labels: Sequence[str], matches: Sequence[bool], buckets: Iterable[str]) -> dict[str, dict]:
+    counts = Counter(labels)
+    correct = Counter(label for label, match in zip(labels, matches, strict=True) if match)
+    return {
+        bucket: {
+            "accuracy": correct[bucket] / counts[bucket] if counts[bucket] else None,
+            "correct": correct[bucket],
+            "count": counts[bucket],
+        }
+        for bucket in buckets
+    }

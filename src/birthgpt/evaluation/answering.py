@@ -1,0 +1,240 @@
+"""Batched answers to questions by a causal language model, each with its log probability."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from tqdm.auto import tqdm
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer and how sure the model was of it.
+
+    `log_probability` is the natural logarithm of p(answer | question): the sum over the answer's tokens
+    and the ⁇ that closes it. An answer cut off by its length limit has no closing ⁇ to count.
+    """
+
+    text: str
+    log_probability: float
+
+
+def answer_questions(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[str],
+    *,
+    batch_size: int = 256,
+    max_new_tokens: int = 48,
+    num_beams: int = 1,
+    progress: bool = False,
+    accelerator: Accelerator | None = None,
+) -> list[Answer]:
+    """Answers questions greedily, or by beam search, in the order in which they were given.
+
+    The tokenizer closes a bare question with ⁇, its eos token; the answer is what the model writes up to
+    the next ⁇, outer spaces stripped. Only the arguments decide how it is decoded: the model's own
+    generation config has no say. Beam search seeks the answer of the highest `log_probability`, without
+    a reward or penalty for length.
+
+    Args:
+        batch_size: questions answered at once, on each process.
+        max_new_tokens: longest answer in tokens, its closing ⁇ included; less where a long question
+            leaves less room in a model of learned positions.
+        num_beams: 1 for greedy decoding.
+        progress: shows a bar over the batches.
+        accelerator: with several processes, each answers a slice and every one returns the whole list.
+            Each must hold the whole model.
+
+    Raises:
+        ValueError: a size below one; a tokenizer without eos or pad token, or one that does not close a
+            question; a question too long for the model; scores that are not finite.
+    """
+    sizes = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "num_beams": num_beams}
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name}={size}: it must be at least 1")
+    if accelerator is not None:
+        model = accelerator.unwrap_model(model)
+    lengths = check_question_lengths(model, tokenizer, questions)
+    budgets = [min(max_new_tokens, _room_for_answer(model.config, length)) for length in lengths]
+
+    longest_first = sorted(range(len(questions)), key=lambda index: -lengths[index])
+    if accelerator is not None:
+        longest_first = longest_first[accelerator.process_index :: accelerator.num_processes]
+        progress = progress and accelerator.is_local_main_process
+
+    numbered_answers = []
+    with _evaluation_mode(model), torch.inference_mode():
+        batches = list(_batches(longest_first, budgets, batch_size))
+        for batch in tqdm(batches, "answering", disable=not progress):
+            generation_config = _generation_config(tokenizer, budgets[batch[0]], num_beams)
+            asked = [questions[index] for index in batch]
+            answers = _answer_batch(model, tokenizer, asked, generation_config)
+            numbered_answers.extend(zip(batch, answers, strict=True))
+
+    if accelerator is not None:
+        numbered_answers = gather_object(numbered_answers)
+    answers = [answer for _, answer in sorted(numbered_answers, key=lambda pair: pair[0])]
+    _check_finite(questions, answers)
+    return answers
+
+
+def check_question_lengths(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]
+) -> list[int]:
+    """The length of each question in tokens, its closing ⁇ included.
+
+    Raises:
+        ValueError: a question that leaves no token of `max_position_embeddings` to its answer, or that
+            the tokenizer does not close with exactly one ⁇.
+    """
+    lengths = [len(token_ids) for token_ids in _encode(tokenizer, questions)]
+    block_size = model.config.max_position_embeddings
+    too_long = [index for index, length in enumerate(lengths) if length > block_size - 1]
+    if too_long:
+        first = too_long[0]
+        raise ValueError(
+            f"question {first + 1} of {len(lengths)}, {questions[first]!r}, has {lengths[first]} tokens with "
+            f"its closing {tokenizer.eos_token}, but the model takes at most {block_size - 1} "
+            f"(max_position_embeddings={block_size}, less one for the answer); {len(too_long)} are too long"
+        )
+    return lengths
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> list[list[int]]:
+    if isinstance(questions, str):
+        raise ValueError(f"questions is one string, {questions!r}: give a list of questions")
+    for token in ("eos_token", "pad_token"):
+        if getattr(tokenizer, token) is None:
+            raise ValueError(f"the tokenizer has no {token}: answers are closed by eos and filled up by pad")
+    if not len(questions):
+        return []
+    encoded = tokenizer(list(questions))["input_ids"]
+    for question, token_ids in zip(questions, encoded, strict=True):
+        if token_ids[-1:] != [tokenizer.eos_token_id]:
+            raise ValueError(
+                f"the tokenizer does not close the question {question!r} with {tokenizer.eos_token}: "
+                "use the tokenizer of the checkpoint, whose post-processor does"
+            )
+        if token_ids.count(tokenizer.eos_token_id) > 1:
+            raise ValueError(
+                f"the question {question!r} holds {tokenizer.eos_token} itself: "
+                "leave it out, the tokenizer adds the one that closes the question"
+            )
+    return encoded
+
+
+def _room_for_answer(config, question_length: int) -> int:
+    # the last token of an answer is never read again, so it needs no position of its own
+    return config.max_position_embeddings - question_length + 1 if _positions_are_learned(config) else 2**31
+
+
+def _positions_are_learned(config) -> bool:
+    position_embedding_type = getattr(config, "position_embedding_type", None)
+    if position_embedding_type is None:
+        return getattr(config, "rope_parameters", None) is None
+    return position_embedding_type == "learned"
+
+
+def _batches(indices: Sequence[int], budgets: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    # one budget a batch: otherwise the longest question would cut the answers of its neighbours short
+    for _, group in groupby(indices, key=lambda index: budgets[index]):
+        group = list(group)
+        yield from (group[start : start + batch_size] for start in range(0, len(group), batch_size))
+
+
+def _generation_config(tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, num_beams: int) -> GenerationConfig:
+    # without a length penalty a beam's score is the log probability of its answer
+    beam_search = {"num_beams": num_beams, "length_penalty": 0.0} if num_beams > 1 else {}
+    return GenerationConfig(
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        return_dict_in_generate=True,
+        output_scores=True,
+        **beam_search,
+    )
+
+
+@contextmanager
+def _evaluation_mode(model: PreTrainedModel) -> Iterator[None]:
+    # generate() fills what a generation config leaves open from the model's own, so that one is set aside
+    own_generation_config, model.generation_config = model.generation_config, GenerationConfig()
+    training_modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        model.generation_config = own_generation_config
+        for module, training in training_modes:
+            module.training = training
+
+
+def _answer_batch(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: list[str],
+    generation_config: GenerationConfig,
+) -> list[Answer]:
+    prompt = tokenizer(
+        questions, padding=True, padding_side="left", return_attention_mask=True, return_tensors="pt"
+    ).to(model.device)
+    output = model.generate(
+        input_ids=prompt["input_ids"],
+        attention_mask=prompt["attention_mask"],
+        generation_config=generation_config,
+    )
+    tokens = output.sequences[:, prompt["input_ids"].shape[1] :]
+    closings = (tokens == tokenizer.eos_token_id).long()
+    # the first ⁇ closes the answer; what generate() writes after it is padding
+    closed_before = closings.cumsum(dim=1) - closings > 0
+    if generation_config.num_beams is None:
+        log_probabilities = _greedy_log_probabilities(tokens, output.scores, closed_before)
+    else:
+        log_probabilities = output.sequences_scores
+
+    lengths = (~closed_before & (closings == 0)).sum(dim=1).tolist()
+    # skipping special tokens would hide a pad inside an answer, and make it look right
+    texts = tokenizer.batch_decode(
+        [row[:length] for row, length in zip(tokens.tolist(), lengths, strict=True)],
+        skip_special_tokens=False,
+        clean_up_tokenization_spaces=False,
+    )
+    return [
+        Answer(text.strip(), log_probability)
+        for text, log_probability in zip(texts, log_probabilities.tolist(), strict=True)
+    ]
+
+
+def _greedy_log_probabilities(
+    tokens: torch.Tensor, scores: Sequence[torch.Tensor], closed_before: torch.Tensor
+) -> torch.Tensor:
+    """The sums of log p over `tokens` (batch, new tokens) up to the closing ⁇, of shape (batch,).
+
+    `scores` holds the logits (batch, vocabulary) of each step.
+    """
+    token_log_probabilities = torch.stack(
+        [
+            logits.gather(1, chosen[:, None]).squeeze(1) - logits.logsumexp(dim=1)
+            for logits, chosen in zip(scores, tokens.unbind(dim=1), strict=True)
+        ],
+        dim=1,
+    )
+    return token_log_probabilities.masked_fill(closed_before, 0.0).sum(dim=1)
+
+
+def _check_finite(questions: Sequence[str], answers: Sequence[Answer]) -> None:
+    for question, answer in zip(questions, answers, strict=True):
+        # nan compares false with everything
+        if not -float("inf") < answer.log_probability < float("inf"):
+            raise ValueError(
+                f"the model's scores for {question!r} are not finite (log probability "
+                f"{answer.log_probability}): its weights are damaged, or its training diverged"
+            )

@@ -1,0 +1,274 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from birthgpt.evaluation.accuracy import figures
+from birthgpt.evaluation.report import (
+    compare_runs,
+    magnitude,
+    main,
+    markdown_table,
+    percent,
+    results_markdown,
+    save_json,
+    text_table,
+)
+
+QUESTIONS = [
+    {"question": f"Where was {name} born?", "answer": answer, "name": name}
+    for name, answer in (("Ada", "Rome"), ("Bob", "Oslo"), ("Cid", "Bern"), ("Dan", "Rome"))
+]
+REPOSITORY = Path(__file__).parents[2]
+
+
+def make_result(name, predictions, **values):
+    lines_by_name = {"Ada": "Ada. Rome", "Bob": "Bob. " + "x" * 30 + "Oslo"}
+    return {
+        **figures(QUESTIONS, predictions, ["Rome"], lines_by_name),
+        "name": name,
+        "table": "dev",
+        "parameters": 3_323_392,
+        "tokens": 13_600_000,
+        "flops": 2.1e14,
+        "seconds": 1350.0,
+        "tokens_per_second": 10_074.4,
+        "target_share": 0.853,
+        "seed": 7,
+        "command": f"python scripts/pretrain.py configs/{name}.yaml",
+        "hardware": "2 CPU cores",
+        "date": "2026-01-02",
+        "versions": {"torch": "2.13.0"},
+        **values,
+    }
+
+
+def write_results(folder, *results):
+    for number, result in enumerate(results):
+        save_json(folder / f"{number}.json", result)
+    return folder
+
+
+def sections(markdown):
+    """The text of each section by its heading."""
+    parts = re.split(r"^## (.*)$", markdown, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def first_cells(section):
+    """The names in the first table of a section."""
+    rows = section.strip().split("\n\n")[0].splitlines()[2:]
+    return [row.split("|")[1].strip() for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1000, "1.0k"),
+        (3_323_392, "3.3M"),
+        (999_949, "999.9k"),
+        (999_960, "1.0M"),
+        (2e9, "2.0B"),
+    ],
+)
+def test_counts_are_rounded_to_a_thousand_a_million_or_a_billion(count, text):
+    assert magnitude(count) == text
+
+
+def test_a_share_is_shown_in_percent():
+    assert [percent(share) for share in (0, 0.614, 1)] == ["0.0", "61.4", "100.0"]
+
+
+def test_a_markdown_table_gives_known_keys_their_heading_and_unit():
+    rows = [
+        {"name": "a|b", "accuracy": 0.614, "seconds": 90, "kind": "x"},
+        {"name": "c\nd", "accuracy": None},
+    ]
+    assert markdown_table(rows, ["name", "accuracy", "seconds", "kind"]).splitlines() == [
+        "| name | accuracy (%) | minutes | kind |",
+        "| --- | ---: | ---: | --- |",
+        r"| a\|b | 61.4 | 1.5 | x |",
+        "| c d | – | – | – |",
+    ]
+
+
+def test_a_text_table_aligns_words_left_and_numbers_right():
+    rows = [{"name": "softmax", "accuracy": 0.05, "total": 1500}, {"name": "a", "accuracy": 1.0}]
+    assert text_table(rows, ["name", "accuracy", "total"]).splitlines() == [
+        "name     accuracy (%)      n",
+        "-------  ------------  -----",
+        "softmax           5.0  1,500",
+        "a               100.0      –",
+    ]
+
+
+def test_saved_json_reads_back_the_same_in_a_folder_made_for_it(tmp_path):
+    data = {"name": "Orléans ⁇", "accuracy": 0.5, "slices": {"a": [1, None]}}
+    save_json(tmp_path / "new" / "figures.json", data)
+    assert json.loads((tmp_path / "new" / "figures.json").read_text(encoding="utf-8")) == data
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["figures.json"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, object()])
+def test_what_json_cannot_hold_leaves_the_file_as_it_was(tmp_path, value):
+    path = tmp_path / "figures.json"
+    save_json(path, {"accuracy": 1.0})
+    with pytest.raises(ValueError, match="figures.json: this cannot be written as JSON"):
+        save_json(path, {"accuracy": value})
+    assert json.loads(path.read_text()) == {"accuracy": 1.0}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "figures.json"
+    save_json(path, {"accuracy": 1.0})
+
+    def fail(self, target):
+        raise OSError("disk gone")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="disk gone"):
+        save_json(path, {"accuracy": 0.0})
+    assert json.loads(path.read_text()) == {"accuracy": 1.0}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_results_show_rows_then_commands_then_slices_of_the_best(tmp_path):
+    markdown = results_markdown(
+        write_results(
+            tmp_path,
+            make_result("worse", ["Rome", "x", "x", "x"]),
+            make_result("better", ["Rome", "Oslo", "x", "x"], note="Half the lines."),
+        )
+    )
+    section = sections(markdown)["dev"]
+    assert "| better | 50.0 | 4 | 3.3M | 13.6M | 85.3 | 2.1e14 | 22.5 | 10,074 | 7 |" in section
+    assert (
+        "- **better** (seed 7): `python scripts/pretrain.py configs/better.yaml`. "
+        "2 CPU cores; 2026-01-02; torch 2.13.0. Half the lines."
+    ) in section
+    assert "Slices of **better**" in section and "Slices of **worse**" not in section
+    assert "| 25-49 | 100.0 | 1 |" in section
+    assert "| 125+ | – | 0 |" in section
+    assert "| seen | 50.0 | 2 |" in section
+    assert section.index("| worse") < section.index("- **better**") < section.index("Slices of")
+
+
+def test_all_of_several_best_rows_show_their_slices(tmp_path):
+    right = ["Rome", "Oslo", "Bern", "Rome"]
+    write_results(tmp_path, make_result("one", right), make_result("two", right), make_result("three", ["x"] * 4))
+    shown = re.findall(r"Slices of \*\*(\w+)\*\*", results_markdown(tmp_path))
+    assert shown == ["one", "two"]
+
+
+def test_rows_come_by_order_then_name_and_tables_by_their_first_row(tmp_path):
+    wrong = ["x"] * 4
+    write_results(
+        tmp_path,
+        make_result("z", wrong),
+        make_result("c", wrong, order=2),
+        make_result("a", wrong),
+        make_result("d", wrong, order=1),
+        make_result("e", wrong, table="ablations"),
+        make_result("f", wrong, table="test", order=0),
+    )
+    by_table = sections(results_markdown(tmp_path))
+    assert list(by_table) == ["test", "dev", "ablations"]
+    assert first_cells(by_table["dev"]) == ["d", "c", "a", "z"]
+
+
+def test_results_do_not_depend_on_the_names_of_their_files(tmp_path):
+    results = [make_result("a", ["Rome"] * 4, seed=seed) for seed in (1, 2, 3)]
+    one, other = tmp_path / "one", tmp_path / "other" / "deeper"
+    write_results(one, *results)
+    write_results(other, *reversed(results))
+    assert results_markdown(one) == results_markdown(other.parent)
+
+
+def test_a_result_of_name_and_table_alone_is_a_row_of_dashes(tmp_path):
+    write_results(tmp_path, {"name": "planned", "table": "dev"})
+    section = sections(results_markdown(tmp_path))["dev"]
+    assert "| planned |" + " – |" * 9 in section
+    assert "- **planned**: –. –." in section
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"table": None}, "0.json: 'table' is missing"),
+        ({"table": ""}, "0.json: 'table' is missing"),
+        ({"accuracy": 50.0}, "'accuracy' is a share between 0 and 1, not 50.0"),
+        ({"accuracy": "0.5"}, "'accuracy' is a number, not '0.5'"),
+        ({"accuracy": 0.75}, "'accuracy' 0.75 is not 'correct' 2 of 'total' 4"),
+        ({"seconds": True}, "'seconds' is a number, not True"),
+        ({"order": "first"}, "'order' is a number"),
+        ({"versions": "torch 2.13"}, "'versions' is of type dict"),
+    ],
+)
+def test_a_file_that_is_no_result_is_an_error_that_names_it(tmp_path, changes, message):
+    write_results(tmp_path, make_result("a", ["Rome", "Oslo", "x", "x"], **changes))
+    with pytest.raises(ValueError, match=message):
+        results_markdown(tmp_path)
+
+
+def test_a_folder_without_results_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="no result"):
+        results_markdown(tmp_path)
+    with pytest.raises(ValueError, match="no such folder"):
+        results_markdown(tmp_path / "missing")
+
+
+def test_the_command_writes_the_same_file_every_time(tmp_path):
+    results = write_results(tmp_path / "results", make_result("a", ["Rome"] * 4))
+    output = tmp_path / "RESULTS.md"
+    main([str(results), str(output)])
+    first = output.read_bytes()
+    main([str(results), str(output)])
+    assert output.read_bytes() == first
+    assert first.decode("utf-8") == results_markdown(results)
+
+
+def test_the_command_tells_what_is_wrong_in_one_line_and_writes_nothing(tmp_path, capsys):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "broken.json").write_text('{"name": ')
+    with pytest.raises(SystemExit) as exit:
+        main([str(tmp_path / "results"), str(tmp_path / "RESULTS.md")])
+    assert exit.value.code == 2
+    assert "broken.json: this is not a file of figures in JSON" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "RESULTS.md").exists()
+
+
+@pytest.mark.skipif(not (REPOSITORY / "RESULTS.md").exists(), reason="no results are published yet")
+def test_the_published_results_are_those_of_the_result_files():
+    published = (REPOSITORY / "RESULTS.md").read_text(encoding="utf-8")
+    assert published == results_markdown(REPOSITORY / "results")
+
+
+def test_compared_runs_are_rows_in_the_order_given(tmp_path):
+    better = make_result("better", ["Rome", "Oslo", "x", "x"])
+    unnamed = {key: value for key, value in make_result("", ["x"] * 4).items() if key != "name"}
+    write_results(tmp_path, better, unnamed)
+    rows = compare_runs([tmp_path / "1.json", str(tmp_path / "0.json")])
+    assert rows == [{**unnamed, "name": str(tmp_path / "1.json")}, better]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no such file of figures"),
+        ("{", "not a file of figures in JSON"),
+        ("\udcff", "not a file of figures in JSON"),
+        ("[1]", "figures are a JSON object, not list"),
+        ('{"accuracy": 0.5}', "'correct', 'total' is missing"),
+        ('{"accuracy": NaN, "correct": 1, "total": 2}', "share between 0 and 1, not nan"),
+    ],
+)
+def test_a_run_that_cannot_be_compared_is_an_error_that_names_its_file(tmp_path, content, message):
+    path = tmp_path / "figures.json"
+    if content is not None:
+        path.write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ValueError, match=f"{path}: .*{message}"):
+        compare_runs([path])
