@@ -1,0 +1,20 @@
+"""Teach a pretrained model, or a new one, to answer questions.
+
+    accelerate launch scripts/finetune.py --config configs/wiki/finetune.yaml
+
+Settings are read from the file, then from the command line, which wins; --help lists them all.
+"""
+
+from birthgpt.runs.command_line import run_script
+from birthgpt.runs.finetuning import finetune
+from birthgpt.training.arguments import (
+    ModelArguments,
+    OptimizationArguments,
+    QuestionArguments,
+    RunArguments,
+    TokenizerArguments,
+)
+
+if __name__ == "__main__":
+    groups = (QuestionArguments, TokenizerArguments, ModelArguments, OptimizationArguments, RunArguments)
+    run_script(finetune, groups, __doc__)

@@ -1,0 +1,137 @@
+"""Tokenizer, model and batches from the settings of a run."""
+
+import dataclasses
+import itertools
+import logging
+from collections.abc import Callable, Iterable
+
+import datasets
+from accelerate import Accelerator
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from birthgpt.data.batching import EpochBatches, StreamedBatches
+from birthgpt.data.tokenizers import train_tokenizer
+from birthgpt.model import BirthGPTConfig, BirthGPTForCausalLM
+from birthgpt.training.arguments import ModelArguments, OptimizationArguments, TokenizerArguments
+
+logger = logging.getLogger(__name__)
+
+ANSWER_LENGTH = 48
+TOKENIZER_SAMPLE = 200_000
+
+# settings that may differ from those a checkpoint was trained with
+FREE_SETTINGS = ("hidden_dropout", "attention_dropout", "attn_implementation", "gradient_checkpointing")
+
+
+def build_tokenizer(arguments: TokenizerArguments, texts: Iterable[str], block_size: int) -> PreTrainedTokenizerBase:
+    """Load the named tokenizer, or train one on (the first 200,000 of) these texts."""
+    if arguments.tokenizer_name_or_path is not None:
+        return load_tokenizer(arguments.tokenizer_name_or_path)
+    texts = itertools.islice(texts, TOKENIZER_SAMPLE)
+    return train_tokenizer(arguments.tokenizer_type, texts, arguments.vocab_size, block_size)
+
+
+def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint; ValueError where there is none or it lacks ⁇ or □."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name_or_path} holds no tokenizer ({_first_line(error)})") from None
+    if tokenizer.mask_token_id is None or tokenizer.pad_token_id is None:
+        raise ValueError(f"the tokenizer of {name_or_path} has no mask token ⁇ or no pad token □")
+    return tokenizer
+
+
+def build_model(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase, block_size: int) -> PreTrainedModel:
+    """A new model for this tokenizer."""
+    settings = dataclasses.asdict(arguments)
+    types = settings.pop("attention_type")
+    attn_implementation = settings.pop("attn_implementation")
+    gradient_checkpointing = settings.pop("gradient_checkpointing")
+    config = BirthGPTConfig(
+        **{key: value for key, value in settings.items() if key != "rope_theta"},
+        attention_type=types[0] if len(types) == 1 else types,
+        rope_parameters={"rope_theta": arguments.rope_theta},
+        vocab_size=len(tokenizer),
+        max_position_embeddings=block_size,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    config._attn_implementation = attn_implementation
+    model = BirthGPTForCausalLM(config)
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, max_new_tokens=ANSWER_LENGTH
+    )
+    return _with_checkpointing(model, gradient_checkpointing)
+
+
+def load_model(name_or_path: str, arguments: ModelArguments | None = None) -> PreTrainedModel:
+    """The model of a checkpoint; with `arguments`, under their dropout, attention implementation and so on.
+
+    Raises:
+        ValueError: no checkpoint there, or settings of another architecture than the checkpoint's.
+    """
+    overrides = {} if arguments is None else {name: getattr(arguments, name) for name in FREE_SETTINGS}
+    gradient_checkpointing = overrides.pop("gradient_checkpointing", False)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(name_or_path, **overrides)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name_or_path} holds no model ({_first_line(error)})") from None
+    if arguments is not None:
+        _check_same_architecture(arguments, model.config, name_or_path)
+    return _with_checkpointing(model, gradient_checkpointing)
+
+
+def build_batches(
+    source: datasets.Dataset | datasets.IterableDataset,
+    objective: Callable,
+    tokenizer: PreTrainedTokenizerBase,
+    optimization: OptimizationArguments,
+    accelerator: Accelerator,
+    seed: int,
+) -> EpochBatches | StreamedBatches:
+    """The batches of a run, planned for its processes and accumulation steps."""
+    streamed = isinstance(source, datasets.IterableDataset)
+    if streamed and optimization.num_train_epochs is not None:
+        raise ValueError("a stream has no known length: give max_train_steps or max_train_flops, not num_train_epochs")
+    return (StreamedBatches if streamed else EpochBatches)(
+        source,
+        objective,
+        tokenizer.pad_token_id,
+        seed=seed,
+        tokens_per_batch=optimization.tokens_per_batch,
+        batch_size=optimization.per_device_train_batch_size,
+        shuffle=optimization.shuffle,
+        parts=accelerator.num_processes * optimization.gradient_accumulation_steps,
+    )
+
+
+def _with_checkpointing(model: PreTrainedModel, gradient_checkpointing: bool) -> PreTrainedModel:
+    if gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    return model
+
+
+def _check_same_architecture(arguments: ModelArguments, config: BirthGPTConfig, where: str) -> None:
+    for field in dataclasses.fields(arguments):
+        value, default = getattr(arguments, field.name), getattr(ModelArguments(), field.name)
+        if field.name in FREE_SETTINGS or value == default:
+            continue
+        if field.name == "rope_theta":
+            loaded = config.rope_parameters["rope_theta"]
+        elif field.name == "attention_type":
+            loaded = config.attention_types if len(value) > 1 else config.attention_types[:1]
+        else:
+            loaded = getattr(config, field.name)
+        if value != loaded:
+            raise ValueError(f"{field.name}={value} does not fit {where}, which was trained with {loaded}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,67 @@
+"""What a run would do, without doing it."""
+
+import itertools
+import time
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from birthgpt.data.batching import EpochBatches, StreamedBatches, TensorBatch
+from birthgpt.data.objectives import IGNORE
+from birthgpt.data.preview import show_example
+from birthgpt.training.arguments import OptimizationArguments
+from birthgpt.training.loop import training_flops
+
+BATCHES_LOOKED_AT = 20
+
+
+def describe_run(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    batches: EpochBatches | StreamedBatches,
+    optimization: OptimizationArguments,
+) -> dict[str, float]:
+    """Print parameters, FLOPs, predicted time, padding share and three examples; returns the figures."""
+    looked_at = list(itertools.islice(iter_batches(batches), BATCHES_LOOKED_AT))
+    tokens = sum(batch["input_ids"].numel() for batch in looked_at) / len(looked_at)
+    pads = sum(int((batch["input_ids"] == tokenizer.pad_token_id).sum()) for batch in looked_at)
+    targets = sum(int((batch["shift_labels"] != IGNORE).sum()) for batch in looked_at)
+    seconds = sum(_seconds(model, batch) for batch in looked_at[:3]) / sum(
+        batch["input_ids"].numel() for batch in looked_at[:3]
+    )
+    run_tokens = _run_tokens(model, batches, optimization, tokens)
+    figures = {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "tokens": run_tokens,
+        "flops": training_flops(model, run_tokens),
+        "predicted_minutes": run_tokens * seconds / 60,
+        "padding_share": pads / (tokens * len(looked_at)),
+        "target_share": targets / (tokens * len(looked_at)),
+    }
+    for name, value in figures.items():
+        print(f"{name:18} {value:,.3g}" if value < 1000 else f"{name:18} {value:,.0f}")
+    for row in range(min(3, len(looked_at[0]["input_ids"]))):
+        print(f"\nexample {row + 1}")
+        print(show_example(tokenizer, {key: value[row] for key, value in looked_at[0].items()}))
+    return figures
+
+
+def iter_batches(batches: EpochBatches | StreamedBatches):
+    """The batches of an epoch, one after another."""
+    return iter(batches) if isinstance(batches, StreamedBatches) else (batches[i] for i in range(len(batches)))
+
+
+def _run_tokens(model, batches, optimization: OptimizationArguments, tokens_per_batch: float) -> float:
+    if optimization.max_train_flops is not None:
+        return optimization.max_train_flops / training_flops(model, 1)
+    if optimization.max_train_steps is not None:
+        return optimization.max_train_steps * tokens_per_batch * batches.parts
+    return optimization.num_train_epochs * len(batches) * tokens_per_batch
+
+
+def _seconds(model: PreTrainedModel, batch: TensorBatch) -> float:
+    """Forward and backward of one batch; the weights stay as they are."""
+    started = time.perf_counter()
+    model.train()
+    model(**batch, logits_to_keep=batch["shift_labels"] != IGNORE, use_cache=False).loss.backward()
+    model.zero_grad()
+    return time.perf_counter() - started

@@ -1,0 +1,130 @@
+"""Evaluation: from a checkpoint and questions to predictions and figures."""
+
+import json
+import logging
+from pathlib import Path
+
+import datasets
+from accelerate import Accelerator
+
+from birthgpt.data.corpus import load_corpus
+from birthgpt.data.questions import load_questions
+from birthgpt.data.tokenizers import warn_unknown_characters
+from birthgpt.evaluation.accuracy import figures
+from birthgpt.evaluation.answering import Answer, answer_questions, check_question_lengths
+from birthgpt.evaluation.baselines import constant_place, most_common_train_place
+from birthgpt.evaluation.report import save_json
+from birthgpt.runs.building import load_model, load_tokenizer
+from birthgpt.runs.records import RUN_RECORD, circumstances, write_lines
+from birthgpt.training.arguments import EvaluationArguments
+from birthgpt.training.loop import use_all_cores
+
+logger = logging.getLogger(__name__)
+
+FROM_RUN_RECORD = ("parameters", "tokens", "flops", "seconds", "tokens_per_second", "target_share", "seed")
+
+
+def evaluate(arguments: EvaluationArguments) -> dict | None:
+    """Answer questions and write `predictions.txt`, one a line, and `figures.json` where there are answers.
+
+    With `baseline`, no model is asked: every answer is one place.
+
+    Raises:
+        ValueError: what is wrong with the checkpoint, the files or the settings.
+    """
+    accelerator = Accelerator()
+    use_all_cores(accelerator)
+    _check(arguments)
+    questions = load_questions(arguments.question_file, require_answers=False)
+    train_answers = load_questions(arguments.train_file)["answer"][:] if arguments.train_file else []
+    if arguments.baseline is not None:
+        answers = _baseline_answers(arguments.baseline, train_answers, len(questions))
+    else:
+        answers = _model_answers(arguments, questions, accelerator)
+    if arguments.dry_run or not accelerator.is_main_process:
+        return None
+    output = Path(arguments.output_dir)
+    write_lines(output / "predictions.txt", [answer.text for answer in answers])
+    if questions["answer"][0] is None:
+        logger.info("%s holds no answers: only %s is written", arguments.question_file, output / "predictions.txt")
+        return None
+    result = {
+        "name": arguments.name or Path(arguments.model_name_or_path or arguments.baseline).name,
+        "table": arguments.table or Path(arguments.question_file).stem,
+        **figures(
+            questions,
+            [answer.text for answer in answers],
+            train_answers,
+            _lines_by_name(arguments.corpus_file),
+            None if arguments.baseline is not None else [answer.log_probability for answer in answers],
+        ),
+        **circumstances(),
+        **_training_figures(arguments.model_name_or_path),
+    }
+    for file in filter(None, (output / "figures.json", arguments.results_file)):
+        save_json(file, result)
+    return result
+
+
+def _check(arguments: EvaluationArguments) -> None:
+    if (arguments.model_name_or_path is None) == (arguments.baseline is None):
+        raise ValueError("give exactly one of model_name_or_path and baseline")
+
+
+def _baseline_answers(baseline: str, train_answers: list[str], count: int) -> list[Answer]:
+    place = most_common_train_place(train_answers) if baseline == "most_common" else baseline
+    return [Answer(text, 0.0) for text in constant_place(place, count)]
+
+
+def _model_answers(
+    arguments: EvaluationArguments, questions: datasets.Dataset, accelerator: Accelerator
+) -> list[Answer]:
+    model = load_model(arguments.model_name_or_path).to(accelerator.device)
+    tokenizer = load_tokenizer(arguments.model_name_or_path)
+    texts = questions["question"][:]
+    check_question_lengths(model, tokenizer, texts)
+    if accelerator.is_main_process:
+        warn_unknown_characters(tokenizer, texts, arguments.question_file)
+    if arguments.dry_run:
+        for question in texts[:3]:
+            print(tokenizer.decode(tokenizer(question)["input_ids"]))
+        return []
+    return answer_questions(
+        model,
+        tokenizer,
+        texts,
+        batch_size=arguments.batch_size,
+        max_new_tokens=arguments.max_new_tokens,
+        num_beams=arguments.num_beams,
+        progress=accelerator.is_main_process,
+        accelerator=accelerator,
+    )
+
+
+def _lines_by_name(corpus_file: str | None) -> dict[str, list[str]] | None:
+    if corpus_file is None:
+        return None
+    lines: dict[str, list[str]] = {}
+    for row in load_corpus(corpus_file):
+        lines.setdefault(row["name"], []).append(row["text"])
+    return lines
+
+
+def _training_figures(checkpoint: str | None) -> dict:
+    """What the checkpoint's run cost, with that of the run it started from added."""
+    total: dict = {}
+    while checkpoint is not None and (Path(checkpoint) / RUN_RECORD).is_file():
+        record = json.loads((Path(checkpoint) / RUN_RECORD).read_text(encoding="utf-8"))
+        if not total:
+            total = {key: record[key] for key in FROM_RUN_RECORD}
+            total["targets"] = record["target_share"] * record["tokens"]
+        else:
+            for key in ("tokens", "flops", "seconds"):
+                total[key] += record[key]
+            total["targets"] += record["target_share"] * record["tokens"]
+        total["training_command"] = [record["command"], *total.get("training_command", [])]
+        checkpoint = record["settings"].get("QuestionArguments", {}).get("model_name_or_path")
+    if total:
+        total["tokens_per_second"] = total["tokens"] / total["seconds"]
+        total["target_share"] = total.pop("targets") / total["tokens"]
+    return total

@@ -1,0 +1,117 @@
+"""Finetuning: from questions with answers, and a pretrained checkpoint or none, to a checkpoint."""
+
+import logging
+from collections.abc import Callable
+
+import datasets
+from accelerate import Accelerator
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from birthgpt.data.corpus import load_corpus
+from birthgpt.data.objectives import QuestionAnswering
+from birthgpt.data.questions import load_questions
+from birthgpt.data.tokenizers import warn_unknown_characters
+from birthgpt.evaluation.accuracy import exact_match
+from birthgpt.evaluation.answering import answer_questions, check_question_lengths
+from birthgpt.runs.building import build_batches, build_model, build_tokenizer, load_model, load_tokenizer
+from birthgpt.runs.dry_run import describe_run
+from birthgpt.runs.pretraining import texts_of
+from birthgpt.runs.records import open_run_folder, save_run_record
+from birthgpt.training.arguments import (
+    ModelArguments,
+    OptimizationArguments,
+    QuestionArguments,
+    RunArguments,
+    TokenizerArguments,
+)
+from birthgpt.training.loop import Trainer, TrainingSummary, build_accelerator
+
+logger = logging.getLogger(__name__)
+
+
+def finetune(
+    question_arguments: QuestionArguments,
+    tokenizer_arguments: TokenizerArguments,
+    model_arguments: ModelArguments,
+    optimization: OptimizationArguments,
+    run: RunArguments,
+) -> TrainingSummary | None:
+    """Teach a model to answer questions and leave it in `output_dir`; only a report under `dry_run`.
+
+    With `validation_size`, that many train questions are held out, and the weights that answer most of them
+    are kept.
+
+    Raises:
+        ValueError: what is wrong with the questions, the settings or the folder, before any training.
+    """
+    accelerator = build_accelerator(optimization, run)
+    questions = load_questions(question_arguments.train_file)
+    model, tokenizer = _starting_point(question_arguments, tokenizer_arguments, model_arguments)
+    if accelerator.is_main_process:
+        texts = questions["question"][:] + questions["answer"][:]
+        warn_unknown_characters(tokenizer, texts, question_arguments.train_file)
+    check_question_lengths(model, tokenizer, questions["question"][:])
+    questions, held_out = split_questions(questions, question_arguments.validation_size, run.seed)
+    objective = QuestionAnswering(tokenizer, model.config.max_position_embeddings)
+    batches = build_batches(questions, objective, tokenizer, optimization, accelerator, run.seed)
+    if run.dry_run:
+        describe_run(model, tokenizer, batches, optimization)
+        return None
+    resume_from = open_run_folder(run, accelerator)
+    evaluate = held_out_score(held_out, tokenizer, accelerator) if held_out is not None else None
+    trainer = Trainer(
+        model, tokenizer, batches, optimization, run, accelerator, evaluate, question_arguments.eval_steps
+    )
+    summary = trainer.train(resume_from)
+    if accelerator.is_main_process:
+        arguments = (question_arguments, tokenizer_arguments, model_arguments, optimization, run)
+        save_run_record("finetuning", arguments, summary)
+    return summary
+
+
+def split_questions(
+    questions: datasets.Dataset, validation_size: int, seed: int
+) -> tuple[datasets.Dataset, datasets.Dataset | None]:
+    """The questions to train on, and those held out (None where none are)."""
+    if not 0 <= validation_size < len(questions):
+        raise ValueError(
+            f"validation_size={validation_size} of {len(questions)} train questions leaves none to train on"
+        )
+    if validation_size == 0:
+        return questions, None
+    parts = questions.train_test_split(test_size=validation_size, seed=seed)
+    return parts["train"], parts["test"]
+
+
+def held_out_score(
+    held_out: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, accelerator: Accelerator
+) -> Callable[[PreTrainedModel], dict[str, float]]:
+    """A function that asks a model the held-out questions; `score` is the share it answers rightly."""
+
+    def evaluate(model: PreTrainedModel) -> dict[str, float]:
+        answers = answer_questions(model, tokenizer, held_out["question"][:], accelerator=accelerator)
+        return {"score": exact_match([answer.text for answer in answers], held_out["answer"][:])}
+
+    return evaluate
+
+
+def _starting_point(
+    question_arguments: QuestionArguments,
+    tokenizer_arguments: TokenizerArguments,
+    model_arguments: ModelArguments,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    checkpoint, corpus_file = question_arguments.model_name_or_path, question_arguments.corpus_file
+    if checkpoint is not None:
+        if tokenizer_arguments.tokenizer_name_or_path is not None or corpus_file is not None:
+            raise ValueError(
+                "model_name_or_path brings its own tokenizer: leave out tokenizer_name_or_path and corpus_file"
+            )
+        return load_model(checkpoint, model_arguments), load_tokenizer(checkpoint)
+    if corpus_file is None and tokenizer_arguments.tokenizer_name_or_path is None:
+        raise ValueError(
+            "give model_name_or_path to finetune a checkpoint; a new model needs a tokenizer: give "
+            "tokenizer_name_or_path, or corpus_file to train one on"
+        )
+    texts = () if corpus_file is None else texts_of(load_corpus(corpus_file))
+    tokenizer = build_tokenizer(tokenizer_arguments, texts, question_arguments.block_size)
+    return build_model(model_arguments, tokenizer, question_arguments.block_size), tokenizer

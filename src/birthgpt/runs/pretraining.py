@@ -1,0 +1,106 @@
+"""Pretraining: from a corpus to a checkpoint."""
+
+import logging
+from collections.abc import Callable, Iterator
+
+import datasets
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from birthgpt.data.batching import EpochBatches
+from birthgpt.data.corpus import corpus_report, load_corpus
+from birthgpt.data.objectives import OBJECTIVES, NameFirst
+from birthgpt.model.attention_types import get_attention_type
+from birthgpt.runs.building import build_batches, build_model, build_tokenizer
+from birthgpt.runs.dry_run import describe_run
+from birthgpt.runs.records import open_run_folder, save_run_record
+from birthgpt.training.arguments import (
+    CorpusArguments,
+    ModelArguments,
+    OptimizationArguments,
+    RunArguments,
+    TokenizerArguments,
+)
+from birthgpt.training.loop import Trainer, TrainingSummary, build_accelerator
+
+logger = logging.getLogger(__name__)
+
+
+def pretrain(
+    corpus_arguments: CorpusArguments,
+    tokenizer_arguments: TokenizerArguments,
+    model_arguments: ModelArguments,
+    optimization: OptimizationArguments,
+    run: RunArguments,
+) -> TrainingSummary | None:
+    """Train a new model on a corpus and leave it in `output_dir`; nothing but a report under `dry_run`.
+
+    Raises:
+        ValueError: what is wrong with the corpus, the settings or the folder, before any training.
+    """
+    accelerator = build_accelerator(optimization, run)
+    corpus = read_corpus(corpus_arguments, verbose=accelerator.is_main_process)
+    tokenizer = build_tokenizer(tokenizer_arguments, texts_of(corpus), corpus_arguments.block_size)
+    model = build_model(model_arguments, tokenizer, corpus_arguments.block_size)
+    objective = build_objective(corpus_arguments, tokenizer, model)
+    batches = build_batches(corpus, objective, tokenizer, optimization, accelerator, run.seed)
+    if not corpus_arguments.streaming:
+        _check_examples(batches, corpus_arguments, verbose=accelerator.is_main_process)
+    if run.dry_run:
+        describe_run(model, tokenizer, batches, optimization)
+        return None
+    resume_from = open_run_folder(run, accelerator)
+    trainer = Trainer(model, tokenizer, batches, optimization, run, accelerator)
+    summary = trainer.train(resume_from)
+    if accelerator.is_main_process:
+        arguments = (corpus_arguments, tokenizer_arguments, model_arguments, optimization, run)
+        save_run_record("pretraining", arguments, summary)
+    return summary
+
+
+def read_corpus(arguments: CorpusArguments, *, verbose: bool = False) -> datasets.Dataset | datasets.IterableDataset:
+    """The corpus of a run; with `verbose`, what was found in it is logged."""
+    corpus = load_corpus(
+        arguments.train_file,
+        streaming=arguments.streaming,
+        text_column=arguments.text_column,
+        name_column=arguments.name_column,
+    )
+    if verbose and not arguments.streaming:
+        counts = ", ".join(f"{key.replace('_', ' ')} {count:,}" for key, count in corpus_report(corpus).items())
+        logger.info("%s: %s", arguments.train_file, counts)
+    return corpus
+
+
+def texts_of(corpus: datasets.Dataset | datasets.IterableDataset) -> Iterator[str]:
+    """The lines alone."""
+    return (row["text"] for row in corpus)
+
+
+def build_objective(arguments: CorpusArguments, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Callable:
+    """The objective that the settings name, at their block size.
+
+    Raises:
+        ValueError: an objective that does not exist, or branches for an attention type that takes none.
+    """
+    if arguments.objective not in OBJECTIVES:
+        raise ValueError(f"objective={arguments.objective!r} does not exist: choose {', '.join(OBJECTIVES)}")
+    if arguments.objective != "name_first":
+        return OBJECTIVES[arguments.objective](tokenizer, arguments.block_size)
+    if arguments.objective_layout == "branches":
+        for name in model.config.attention_types:
+            if not get_attention_type(name).takes_branches:
+                raise ValueError(f"attention_type={name!r} cannot take branches: set objective_layout to unrolled")
+    return NameFirst(tokenizer, arguments.block_size, arguments.objective_layout)
+
+
+def _check_examples(batches: EpochBatches, arguments: CorpusArguments, *, verbose: bool) -> None:
+    truncated = sum(batches.examples["truncated"])
+    if verbose and truncated:
+        logger.info(
+            "%s: %s of %s examples of an epoch are truncated by %s at block_size=%d",
+            arguments.train_file,
+            f"{truncated:,}",
+            f"{len(batches.examples):,}",
+            arguments.objective,
+            arguments.block_size,
+        )

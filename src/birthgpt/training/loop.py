@@ -1,0 +1,288 @@
+"""The training loop."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
+from accelerate.utils import set_seed
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from birthgpt.data.batching import EpochBatches, TensorBatch
+from birthgpt.data.objectives import IGNORE
+from birthgpt.training.arguments import OptimizationArguments, RunArguments
+from birthgpt.training.checkpoints import (
+    Progress,
+    load_checkpoint,
+    save_checkpoint,
+    save_model,
+)
+from birthgpt.training.optimizers import build_optimizers
+from birthgpt.training.schedules import learning_rate_factor
+
+
+@dataclass
+class TrainingSummary:
+    """What a run did; `tokens` counts pads, `target_share` is the part of them that carried loss."""
+
+    steps: int
+    tokens: int
+    target_share: float
+    flops: float
+    parameters: int
+    seconds: float
+    tokens_per_second: float
+    loss: float
+    history: list[dict] = field(default_factory=list)
+
+
+def build_accelerator(optimization: OptimizationArguments, run: RunArguments) -> Accelerator:
+    """The accelerator of a run, on all cores of this machine however it was launched."""
+    accelerator = Accelerator(
+        gradient_accumulation_steps=optimization.gradient_accumulation_steps,
+        mixed_precision=optimization.mixed_precision,
+        log_with="tensorboard" if run.with_tracking else None,
+        project_dir=run.output_dir,
+        dataloader_config=DataLoaderConfiguration(even_batches=False),
+        step_scheduler_with_optimizer=False,
+    )
+    use_all_cores(accelerator)
+    set_seed(run.seed)
+    return accelerator
+
+
+def use_all_cores(accelerator: Accelerator) -> None:
+    """Share this machine's cores among its processes: a launch on CPU leaves one thread to each."""
+    local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
+    torch.set_num_threads(max(1, available_cores() // local_processes))
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def count_parameters(model: PreTrainedModel) -> int:
+    """Parameters that a token's computation multiplies: without embeddings, with the head."""
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
+    head = model.get_output_embeddings()
+    embeddings -= {id(head.weight)} if head is not None else set()
+    return sum(p.numel() for p in model.parameters() if id(p) not in embeddings)
+
+
+def training_flops(model: PreTrainedModel, tokens: int) -> float:
+    """6 · N · tokens: forward and backward of every token, pads counted."""
+    return 6.0 * count_parameters(model) * tokens
+
+
+class Trainer:
+    """One run: it owns the optimisers, the order of the data and how far it has come.
+
+    Args:
+        evaluate: called every `eval_steps` updates with the model; its `score` chooses the weights that
+            are kept, its other entries are logged.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        batches: EpochBatches,
+        optimization: OptimizationArguments,
+        run: RunArguments,
+        accelerator: Accelerator,
+        evaluate: Callable[[PreTrainedModel], dict[str, float]] | None = None,
+        eval_steps: int = 0,
+    ):
+        self.tokenizer, self.optimization, self.run = tokenizer, optimization, run
+        self.accelerator, self.evaluate, self.eval_steps = accelerator, evaluate, eval_steps
+        optimizers = build_optimizers(
+            model,
+            optimizer=optimization.optimizer,
+            learning_rate=optimization.learning_rate,
+            weight_decay=optimization.weight_decay,
+            adam_beta1=optimization.adam_beta1,
+            adam_beta2=optimization.adam_beta2,
+        )
+        # an item of the dataset is a whole batch already
+        loader = DataLoader(batches, batch_size=1, shuffle=False, collate_fn=lambda items: items[0])
+        self.batches = batches
+        self.model, self.loader, *self.optimizers = accelerator.prepare(model, loader, *optimizers)
+        self.flops_per_token = training_flops(model, 1)
+        self.progress = Progress()
+        self.best_score, self.best_weights = -math.inf, None
+        self.history: list[dict] = []
+
+    def train(self, resume_from: Path | None = None) -> TrainingSummary:
+        """Train to the end of the budget, leave the model in `output_dir`, and say what was done."""
+        if resume_from is not None:
+            unwrapped = [optimizer.optimizer for optimizer in self.optimizers]
+            self.progress = load_checkpoint(resume_from, self.accelerator.unwrap_model(self.model), unwrapped)
+        if self.run.with_tracking:
+            self.accelerator.init_trackers("logs")
+        self.model.train()
+        bar = tqdm(
+            total=100,
+            unit="%",
+            disable=not self.accelerator.is_main_process,
+            desc="training",
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
+        )
+        started, seconds_before = time.perf_counter(), self.progress.seconds
+        loss_sum, loss_steps = torch.zeros((), device=self.accelerator.device), 0
+        self._consider(bar)
+        for micro_batches in self._updates():
+            loss_sum += self._update(micro_batches)
+            loss_steps += 1
+            self.progress.seconds = seconds_before + time.perf_counter() - started
+            if self.progress.step % self.run.logging_steps == 0:
+                self._log(bar, (loss_sum / loss_steps).item())
+                loss_sum.zero_()
+                loss_steps = 0
+            if self.eval_steps and self.progress.step % self.eval_steps == 0:
+                self._consider(bar)
+            if self.run.save_steps and self.progress.step % self.run.save_steps == 0:
+                self._save_checkpoint()
+        if loss_steps:
+            self._log(bar, (loss_sum / loss_steps).item())
+        self._consider(bar)
+        bar.close()
+        return self._finish()
+
+    def done(self) -> float:
+        """The share of the budget that is used up."""
+        settings, progress = self.optimization, self.progress
+        if settings.max_train_steps is not None:
+            return progress.step / settings.max_train_steps
+        if settings.max_train_flops is not None:
+            return progress.tokens * self.flops_per_token / settings.max_train_flops
+        return (progress.epoch + progress.batch / len(self.batches)) / settings.num_train_epochs
+
+    def _updates(self) -> Iterator[list[TensorBatch]]:
+        """The micro-batches of one update after another, from where the run stands, until the budget ends."""
+        while self.done() < 1:
+            self.batches.set_epoch(self.progress.epoch)
+            self.loader.set_epoch(self.progress.epoch)
+            processes = self.accelerator.num_processes
+            loader = skip_first_batches(self.loader, self.progress.batch // processes)
+            group = []
+            for batch in loader:
+                group.append(batch)
+                if len(group) == self.optimization.gradient_accumulation_steps:
+                    yield group
+                    group = []
+                    if self.done() >= 1:
+                        return
+            assert not group, "the plan is a multiple of processes × accumulation steps"
+            self.progress.epoch += 1
+            self.progress.batch = 0
+
+    def _update(self, micro_batches: list[TensorBatch]) -> torch.Tensor:
+        """One step of the optimisers on the mean loss over all targets of the global batch."""
+        counts = torch.tensor(
+            [
+                sum(batch["input_ids"].numel() for batch in micro_batches),
+                sum(int((batch["shift_labels"] != IGNORE).sum()) for batch in micro_batches),
+            ],
+            device=self.accelerator.device,
+        )
+        tokens, targets = self.accelerator.reduce(counts, "sum").tolist()
+        loss = torch.zeros((), device=self.accelerator.device)
+        for batch in micro_batches:
+            with self.accelerator.accumulate(self.model):
+                share = self._loss(batch, targets)
+                # accelerate divides by the steps, and averages over the processes: undo both
+                self.accelerator.backward(share * len(micro_batches) * self.accelerator.num_processes)
+            loss += share.detach()
+        if self.optimization.max_grad_norm:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.optimization.max_grad_norm)
+        factor = learning_rate_factor(
+            self.optimization.lr_scheduler_type,
+            step=self.progress.step,
+            progress=min(1.0, self.done()),
+            warmup_steps=self.optimization.warmup_steps,
+            cycle_steps=self.optimization.lr_cycle_steps,
+        )
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.optimization.learning_rate * factor
+            optimizer.step()
+            optimizer.zero_grad()
+        self.progress.step += 1
+        self.progress.batch += len(micro_batches) * self.accelerator.num_processes
+        self.progress.tokens += tokens
+        self.progress.targets += targets
+        return self.accelerator.reduce(loss, "sum")
+
+    def _loss(self, batch: TensorBatch, targets: int) -> torch.Tensor:
+        """The batch's summed loss, divided by the targets of the global batch; the head only where one stands."""
+        keep = batch["shift_labels"] != IGNORE
+        return self.model(**batch, logits_to_keep=keep, num_items_in_batch=targets, use_cache=False).loss
+
+    def _consider(self, bar: tqdm) -> None:
+        """Evaluate, and keep these weights if they are the best so far."""
+        if self.evaluate is None or not self.eval_steps:
+            return
+        model = self.accelerator.unwrap_model(self.model)
+        results = self.evaluate(model)
+        model.train()
+        if results["score"] > self.best_score:
+            self.best_score = results["score"]
+            self.best_weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        self.history.append({"step": self.progress.step, **results})
+        bar.write(f"step {self.progress.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in results.items()))
+        if self.run.with_tracking:
+            self.accelerator.log(results, step=self.progress.step)
+
+    def _log(self, bar: tqdm, loss: float) -> None:
+        rate = self.optimizers[0].param_groups[0]["lr"]
+        speed = self.progress.tokens / max(self.progress.seconds, 1e-9)
+        figures = {"loss": loss, "learning_rate": rate, "tokens_per_second": speed}
+        self.history.append({"step": self.progress.step, **figures})
+        bar.n = min(100.0, 100 * self.done())
+        bar.set_postfix_str(f" step {self.progress.step}, loss {loss:.3f}, rate {rate:.1e}, {speed:,.0f} tokens/s")
+        if self.run.with_tracking:
+            self.accelerator.log(figures, step=self.progress.step)
+
+    def _save_checkpoint(self) -> None:
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            save_checkpoint(
+                Path(self.run.output_dir),
+                self.accelerator.unwrap_model(self.model),
+                self.tokenizer,
+                [optimizer.optimizer for optimizer in self.optimizers],
+                self.progress,
+                self.run.save_total_limit,
+            )
+        self.accelerator.wait_for_everyone()
+
+    def _finish(self) -> TrainingSummary:
+        model = self.accelerator.unwrap_model(self.model)
+        if self.best_weights is not None:
+            model.load_state_dict(self.best_weights)
+        model.eval()
+        if self.accelerator.is_main_process:
+            save_model(Path(self.run.output_dir), model, self.tokenizer)
+        if self.run.with_tracking:
+            self.accelerator.end_training()
+        self.accelerator.wait_for_everyone()
+        progress = self.progress
+        losses = [entry["loss"] for entry in self.history if "loss" in entry]
+        return TrainingSummary(
+            steps=progress.step,
+            tokens=progress.tokens,
+            target_share=progress.targets / max(1, progress.tokens),
+            flops=progress.tokens * self.flops_per_token,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            seconds=progress.seconds,
+            tokens_per_second=progress.tokens / max(progress.seconds, 1e-9),
+            loss=losses[-1] if losses else math.nan,
+            history=self.history,
+        )
