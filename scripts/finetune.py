@@ -7,14 +7,7 @@ Settings are read from the file, then from the command line, which wins; --help 
 
 from birthgpt.runs.command_line import run_script
 from birthgpt.runs.finetuning import finetune
-from birthgpt.training.arguments import (
-    ModelArguments,
-    OptimizationArguments,
-    QuestionArguments,
-    RunArguments,
-    TokenizerArguments,
-)
+from birthgpt.training.arguments import FINETUNE_ARGUMENTS
 
 if __name__ == "__main__":
-    groups = (QuestionArguments, TokenizerArguments, ModelArguments, OptimizationArguments, RunArguments)
-    run_script(finetune, groups, __doc__)
+    run_script(finetune, FINETUNE_ARGUMENTS, __doc__)

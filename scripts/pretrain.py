@@ -7,14 +7,7 @@ Settings are read from the file, then from the command line, which wins; --help 
 
 from birthgpt.runs.command_line import run_script
 from birthgpt.runs.pretraining import pretrain
-from birthgpt.training.arguments import (
-    CorpusArguments,
-    ModelArguments,
-    OptimizationArguments,
-    RunArguments,
-    TokenizerArguments,
-)
+from birthgpt.training.arguments import PRETRAIN_ARGUMENTS
 
 if __name__ == "__main__":
-    groups = (CorpusArguments, TokenizerArguments, ModelArguments, OptimizationArguments, RunArguments)
-    run_script(pretrain, groups, __doc__)
+    run_script(pretrain, PRETRAIN_ARGUMENTS, __doc__)

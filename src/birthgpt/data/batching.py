@@ -45,10 +45,10 @@ def plan_batches(
     Each global batch is a list of `parts` micro-batches (processes × accumulation steps). Examples of equal
     length are shuffled, and so are the batches. A batch has at least `parts` examples, even over the budget.
 
-    Raises:
-        ValueError: fewer examples than `parts`.
+    No batch at all comes of fewer examples than `parts`.
     """
-    _check_parts(len(lengths), parts)
+    if len(lengths) < parts:
+        return []
     shuffled = generator.permutation(len(lengths))
     # from the longest down, so that the rest is a batch of short examples
     order = shuffled[np.argsort(lengths[shuffled], kind="stable")][::-1]
@@ -66,19 +66,14 @@ def fixed_batches(
 ) -> list[list[np.ndarray]]:
     """Global batches of `parts` micro-batches of `batch_size` examples, in order, or shuffled by a generator.
 
-    Raises:
-        ValueError: fewer examples than `parts`.
+    No batch at all comes of fewer examples than `parts`.
     """
-    _check_parts(count, parts)
+    if count < parts:
+        return []
     order = np.arange(count) if generator is None else generator.permutation(count)
     size = batch_size * parts
     batches = _without_small_rest([order[start : start + size] for start in range(0, count, size)], parts)
     return [np.array_split(batch, parts) for batch in batches]
-
-
-def _check_parts(count: int, parts: int) -> None:
-    if count < parts:
-        raise ValueError(f"{count} examples cannot be spread over {parts} processes × accumulation steps")
 
 
 def _without_small_rest(batches: list[np.ndarray], parts: int) -> list[np.ndarray]:
@@ -161,7 +156,10 @@ def map_objective(source: datasets.Dataset, objective: Callable, seed: int, epoc
 
 
 class StreamedBatches(torch.utils.data.IterableDataset):
-    """The same for a stream of lines: the batches of one stretch of `buffer_size` lines after another."""
+    """The same for a stream of lines: the batches of one stretch of `buffer_size` lines after another.
+
+    A last stretch of fewer examples than `parts` is left out.
+    """
 
     def __init__(
         self,

@@ -100,7 +100,8 @@ def build_batches(
     streamed = isinstance(source, datasets.IterableDataset)
     if streamed and optimization.num_train_epochs is not None:
         raise ValueError("a stream has no known length: give max_train_steps or max_train_flops, not num_train_epochs")
-    return (StreamedBatches if streamed else EpochBatches)(
+    parts = accelerator.num_processes * optimization.gradient_accumulation_steps
+    batches = (StreamedBatches if streamed else EpochBatches)(
         source,
         objective,
         tokenizer.pad_token_id,
@@ -108,8 +109,13 @@ def build_batches(
         tokens_per_batch=optimization.tokens_per_batch,
         batch_size=optimization.per_device_train_batch_size,
         shuffle=optimization.shuffle,
-        parts=accelerator.num_processes * optimization.gradient_accumulation_steps,
+        parts=parts,
     )
+    if not streamed and not len(batches):
+        raise ValueError(
+            f"{len(batches.examples)} examples cannot be spread over {parts} processes × gradient_accumulation_steps"
+        )
+    return batches
 
 
 def _with_checkpointing(model: PreTrainedModel, gradient_checkpointing: bool) -> PreTrainedModel:

@@ -41,7 +41,7 @@ def pretrain(
     corpus = read_corpus(corpus_arguments, verbose=accelerator.is_main_process)
     tokenizer = build_tokenizer(tokenizer_arguments, texts_of(corpus), corpus_arguments.block_size)
     model = build_model(model_arguments, tokenizer, corpus_arguments.block_size)
-    objective = build_objective(corpus_arguments, tokenizer, model)
+    objective = build_objective(corpus_arguments, corpus, tokenizer, model)
     batches = build_batches(corpus, objective, tokenizer, optimization, accelerator, run.seed)
     if not corpus_arguments.streaming:
         _check_examples(batches, corpus_arguments, verbose=accelerator.is_main_process)
@@ -76,16 +76,27 @@ def texts_of(corpus: datasets.Dataset | datasets.IterableDataset) -> Iterator[st
     return (row["text"] for row in corpus)
 
 
-def build_objective(arguments: CorpusArguments, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Callable:
+def build_objective(
+    arguments: CorpusArguments,
+    corpus: datasets.Dataset | datasets.IterableDataset,
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+) -> Callable:
     """The objective that the settings name, at their block size.
 
     Raises:
-        ValueError: an objective that does not exist, or branches for an attention type that takes none.
+        ValueError: an objective that does not exist, name_first for lines without names, or branches for an
+            attention type that takes none.
     """
     if arguments.objective not in OBJECTIVES:
         raise ValueError(f"objective={arguments.objective!r} does not exist: choose {', '.join(OBJECTIVES)}")
     if arguments.objective != "name_first":
         return OBJECTIVES[arguments.objective](tokenizer, arguments.block_size)
+    if not arguments.streaming and not any(corpus["name"]):
+        raise ValueError(
+            f"no line of {arguments.train_file} gives an example for name_first: no name could be read from any; "
+            "lines begin with `Name. `, or name_column names the column that holds it"
+        )
     if arguments.objective_layout == "branches":
         for name in model.config.attention_types:
             if not get_attention_type(name).takes_branches:

@@ -147,6 +147,10 @@ class EvaluationArguments:
     dry_run: bool = setting(False, "check the inputs, show three prompts, and answer nothing")
 
 
+PRETRAIN_ARGUMENTS = (CorpusArguments, TokenizerArguments, ModelArguments, OptimizationArguments, RunArguments)
+FINETUNE_ARGUMENTS = (QuestionArguments, TokenizerArguments, ModelArguments, OptimizationArguments, RunArguments)
+
+
 def parse_arguments(argument_classes: Sequence[type], arguments: Sequence[str] | None = None, **kwargs) -> tuple:
     """Read `--config FILE.yaml` and the command line into one instance of each class.
 

@@ -1,5 +1,6 @@
 """The training loop."""
 
+import logging
 import math
 import os
 import time
@@ -25,6 +26,8 @@ from birthgpt.training.checkpoints import (
 )
 from birthgpt.training.optimizers import build_optimizers
 from birthgpt.training.schedules import learning_rate_factor
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -61,6 +64,8 @@ def use_all_cores(accelerator: Accelerator) -> None:
     """Share this machine's cores among its processes: a launch on CPU leaves one thread to each."""
     local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
     torch.set_num_threads(max(1, available_cores() // local_processes))
+    if accelerator.is_main_process:
+        logger.info("%d processes × %d threads", accelerator.num_processes, torch.get_num_threads())
 
 
 def available_cores() -> int:
@@ -180,6 +185,8 @@ class Trainer:
                     if self.done() >= 1:
                         return
             assert not group, "the plan is a multiple of processes × accumulation steps"
+            if self.progress.batch == 0:
+                raise ValueError("an epoch gives no batch to train on: the corpus holds no line for this objective")
             self.progress.epoch += 1
             self.progress.batch = 0
 

@@ -1,0 +1,48 @@
+"""One tiny world with one tiny run on it, which the tests of scripts share."""
+
+import pytest
+
+from birthgpt.data.people import write_world
+from birthgpt.runs.finetuning import finetune
+from birthgpt.runs.pretraining import pretrain
+from birthgpt.training.arguments import FINETUNE_ARGUMENTS, PRETRAIN_ARGUMENTS, parse_arguments
+
+TINY = (
+    "--hidden_size 32 --num_hidden_layers 1 --num_attention_heads 2 --tokens_per_batch 2000 --max_train_steps 4 "
+    "--block_size 256 --tokenizer_type bpe --vocab_size 600 --learning_rate 1e-3"
+).split()
+
+
+def run_pretraining(*arguments) -> None:
+    return pretrain(*parse_arguments(PRETRAIN_ARGUMENTS, [*TINY, *map(str, arguments)]))
+
+
+def run_finetuning(*arguments) -> None:
+    settings = "--tokens_per_batch 2000 --max_train_steps 4".split()
+    return finetune(*parse_arguments(FINETUNE_ARGUMENTS, [*settings, *map(str, arguments)]))
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """A folder with wiki.txt, birth_places_train.tsv and birth_dev.tsv."""
+    folder = tmp_path_factory.mktemp("world")
+    write_world(folder / "files", people=120, held_out=20, biographies_per_person=1, seed=0)
+    return folder / "files"
+
+
+@pytest.fixture(scope="session")
+def pretrained(world, tmp_path_factory):
+    """A checkpoint that has seen the world, a little."""
+    folder = tmp_path_factory.mktemp("runs") / "pretrained"
+    run_pretraining("--train_file", world / "wiki.txt", "--objective", "name_first", "--output_dir", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finetuned(world, pretrained, tmp_path_factory):
+    """A checkpoint that has been asked questions."""
+    folder = tmp_path_factory.mktemp("runs") / "finetuned"
+    run_finetuning(
+        "--train_file", world / "birth_places_train.tsv", "--model_name_or_path", pretrained, "--output_dir", folder
+    )
+    return folder

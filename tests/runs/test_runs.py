@@ -1,0 +1,164 @@
+"""The runs behind the scripts, end to end on a tiny world."""
+
+import json
+
+import pytest
+from conftest import LINES
+from runs.conftest import run_finetuning, run_pretraining
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+
+from birthgpt.runs.comparing import ComparisonArguments, compare
+from birthgpt.runs.evaluating import evaluate
+from birthgpt.training.arguments import EvaluationArguments
+
+
+def ask(world, output_dir, **settings):
+    return evaluate(
+        EvaluationArguments(
+            **{"question_file": str(world / "birth_dev.tsv"), **settings},
+            output_dir=str(output_dir),
+            train_file=str(world / "birth_places_train.tsv"),
+            corpus_file=str(world / "wiki.txt"),
+        )
+    )
+
+
+@pytest.mark.parametrize("objective", ["span_corruption", "language_modeling", "name_first"])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_every_objective_trains_streamed_or_not(world, tmp_path, objective, streaming):
+    summary = run_pretraining(
+        "--train_file", world / "wiki.txt", "--objective", objective, "--streaming", streaming, "--output_dir", tmp_path
+    )
+    assert summary.steps == 4 and summary.loss < 7
+
+
+def test_a_checkpoint_holds_what_loading_needs_and_its_record(pretrained):
+    names = {path.name for path in pretrained.iterdir()}
+    assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "run.json"} <= names
+    record = json.loads((pretrained / "run.json").read_text())
+    assert record["kind"] == "pretraining" and record["tokens"] > 0 and record["versions"]["torch"]
+    with safe_open(pretrained / "model.safetensors", "pt") as file:
+        assert any("attention.q_proj" in key for key in file.keys())
+    # ordinary checkpoints carry no code
+    assert not list(pretrained.glob("*.py")) and "auto_map" not in (pretrained / "config.json").read_text()
+
+
+def test_a_bare_question_is_answered_by_a_pipeline_as_by_evaluation(world, finetuned, tmp_path):
+    figures = ask(world, tmp_path, model_name_or_path=str(finetuned))
+    predictions = (tmp_path / "predictions.txt").read_text().splitlines()
+    assert figures["total"] == len(predictions) == 20
+    assert figures["tokens"] > json.loads((finetuned / "run.json").read_text())["tokens"], "pretraining counts too"
+    answerer = pipeline(
+        "text-generation",
+        model=AutoModelForCausalLM.from_pretrained(finetuned),
+        tokenizer=AutoTokenizer.from_pretrained(finetuned),
+    )
+    questions = [line.split("\t")[0] for line in (world / "birth_dev.tsv").read_text().splitlines()]
+    for question, prediction in zip(questions[:5], predictions, strict=False):
+        (generated,) = answerer(question, return_full_text=False)
+        assert generated["generated_text"].strip() == prediction
+
+
+def test_without_gold_answers_only_predictions_are_written(world, finetuned, tmp_path):
+    bare = tmp_path / "questions.tsv"
+    bare.write_text("Where was Ada born?\nWhere was Lise born?\n")
+    assert ask(world, tmp_path / "out", model_name_or_path=str(finetuned), question_file=str(bare)) is None
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["predictions.txt"]
+    assert len((tmp_path / "out" / "predictions.txt").read_text().splitlines()) == 2
+
+
+def test_baselines_and_comparison(world, finetuned, tmp_path, capsys):
+    ask(world, tmp_path / "a", baseline="most_common")
+    ask(world, tmp_path / "b", baseline="Atlantis")
+    rows = compare(ComparisonArguments([str(tmp_path / run / "figures.json") for run in "ab"]))
+    assert rows[1]["accuracy"] == 0.0 and rows[0]["total"] == 20
+    assert "Atlantis" in capsys.readouterr().out
+
+
+def test_finetuning_without_pretraining_and_with_a_held_out_slice(world, tmp_path):
+    summary = run_finetuning(
+        *("--train_file", world / "birth_places_train.tsv", "--corpus_file", world / "wiki.txt"),
+        *("--tokenizer_type", "bpe", "--vocab_size", 400, "--hidden_size", 32, "--num_attention_heads", 2),
+        *("--validation_size", 10, "--eval_steps", 2, "--output_dir", tmp_path / "scratch"),
+    )
+    assert [entry["step"] for entry in summary.history if "score" in entry] == [0, 2, 4, 4]
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "scratch").config.hidden_size == 32
+
+
+def test_a_dry_run_reports_and_writes_nothing(world, tmp_path, capsys):
+    run_pretraining(
+        "--train_file",
+        world / "wiki.txt",
+        "--objective",
+        "name_first",
+        "--output_dir",
+        tmp_path / "x",
+        "--dry_run",
+        True,
+    )
+    shown = capsys.readouterr().out
+    for word in ("parameters", "flops", "predicted_minutes", "padding_share", "example 3"):
+        assert word in shown
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--train_file nowhere.txt", "nowhere.txt"),
+        ("--objective name_last", "objective='name_last' does not exist"),
+        ("--objective_layout rolled --objective name_first", "objective_layout='rolled'"),
+        ("--tokenizer_type words", "tokenizer_type='words' does not exist"),
+        ("--hidden_size 33", "hidden_size=33 is not a multiple"),
+        ("--optimizer sgd", "optimizer='sgd' does not exist"),
+        ("--lr_scheduler_type cosin", "lr_scheduler_type='cosin' does not exist"),
+        ("--streaming true --num_train_epochs 1", "give exactly one of max_train_steps"),
+        ("--resume_from_checkpoint latest", "holds no checkpoint to resume from"),
+        ("--attention_type sofmax", "did you mean 'softmax'"),
+    ],
+)
+def test_bad_pretraining_settings_are_one_line_and_leave_nothing(world, tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message) as error:
+        run_pretraining("--train_file", world / "wiki.txt", "--output_dir", tmp_path / "x", *arguments.split())
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_corpus_without_names_is_refused_for_name_first(tmp_path):
+    (tmp_path / "lines.txt").write_text("no name here\nnor here\n" * 50)
+    with pytest.raises(ValueError, match="no line of .* gives an example for name_first"):
+        run_pretraining(
+            "--train_file", tmp_path / "lines.txt", "--objective", "name_first", "--output_dir", tmp_path / "x"
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "give model_name_or_path to finetune a checkpoint"),
+        ("--model_name_or_path nowhere", "nowhere holds no model"),
+        ("--model_name_or_path {pretrained} --hidden_size 64", "hidden_size=64 does not fit .* trained with 32"),
+        ("--model_name_or_path {pretrained} --corpus_file {world}/wiki.txt", "brings its own tokenizer"),
+        ("--model_name_or_path {pretrained} --validation_size 100", "validation_size=100 of 100 train questions"),
+        ("--model_name_or_path {pretrained} --output_dir {pretrained}", "is not empty"),
+    ],
+)
+def test_bad_finetuning_settings(world, pretrained, tmp_path, arguments, message):
+    arguments = arguments.format(pretrained=pretrained, world=world).split()
+    with pytest.raises(ValueError, match=message):
+        run_finetuning("--train_file", world / "birth_places_train.tsv", "--output_dir", tmp_path / "x", *arguments)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_checkpoint_without_tokenizer_and_a_long_question_are_named(world, pretrained, finetuned, tmp_path):
+    AutoModelForCausalLM.from_pretrained(pretrained).save_pretrained(tmp_path / "bare")
+    with pytest.raises(ValueError, match="bare holds no tokenizer"):
+        ask(world, tmp_path / "out", model_name_or_path=str(tmp_path / "bare"))
+    long = tmp_path / "long.tsv"
+    long.write_text(f"Where was {' '.join(LINES)} {' '.join(LINES)} born?\tLondon\n")
+    with pytest.raises(ValueError, match="question 1 of 1"):
+        ask(world, tmp_path / "out", model_name_or_path=str(finetuned), question_file=str(long))
+    with pytest.raises(ValueError, match="exactly one of model_name_or_path and baseline"):
+        ask(world, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

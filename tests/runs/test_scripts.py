@@ -1,0 +1,80 @@
+"""The scripts as a user starts them, plain and launched."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from birthgpt.runs.comparing import ComparisonArguments
+from birthgpt.runs.exporting import ExportArguments
+from birthgpt.runs.quickstart import QuickstartArguments
+from birthgpt.training.arguments import FINETUNE_ARGUMENTS, PRETRAIN_ARGUMENTS, EvaluationArguments, field_names
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = {
+    "pretrain": PRETRAIN_ARGUMENTS,
+    "finetune": FINETUNE_ARGUMENTS,
+    "evaluate": (EvaluationArguments,),
+    "compare": (ComparisonArguments,),
+    "push_to_hub": (ExportArguments,),
+    "quickstart": (QuickstartArguments,),
+}
+TINY = (
+    "--objective name_first --hidden_size 32 --num_hidden_layers 1 --num_attention_heads 2 --max_train_steps 3 "
+    "--tokens_per_batch 2000 --block_size 256 --logging_steps 1"
+).split()
+
+
+def run(*command, **environment) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [str(part) for part in command], cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    "config", sorted(ROOT.glob("configs/*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
+def test_every_setting_of_a_config_belongs_to_its_script(config):
+    script = config.stem.split("_")[0]
+    if config.parent.name == "accelerate":
+        pytest.skip("read by accelerate")
+    assert set(yaml.safe_load(config.read_text())) <= set(field_names(SCRIPTS[script]))
+
+
+def test_there_is_a_test_for_every_script():
+    assert {path.stem for path in (ROOT / "scripts").glob("*.py")} == set(SCRIPTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["python", "accelerate launch", "two processes"])
+def test_launched_or_plain_a_run_uses_all_cores_and_gives_the_same_losses(world, tmp_path, launcher):
+    programs = {
+        "python": [sys.executable],
+        "accelerate launch": [sys.executable, "-m", "accelerate.commands.launch", "--cpu"],
+        "two processes": [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"],
+    }
+    environment = {"ACCELERATE_USE_CPU": "true"} if launcher == "two processes" else {}
+    result = run(
+        *programs[launcher], "scripts/pretrain.py", "--train_file", world / "wiki.txt", "--output_dir", tmp_path / "x",
+        *TINY, "--hidden_dropout", "0", "--attention_dropout", "0", **environment,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert (tmp_path / "x" / "model.safetensors").is_file()
+    # the bar is drawn by the main process alone
+    losses = re.findall(r"step 3, loss ([\d.]+)", result.stderr)
+    assert len(set(losses)) == 1
+    cores = len(os.sched_getaffinity(0))
+    threads = re.search(r"(\d+) processes × (\d+) threads", result.stderr)
+    processes = 2 if launcher == "two processes" else 1
+    assert (int(threads[1]), int(threads[2])) == (processes, max(1, cores // processes))
+
+
+@pytest.mark.slow
+def test_a_mistake_is_one_line_without_traceback():
+    result = run(sys.executable, "scripts/pretrain.py", "--train_file", "nowhere.txt", "--output_dir", "x", *TINY)
+    assert result.returncode == 2
+    assert result.stderr.strip().splitlines()[-1].startswith("error: ") and "Traceback" not in result.stderr

@@ -1,0 +1,145 @@
+"""The loop: repeatable, resumable, and the same whatever the accumulation."""
+
+import copy
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import LINES, NAMES, tiny_config
+from datasets import Dataset
+from transformers import AutoModelForCausalLM
+
+from birthgpt import BirthGPTForCausalLM
+from birthgpt.data.batching import EpochBatches
+from birthgpt.data.objectives import NameFirst
+from birthgpt.training.arguments import OptimizationArguments, RunArguments
+from birthgpt.training.checkpoints import check_run_folder, checkpoint_to_resume, list_checkpoints
+from birthgpt.training.loop import Trainer, build_accelerator, count_parameters
+
+OPTIMIZATION = OptimizationArguments(
+    max_train_steps=12, tokens_per_batch=400, optimizer="muon", learning_rate=5e-3, warmup_steps=2
+)
+
+
+def train(tmp_path, bpe, *, optimization=OPTIMIZATION, dropout=0.1, resume=False, evaluate=None, **settings):
+    folder = tmp_path / "run"
+    folder.mkdir(exist_ok=True)
+    run = RunArguments(output_dir=str(folder), logging_steps=1, **settings)
+    accelerator = build_accelerator(optimization, run)
+    lines = Dataset.from_dict({"line_id": list(range(16)), "text": LINES * 4, "name": NAMES * 4})
+    parts = optimization.gradient_accumulation_steps
+    batches = EpochBatches(
+        lines, NameFirst(bpe, 128), bpe.pad_token_id, seed=run.seed, tokens_per_batch=400, parts=parts
+    )
+    torch.manual_seed(run.seed)
+    config = tiny_config(vocab_size=len(bpe), hidden_dropout=dropout, attention_dropout=dropout)
+    model = BirthGPTForCausalLM(config)
+    trainer = Trainer(model, bpe, batches, optimization, run, accelerator, evaluate, 4 if evaluate else 0)
+    summary = trainer.train(checkpoint_to_resume(str(folder), "latest") if resume else None)
+    return summary, model
+
+
+def losses(summary) -> list[float]:
+    return [entry["loss"] for entry in summary.history if "loss" in entry]
+
+
+def test_the_same_run_gives_the_same_losses_and_learns(tmp_path, bpe):
+    summary, _ = train(tmp_path, bpe)
+    again, _ = train(tmp_path, bpe)
+    assert losses(summary) == losses(again)
+    assert losses(summary)[-1] < losses(summary)[0] - 0.5
+    other, _ = train(tmp_path, bpe, seed=1)
+    assert losses(summary) != losses(other)
+
+
+@pytest.mark.parametrize("stopped_after", [1, 5, 9])
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, bpe, stopped_after):
+    whole, model = train(tmp_path, bpe)
+    budget = dataclasses.replace(OPTIMIZATION, max_train_steps=12)
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(self):
+        original(self)
+        if self.progress.step == stopped_after:
+            raise Interrupted
+
+    original = Trainer._save_checkpoint
+    Trainer._save_checkpoint = interrupt
+    try:
+        with pytest.raises(Interrupted):
+            train(tmp_path, bpe, optimization=budget, save_steps=1)
+    finally:
+        Trainer._save_checkpoint = original
+    # whatever a new process would draw instead
+    torch.manual_seed(999)
+    resumed, resumed_model = train(tmp_path, bpe, optimization=budget, resume=True, save_steps=0)
+    assert losses(resumed) == losses(whole)[stopped_after:]
+    assert (resumed.steps, resumed.tokens) == (whole.steps, whole.tokens)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, resumed_model.state_dict()[name]), name
+
+
+def test_accumulation_changes_no_loss(tmp_path, bpe):
+    # one seed's epochs are planned alike only for equal parts: compare 2 against 4 halves of the same batches
+    def run(steps):
+        optimization = dataclasses.replace(OPTIMIZATION, gradient_accumulation_steps=steps, max_train_steps=3)
+        return losses(train(tmp_path, bpe, optimization=optimization, dropout=0.0)[0])
+
+    assert run(1) == pytest.approx(run(2), abs=1e-5)
+
+
+def test_checkpoints_load_and_the_oldest_are_removed(tmp_path, bpe):
+    _, model = train(tmp_path, bpe, save_steps=3, save_total_limit=2)
+    folder = tmp_path / "run"
+    assert [path.name for path in list_checkpoints(folder)] == ["checkpoint-9", "checkpoint-12"]
+    assert not list(folder.glob(".unfinished*"))
+    loaded = AutoModelForCausalLM.from_pretrained(folder / "checkpoint-12")
+    final = AutoModelForCausalLM.from_pretrained(folder)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name]) and torch.equal(value, final.state_dict()[name])
+
+
+def test_the_best_weights_are_kept(tmp_path, bpe):
+    seen = []
+
+    def evaluate(model):
+        seen.append(copy.deepcopy(model.state_dict()))
+        # the second look is the best
+        return {"score": {1: 0.5, 2: 0.9}.get(len(seen), 0.1)}
+
+    summary, model = train(tmp_path, bpe, evaluate=evaluate)
+    assert [entry["score"] for entry in summary.history if "score" in entry][:3] == [0.5, 0.9, 0.1]
+    assert all(torch.equal(value, seen[1][name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("budget", "steps"),
+    [({"max_train_steps": 5}, 5), ({"num_train_epochs": 2}, None), ({"max_train_flops": 2e8}, None)],
+)
+def test_each_budget_ends_the_run(tmp_path, bpe, budget, steps):
+    optimization = OptimizationArguments(**budget, tokens_per_batch=400, learning_rate=1e-3)
+    summary, model = train(tmp_path, bpe, optimization=optimization)
+    assert steps is None or summary.steps == steps
+    assert summary.flops == 6 * count_parameters(model) * summary.tokens
+    if "max_train_flops" in budget:
+        assert 2e8 <= summary.flops < 2e8 * 1.5
+    assert 0.5 < summary.target_share < 1
+
+
+def test_a_folder_that_holds_a_run_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="is not empty: pass --overwrite_output_dir true"):
+        check_run_folder(str(tmp_path), overwrite=False)
+    check_run_folder(str(tmp_path), overwrite=True)
+    with pytest.raises(ValueError, match="is a file"):
+        check_run_folder(str(tmp_path / "config.json"), overwrite=True)
+
+
+def test_resuming_without_a_checkpoint_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no checkpoint to resume from"):
+        checkpoint_to_resume(str(tmp_path), "latest")
+    with pytest.raises(ValueError, match="is no checkpoint of a run"):
+        checkpoint_to_resume(str(tmp_path), str(Path(tmp_path) / "checkpoint-1"))

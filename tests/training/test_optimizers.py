@@ -1,0 +1,60 @@
+"""Optimisers hold every parameter once and decay the right ones."""
+
+import pytest
+import torch
+from conftest import VARIANTS, random_tokens, tiny_model
+
+from birthgpt.training.optimizers import build_optimizers
+
+SETTINGS = {"learning_rate": 1e-2, "weight_decay": 0.1, "adam_beta1": 0.9, "adam_beta2": 0.95}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_every_parameter_is_trained_once(variant, optimizer):
+    model = tiny_model(variant)
+    optimizers = build_optimizers(model, optimizer=optimizer, **SETTINGS)
+    held = [id(p) for opt in optimizers for group in opt.param_groups for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for p in model.parameters())
+
+
+def names_where(model, optimizers, condition) -> set[str]:
+    chosen = {
+        id(p) for opt in optimizers for group in opt.param_groups if condition(opt, group) for p in group["params"]
+    }
+    return {name for name, p in model.named_parameters() if id(p) in chosen}
+
+
+def test_adamw_decays_linear_weights_only_and_a_tied_head_is_an_embedding():
+    for variant, head in (("assignment", {"lm_head.weight"}), ("modern", set())):
+        model = tiny_model(variant)
+        decayed = names_where(
+            model, build_optimizers(model, optimizer="adamw", **SETTINGS), lambda _, g: g["weight_decay"]
+        )
+        linear = {n for n, p in model.named_parameters() if "layers" in n and p.ndim == 2}
+        assert decayed == linear | head
+
+
+def test_muon_takes_the_matrices_of_the_blocks():
+    model = tiny_model("assignment")
+    optimizers = build_optimizers(model, optimizer="muon", **SETTINGS)
+    by_muon = names_where(model, optimizers, lambda opt, _: isinstance(opt, torch.optim.Muon))
+    assert by_muon == {n for n, p in model.named_parameters() if "layers" in n and p.ndim == 2}
+
+
+def test_a_muon_step_has_the_size_of_an_adamw_step():
+    model = tiny_model("modern").float()
+    muon, _ = build_optimizers(model, optimizer="muon", **{**SETTINGS, "weight_decay": 0.0})
+    before = {id(p): p.detach().clone() for p in model.parameters()}
+    tokens = random_tokens(4, 16)
+    model(tokens, labels=tokens).loss.backward()
+    muon.step()
+    for matrix in muon.param_groups[0]["params"]:
+        size = (matrix - before[id(matrix)]).pow(2).mean().sqrt().item()
+        # 0.2 × the rate, up to the spread of Newton–Schulz's singular values
+        assert 0.5 * 0.2 * 1e-2 < size < 1.5 * 0.2 * 1e-2
+
+
+def test_an_unknown_optimizer_is_named():
+    with pytest.raises(ValueError, match="optimizer='sgd' does not exist: choose adamw or muon"):
+        build_optimizers(tiny_model(), optimizer="sgd", **SETTINGS)
