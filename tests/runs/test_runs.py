@@ -82,7 +82,7 @@ def test_finetuning_without_pretraining_and_with_a_held_out_slice(world, tmp_pat
         *("--tokenizer_type", "bpe", "--vocab_size", 400, "--hidden_size", 32, "--num_attention_heads", 2),
         *("--validation_size", 10, "--eval_steps", 2, "--output_dir", tmp_path / "scratch"),
     )
-    assert [entry["step"] for entry in summary.history if "score" in entry] == [0, 2, 4, 4]
+    assert [entry["step"] for entry in summary.history if "score" in entry] == [0, 2, 4]
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "scratch").config.hidden_size == 32
 
 
@@ -116,6 +116,8 @@ def test_a_dry_run_reports_and_writes_nothing(world, tmp_path, capsys):
         ("--streaming true --num_train_epochs 1", "give exactly one of max_train_steps"),
         ("--resume_from_checkpoint latest", "holds no checkpoint to resume from"),
         ("--attention_type sofmax", "did you mean 'softmax'"),
+        ("--attn_implementation sdpaa", "sdpaa"),
+        ("--attn_implementation flash_attention_2", "attn_implementation=flash_attention_2: "),
     ],
 )
 def test_bad_pretraining_settings_are_one_line_and_leave_nothing(world, tmp_path, arguments, message):
@@ -137,7 +139,7 @@ def test_a_corpus_without_names_is_refused_for_name_first(tmp_path):
     ("arguments", "message"),
     [
         ("", "give model_name_or_path to finetune a checkpoint"),
-        ("--model_name_or_path nowhere", "nowhere holds no model"),
+        ("--model_name_or_path nowhere", "nowhere holds no model that loads here"),
         ("--model_name_or_path {pretrained} --hidden_size 64", "hidden_size=64 does not fit .* trained with 32"),
         ("--model_name_or_path {pretrained} --corpus_file {world}/wiki.txt", "brings its own tokenizer"),
         ("--model_name_or_path {pretrained} --validation_size 100", "validation_size=100 of 100 train questions"),
@@ -162,3 +164,11 @@ def test_a_checkpoint_without_tokenizer_and_a_long_question_are_named(world, pre
     with pytest.raises(ValueError, match="exactly one of model_name_or_path and baseline"):
         ask(world, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_tracking_writes_curves(world, tmp_path):
+    run_pretraining(
+        *("--train_file", world / "wiki.txt", "--output_dir", tmp_path / "x", "--objective", "name_first"),
+        *("--with_tracking", True, "--logging_steps", 2),
+    )
+    assert list((tmp_path / "x" / "logs").rglob("events.out.tfevents*"))

@@ -10,7 +10,7 @@ from transformers.generation import GenerationMixin
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
-from transformers.modeling_utils import PreTrainedModel, slice_logits_to_keep
+from transformers.modeling_utils import PreTrainedModel
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 
 from .attention import Mixer
@@ -224,6 +224,17 @@ def same_branch_or_stem(branch_ids: torch.LongTensor) -> Callable:
     return mask_function
 
 
+def keep_positions(hidden_states: torch.Tensor, logits_to_keep: int | torch.Tensor) -> torch.Tensor:
+    """The states that the head is computed for: the last k, chosen positions, or those of a (batch, length) mask."""
+    if isinstance(logits_to_keep, int):
+        return hidden_states[:, -logits_to_keep:] if logits_to_keep else hidden_states
+    if logits_to_keep.dtype == torch.bool:
+        return hidden_states[logits_to_keep]  # (positions, hidden_size)
+    if logits_to_keep.ndim == 2:
+        return torch.take_along_dim(hidden_states, logits_to_keep[..., None], dim=1)
+    return hidden_states[:, logits_to_keep]
+
+
 class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
     """The model with an output head over the vocabulary."""
 
@@ -258,8 +269,9 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
         Args:
             labels: (batch, length), the inputs again, −100 where nothing is to be learned; shifted inside.
             shift_labels: (batch, length), the target of each position itself, −100 for none.
-            logits_to_keep: the last k positions (0: all); or a boolean (batch, length): the head is computed
-                at the True positions only, and the logits are (positions, vocab_size).
+            logits_to_keep: the last k positions (0: all); positions, (count,) or (batch, count); or a boolean
+                (batch, length): the head is computed at the True positions only, and the logits are
+                (positions, vocab_size).
             num_items_in_batch: divide the summed loss by this, instead of averaging over these targets.
 
         Returns:
@@ -278,7 +290,7 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
             output_hidden_states=output_hidden_states,
             **kwargs,
         )
-        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        logits = self.lm_head(keep_positions(outputs.last_hidden_state, logits_to_keep))
         loss = None
         if labels is not None or shift_labels is not None:
             if shift_labels is None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 import datasets
+import torch
 from accelerate import Accelerator
 from transformers import (
     AutoModelForCausalLM,
@@ -63,10 +64,18 @@ def build_model(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase, b
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
+    _check_attn_implementation(attn_implementation, config)
     config._attn_implementation = attn_implementation
-    model = BirthGPTForCausalLM(config)
+    try:
+        model = BirthGPTForCausalLM(config)
+    except ImportError as error:
+        raise ValueError(f"attn_implementation={attn_implementation}: {_first_line(error)}") from None
+    # a pipeline would sample where this is silent, and go on past the block
     model.generation_config = GenerationConfig(
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, max_new_tokens=ANSWER_LENGTH
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        max_new_tokens=min(ANSWER_LENGTH, block_size // 4),
+        do_sample=False,
     )
     return _with_checkpointing(model, gradient_checkpointing)
 
@@ -81,9 +90,10 @@ def load_model(name_or_path: str, arguments: ModelArguments | None = None) -> Pr
     gradient_checkpointing = overrides.pop("gradient_checkpointing", False)
     try:
         model = AutoModelForCausalLM.from_pretrained(name_or_path, **overrides)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{name_or_path} holds no model ({_first_line(error)})") from None
+    except (OSError, ValueError, ImportError) as error:
+        raise ValueError(f"{name_or_path} holds no model that loads here ({_first_line(error)})") from None
     if arguments is not None:
+        _check_attn_implementation(arguments.attn_implementation, model.config)
         _check_same_architecture(arguments, model.config, name_or_path)
     return _with_checkpointing(model, gradient_checkpointing)
 
@@ -116,6 +126,14 @@ def build_batches(
             f"{len(batches.examples)} examples cannot be spread over {parts} processes × gradient_accumulation_steps"
         )
     return batches
+
+
+def _check_attn_implementation(name: str, config: BirthGPTConfig) -> None:
+    """ValueError for what would fail in the first update, or much later."""
+    if name == "flex_attention" and not torch.cuda.is_available():
+        raise ValueError("attn_implementation=flex_attention has no backward pass on CPU: choose sdpa or eager")
+    if name == "flex_attention" and config.attention_dropout > 0:
+        raise ValueError("attn_implementation=flex_attention knows no dropout: set attention_dropout to 0")
 
 
 def _with_checkpointing(model: PreTrainedModel, gradient_checkpointing: bool) -> PreTrainedModel:

@@ -76,6 +76,10 @@ class QuestionArguments:
     validation_size: int = setting(0, "train questions held out to choose the best moment; 0: train to the end")
     eval_steps: int = setting(10, "updates between two looks at the held-out train questions")
 
+    def __post_init__(self):
+        if self.validation_size < 0 or self.eval_steps < 1:
+            raise ValueError("validation_size must be at least 0, and eval_steps at least 1")
+
 
 @dataclass
 class OptimizationArguments:
@@ -137,6 +141,7 @@ class EvaluationArguments:
     model_name_or_path: str | None = setting(None, "checkpoint to ask")
     name: str | None = setting(None, "label of this run in tables; the checkpoint's folder if not given")
     table: str | None = setting(None, "table this run belongs to; the question file's name if not given")
+    order: int | None = setting(None, "place of this run's row in its table; after the others if not given")
     train_file: str | None = setting(None, "train questions, for baselines and slices by seen answers")
     corpus_file: str | None = setting(None, "biographies, for slices by where the answer stands in its line")
     baseline: str | None = setting(None, "instead of a model: this place for every question, or: most_common")

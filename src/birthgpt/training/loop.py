@@ -52,7 +52,8 @@ def build_accelerator(optimization: OptimizationArguments, run: RunArguments) ->
         mixed_precision=optimization.mixed_precision,
         log_with="tensorboard" if run.with_tracking else None,
         project_dir=run.output_dir,
-        dataloader_config=DataLoaderConfiguration(even_batches=False),
+        # batches differ in size: each process draws its own instead of a share of a common one
+        dataloader_config=DataLoaderConfiguration(even_batches=False, dispatch_batches=False),
         step_scheduler_with_optimizer=False,
     )
     use_all_cores(accelerator)
@@ -121,7 +122,7 @@ class Trainer:
         self.model, self.loader, *self.optimizers = accelerator.prepare(model, loader, *optimizers)
         self.flops_per_token = training_flops(model, 1)
         self.progress = Progress()
-        self.best_score, self.best_weights = -math.inf, None
+        self.best_score, self.best_weights, self.considered_at = -math.inf, None, None
         self.history: list[dict] = []
 
     def train(self, resume_from: Path | None = None) -> TrainingSummary:
@@ -150,7 +151,7 @@ class Trainer:
                 self._log(bar, (loss_sum / loss_steps).item())
                 loss_sum.zero_()
                 loss_steps = 0
-            if self.eval_steps and self.progress.step % self.eval_steps == 0:
+            if self.evaluate is not None and self.progress.step % self.eval_steps == 0:
                 self._consider(bar)
             if self.run.save_steps and self.progress.step % self.run.save_steps == 0:
                 self._save_checkpoint()
@@ -234,8 +235,9 @@ class Trainer:
 
     def _consider(self, bar: tqdm) -> None:
         """Evaluate, and keep these weights if they are the best so far."""
-        if self.evaluate is None or not self.eval_steps:
+        if self.evaluate is None or self.considered_at == self.progress.step:
             return
+        self.considered_at = self.progress.step
         model = self.accelerator.unwrap_model(self.model)
         results = self.evaluate(model)
         model.train()
