@@ -107,7 +107,7 @@ def save_json(path: str | Path, data: Any) -> None:
         text = json.dumps(data, ensure_ascii=False, indent=2, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: this cannot be written as JSON ({error})") from error
-    _write_whole(Path(path), text + "\n")
+    write_whole(Path(path), text + "\n")
 
 
 def results_markdown(results_dir: str | Path) -> str:
@@ -160,7 +160,8 @@ def _escape(cell: str) -> str:
     return " ".join(cell.split()).replace("|", "\\|")
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all: beside its place first, then renamed. Makes missing folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -220,7 +221,8 @@ def _section(table: str, rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _run_line(row: Mapping[str, Any]) -> str:
-    command = f"`{' '.join(row['command'].split())}`" if row.get("command") else MISSING
+    steps = [*(row.get("training_command") or []), *([row["command"]] if row.get("command") else [])]
+    command = ", then ".join(f"`{' '.join(step.split())}`" for step in steps) or MISSING
     versions = ", ".join(f"{library} {version}" for library, version in (row.get("versions") or {}).items())
     circumstances = "; ".join(str(part) for part in (row.get("hardware"), row.get("date"), versions) if part)
     seed = "" if row.get("seed") is None else f" (seed {row['seed']})"
@@ -257,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         text = results_markdown(options.results_dir)
     except ValueError as error:
         parser.error(str(error))
-    _write_whole(options.output_file, text)
+    write_whole(options.output_file, text)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from birthgpt.data.tokenizers import warn_unknown_characters
 from birthgpt.evaluation.accuracy import figures
 from birthgpt.evaluation.answering import Answer, answer_questions, check_question_lengths
 from birthgpt.evaluation.baselines import constant_place, most_common_train_place
-from birthgpt.evaluation.report import save_json
+from birthgpt.evaluation.report import save_json, write_whole
 from birthgpt.runs.building import load_model, load_tokenizer
-from birthgpt.runs.records import RUN_RECORD, circumstances, write_lines
+from birthgpt.runs.records import RUN_RECORD, circumstances
 from birthgpt.training.arguments import EvaluationArguments
 from birthgpt.training.loop import use_all_cores
 
@@ -44,7 +44,9 @@ def evaluate(arguments: EvaluationArguments) -> dict | None:
     if arguments.dry_run or not accelerator.is_main_process:
         return None
     output = Path(arguments.output_dir)
-    write_lines(output / "predictions.txt", [answer.text for answer in answers])
+    # one a line, whatever a model writes
+    lines = [" ".join(answer.text.splitlines()) + "\n" for answer in answers]
+    write_whole(output / "predictions.txt", "".join(lines))
     if questions["answer"][0] is None:
         logger.info("%s holds no answers: only %s is written", arguments.question_file, output / "predictions.txt")
         return None

@@ -79,11 +79,3 @@ def _processor_name() -> str:
         return platform.processor() or platform.machine()
     names = [line.split(":", 1)[1].strip() for line in listing.splitlines() if line.startswith("Model name")]
     return names[0] if names else platform.machine()
-
-
-def write_lines(path: Path, lines: list[str]) -> None:
-    """Write one text a line, whole or not at all; line breaks within a text become spaces."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".unfinished-{path.name}")
-    beside.write_text("".join(" ".join(line.split("\n")) + "\n" for line in lines), encoding="utf-8")
-    beside.replace(path)
