@@ -129,7 +129,11 @@ def test_name_first_asks_for_every_word_after_the_name_once(bpe, layout, block_s
         for line_id, line, name in zip(BATCH["line_id"], LINES, NAMES, strict=True):
             of_line = [row for row in examples if row["line_id"] == line_id]
             runs = [run for row in of_line for run in runs_of(bpe, row)]
-            assert " ".join(runs).split() == line[len(name) + 1 :].split()
+            # punctuation at the edges of a run is all that is left out
+            letters = [c for c in line[len(name) + 1 :] if c.isalnum()]
+            assert [c for run in runs for c in run if c.isalnum()] == letters
+            assert all(run[0].isalnum() and run[-1].isalnum() for run in runs)
+            assert all(run in line for run in runs)
             assert all(1 <= len(run.split()) <= 4 for run in runs)
             assert not any(row["truncated"] for row in of_line)
             if layout == "unrolled":
@@ -140,14 +144,24 @@ def test_name_first_branches_see_the_name_and_restart_after_it(bpe):
     for row in rows(NameFirst(bpe, BLOCK)(BATCH, seed=0, epoch=0)):
         stem = row["branch_ids"].count(0)
         name = NAMES[BATCH["line_id"].index(row["line_id"])]
-        assert bpe.decode(row["input_ids"][:stem]).strip() == name
-        # neither the name nor an opening ⁇ is a target
+        name_tokens = bpe(name, add_special_tokens=False)["input_ids"]
+        assert row["input_ids"][stem - len(name_tokens) : stem] == name_tokens
+        assert 0 <= stem - len(name_tokens) <= 4
+        assert not set(row["input_ids"][:stem]) & set(bpe.all_special_ids)
+        # neither the stem nor an opening ⁇ is a target
         assert row["shift_labels"][:stem] == [IGNORE] * stem
         starts = [i for i in range(stem, len(row["input_ids"])) if row["branch_ids"][i] != row["branch_ids"][i - 1]]
         for start, end in zip(starts, [*starts[1:], len(row["input_ids"])], strict=True):
             assert row["input_ids"][start] == bpe.mask_token_id
             assert row["position_ids"][start:end] == list(range(stem, stem + end - start))
             assert row["shift_labels"][start : end - 1] == row["input_ids"][start + 1 : end]
+
+
+def test_name_first_puts_the_name_after_none_to_four_random_tokens(bpe):
+    objective = NameFirst(bpe, BLOCK)
+    prefixes = [objective.draw_prefix(line_generator(0, 0, line)) for line in range(1000)]
+    assert set(map(len, prefixes)) == {0, 1, 2, 3, 4}
+    assert len({token for prefix in prefixes for token in prefix}) > 0.9 * (len(bpe) - 2)
 
 
 def test_name_first_draws_runs_of_one_to_four_words_alike(bpe):
@@ -168,8 +182,12 @@ def test_name_first_counts_a_word_longer_than_the_block_and_refuses_a_longer_nam
     batch = {"line_id": [0], "text": ["Ada. " + "a" * 200], "name": ["Ada"]}
     examples = NameFirst(characters, 64)(batch, seed=0, epoch=0)
     assert examples["truncated"] == [True] and len(examples["input_ids"][0]) == 64
+    assert (
+        NameFirst(characters, 64, longest_prefix=0)(batch, seed=0, epoch=0)["input_ids"][0][:3]
+        == characters("Ada", add_special_tokens=False).input_ids
+    )
     batch = {"line_id": [5], "text": ["a" * 64 + ". b"], "name": ["a" * 64]}
-    with pytest.raises(ValueError, match="line 5: its name is 64 tokens long"):
+    with pytest.raises(ValueError, match="line 5: its name fills 6. tokens"):
         NameFirst(characters, 64)(batch, seed=0, epoch=0)
 
 

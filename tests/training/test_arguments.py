@@ -51,7 +51,7 @@ def test_lists_and_nulls_of_a_file(tmp_path):
         ("hidden_size: {a: 3}", "hidden_size holds a mapping"),
         ("- a\n- b", "expected one `key: value` a line"),
         ("a: [", "is not YAML"),
-        ("hidden_size: wide", "argument --hidden_size: invalid int value: 'wide'"),
+        ("hidden_size: wide", "argument --hidden_size.*: invalid int value: 'wide'"),
         ("max_train_flops: 1e9", "exactly one of max_train_steps, num_train_epochs, max_train_flops"),
         ("per_device_train_batch_size: 4", "exactly one of tokens_per_batch and per_device_train_batch_size"),
         ("learning_rate: -1", "learning_rate=-1.0: it must be greater than 0"),

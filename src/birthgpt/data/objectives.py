@@ -12,6 +12,7 @@ All randomness comes from (seed, epoch, line_id): the same call gives the same e
 process or restart it is made.
 """
 
+import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,9 +83,13 @@ class LanguageModeling:
 class NameFirst:
     """Name-first span recall: every span of a line is asked for from the name alone.
 
-    What follows the name is cut at random into runs of 1 to 4 words. Each run is a branch `⁇ run ⁇` that
-    sees the name (the stem) and itself only; its positions continue the name's. The order of the branches
-    cannot matter. Targets are the runs and their closing ⁇, never the name or an opening ⁇.
+    What follows the name is cut at random into runs of 1 to 4 words, and punctuation at the edges of a run is
+    left out, so that a fact is stored as an answer gives it. Each run is a branch `⁇ run ⁇` that
+    sees the stem and itself only; its positions continue the stem's. The order of the branches cannot matter.
+    Targets are the runs and their closing ⁇, never the stem or an opening ⁇.
+
+    The stem is the name after 0 to `longest_prefix` tokens drawn at random from the vocabulary: a name that is
+    met at the head of a sequence alone is not recognised after the `Where was` of a question.
 
     `layout="branches"` packs the branches of a line behind one stem, in as many examples as the block asks
     for: a line is never cut. `layout="unrolled"` makes an example of every run, for attention types that
@@ -95,40 +100,50 @@ class NameFirst:
     block_size: int
     layout: str = "branches"
     longest_run: int = 4
+    longest_prefix: int = 4
 
     def __post_init__(self):
         if self.layout not in ("branches", "unrolled"):
             raise ValueError(f"objective_layout={self.layout!r} does not exist: choose branches or unrolled")
 
     def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
-        line_ids, names, runs = [], [], []
+        line_ids, names, prefixes, runs = [], [], [], []
         for line_id, name, text in zip(batch["line_id"], batch["name"], batch["text"], strict=True):
             if name:
+                generator = line_generator(seed, epoch, line_id)
                 line_ids.append(line_id)
                 names.append(name)
-                runs.append(self.cut(text, name, line_generator(seed, epoch, line_id)))
-        stems = iter(_encode(self.tokenizer, names))
+                runs.append(self.cut(text, name, generator))
+                prefixes.append(self.draw_prefix(generator))
+        names = _encode(self.tokenizer, names)
         encoded_runs = iter(_encode(self.tokenizer, [run for line in runs for run in line]))
         examples = _new_batch()
-        for line_id, line in zip(line_ids, runs, strict=True):
-            self._append_line(examples, line_id, next(stems), [next(encoded_runs) for _ in line])
+        for line_id, prefix, name, line in zip(line_ids, prefixes, names, runs, strict=True):
+            self._append_line(examples, line_id, prefix + name, [next(encoded_runs) for _ in line])
         return examples
 
+    def draw_prefix(self, generator: np.random.Generator) -> list[int]:
+        """Random ordinary tokens to stand before a name."""
+        special = set(self.tokenizer.all_special_ids)
+        ordinary = [token for token in range(len(self.tokenizer)) if token not in special]
+        count = generator.integers(0, self.longest_prefix, endpoint=True)
+        return [ordinary[index] for index in generator.integers(0, len(ordinary), size=count)]
+
     def cut(self, text: str, name: str, generator: np.random.Generator) -> list[str]:
-        """The runs of words that follow the name; joined by spaces they give the words again."""
+        """The runs of words that follow the name, in order; every letter and digit is in one of them."""
         words = text.removeprefix(name).removeprefix(".").split()
         lengths = generator.integers(1, self.longest_run, endpoint=True, size=len(words))
         ends = [end for end in np.cumsum(lengths).tolist() if end < len(words)] + [len(words)]
         starts = [0, *ends]
-        return [" ".join(words[start:end]) for start, end in zip(starts, ends, strict=False) if start < end]
+        runs = [" ".join(words[start:end]) for start, end in zip(starts, ends, strict=False)]
+        return [run for run in map(without_outer_punctuation, runs) if run]
 
     def _append_line(self, examples: Batch, line_id: int, stem: list[int], runs: list[list[int]]) -> None:
         mask = self.tokenizer.mask_token_id
         longest = self.block_size - len(stem) - 1
         if longest < 1:
             raise ValueError(
-                f"line {line_id}: its name is {len(stem)} tokens long and leaves no room in block_size="
-                f"{self.block_size}"
+                f"line {line_id}: its name fills {len(stem)} tokens and leaves no room in block_size={self.block_size}"
             )
         group, room = [], 0
         for run in runs:
@@ -175,6 +190,12 @@ OBJECTIVES = {
     "language_modeling": LanguageModeling,
     "name_first": NameFirst,
 }
+
+
+def without_outer_punctuation(text: str) -> str:
+    """The text from its first to its last letter, mark or digit; empty where it has none."""
+    inner = [index for index, character in enumerate(text) if unicodedata.category(character)[0] in "LMN"]
+    return text[inner[0] : inner[-1] + 1] if inner else ""
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:

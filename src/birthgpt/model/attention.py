@@ -12,8 +12,8 @@ class Mixer(nn.Module):
 
     A mixer is strictly causal, honours padding on either side, works with and without a cache and gives
     the same answer either way. Whatever it indexes, it indexes by `position_ids`, never by tensor index:
-    otherwise left padding would change answers. The map that writes its output into the residual stream
-    is called `o_proj`.
+    otherwise left padding would change answers. The map that writes into the residual stream is an
+    `OutputProjection`.
     """
 
     mask_kind: str = "causal"

@@ -7,7 +7,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .attention import Mixer
 from .configuration_birthgpt import BirthGPTConfig
-from .layers import apply_rotary, build_norm
+from .layers import OutputProjection, apply_rotary, build_norm
 
 
 class SoftmaxAttention(Mixer):
@@ -25,7 +25,7 @@ class SoftmaxAttention(Mixer):
         self.q_proj = nn.Linear(width, width, bias=bias)
         self.k_proj = nn.Linear(width, width, bias=bias)
         self.v_proj = nn.Linear(width, width, bias=bias)
-        self.o_proj = nn.Linear(width, width, bias=bias)
+        self.o_proj = OutputProjection(width, width, bias=bias)
         self.q_norm = build_norm(config, self.head_dim) if config.qk_norm else nn.Identity()
         self.k_norm = build_norm(config, self.head_dim) if config.qk_norm else nn.Identity()
 

@@ -41,6 +41,10 @@ def apply_rotary(states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tenso
     return states * cosines.unsqueeze(1) + turned * sines.unsqueeze(1)
 
 
+class OutputProjection(nn.Linear):
+    """The linear map that writes into the residual stream; zero at first under `zero_init_residual`."""
+
+
 class MLP(nn.Module):
     """W₂ act(W₁ x): the position-wise half of a block."""
 
@@ -48,7 +52,7 @@ class MLP(nn.Module):
         super().__init__()
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
         self.act_fn = ACT2FN[config.hidden_act]
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
+        self.down_proj = OutputProjection(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.down_proj(self.act_fn(self.up_proj(hidden_states)))

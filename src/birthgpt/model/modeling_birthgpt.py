@@ -13,10 +13,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 
-from .attention import Mixer
 from .attention_types import get_attention_type
 from .configuration_birthgpt import BirthGPTConfig
-from .layers import MLP, RotaryEmbedding, build_norm
+from .layers import MLP, OutputProjection, RotaryEmbedding, build_norm
 
 MASK_BUILDERS: dict[str, Callable] = {"causal": create_causal_mask}
 
@@ -64,9 +63,9 @@ class BirthGPTPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, LearnedPositions):
             init.zeros_(module.weight)
-        if self.config.zero_init_residual and isinstance(module, (Mixer, MLP)):
-            # children come first, so this overwrites what their own turn drew
-            init.zeros_((module.o_proj if isinstance(module, Mixer) else module.down_proj).weight)
+        # by class: in custom models, transformers passes over modules that hold others but no parameter
+        if self.config.zero_init_residual and isinstance(module, OutputProjection):
+            init.zeros_(module.weight)
 
 
 class BirthGPTModel(BirthGPTPreTrainedModel):

@@ -60,7 +60,6 @@ def save_checkpoint(
     state.mkdir()
     for index, optimizer in enumerate(optimizers):
         _save_optimizer(optimizer, state / f"optimizer_{index}")
-    save_file(_random_states(), state / "random_states.safetensors")
     (state / "progress.json").write_text(json.dumps(asdict(progress), indent=1))
     shutil.rmtree(target, ignore_errors=True)
     os.replace(beside, target)
@@ -70,7 +69,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(checkpoint: Path, model: PreTrainedModel, optimizers: list[torch.optim.Optimizer]) -> Progress:
-    """Bring model, optimisers and random states back to where `save_checkpoint` found them."""
+    """Bring model and optimisers back to where `save_checkpoint` found them, and say how far that was."""
     state = checkpoint / TRAINING_STATE
     if not (state / "progress.json").is_file():
         raise ValueError(f"{checkpoint} holds no {TRAINING_STATE}: a run cannot be resumed from it")
@@ -80,7 +79,6 @@ def load_checkpoint(checkpoint: Path, model: PreTrainedModel, optimizers: list[t
         raise ValueError(f"{checkpoint} holds another model than this run's: {(missing + unexpected)[0]}")
     for index, optimizer in enumerate(optimizers):
         _load_optimizer(optimizer, state / f"optimizer_{index}")
-    _restore_random_states(load_file(state / "random_states.safetensors"))
     return Progress(**json.loads((state / "progress.json").read_text()))
 
 
@@ -134,16 +132,3 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, stem: Path) -> None:
         entries.setdefault(int(index), {})[key] = tensor
     groups = json.loads(stem.with_suffix(".json").read_text())
     optimizer.load_state_dict({"state": entries, "param_groups": groups})
-
-
-def _random_states() -> dict[str, torch.Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return states
-
-
-def _restore_random_states(states: dict[str, torch.Tensor]) -> None:
-    torch.set_rng_state(states["cpu"])
-    if torch.cuda.is_available() and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"])

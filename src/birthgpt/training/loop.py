@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
 from accelerate.utils import set_seed
@@ -85,6 +86,11 @@ def count_parameters(model: PreTrainedModel) -> int:
 def training_flops(model: PreTrainedModel, tokens: int) -> float:
     """6 · N · tokens: forward and backward of every token, pads counted."""
     return 6.0 * count_parameters(model) * tokens
+
+
+def step_seed(seed: int, step: int, process: int) -> int:
+    """The seed of dropout in one update: a resumed run draws what an uninterrupted one would."""
+    return int(np.random.SeedSequence((seed, step, process)).generate_state(1, np.uint64)[0])
 
 
 class Trainer:
@@ -201,6 +207,7 @@ class Trainer:
             device=self.accelerator.device,
         )
         tokens, targets = self.accelerator.reduce(counts, "sum").tolist()
+        torch.manual_seed(step_seed(self.run.seed, self.progress.step, self.accelerator.process_index))
         loss = torch.zeros((), device=self.accelerator.device)
         for batch in micro_batches:
             with self.accelerator.accumulate(self.model):
