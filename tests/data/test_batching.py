@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from conftest import LINES, NAMES
 from datasets import Dataset
+from helpers import LINES, NAMES
 from torch.utils.data import DataLoader
 
 from birthgpt.data.batching import EpochBatches, StreamedBatches, fixed_batches, pad_batch, plan_batches

@@ -1,7 +1,7 @@
 """The preview prints what the model sees."""
 
 import pytest
-from conftest import LINES
+from helpers import LINES
 
 from birthgpt.data.preview import main
 

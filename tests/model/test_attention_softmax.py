@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import tiny_config
+from helpers import tiny_config
 from torch import nn
 
 from birthgpt.model.attention_softmax import SoftmaxAttention, cross_attention

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import VARIANTS, random_tokens, tiny_config, tiny_model
+from helpers import VARIANTS, random_tokens, tiny_config, tiny_model
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, DynamicCache, StaticCache
 

@@ -1,25 +1,9 @@
 """One tiny world with one tiny run on it, which the tests of scripts share."""
 
 import pytest
+from tiny_runs import run_finetuning, run_pretraining
 
 from birthgpt.data.people import write_world
-from birthgpt.runs.finetuning import finetune
-from birthgpt.runs.pretraining import pretrain
-from birthgpt.training.arguments import FINETUNE_ARGUMENTS, PRETRAIN_ARGUMENTS, parse_arguments
-
-TINY = (
-    "--hidden_size 32 --num_hidden_layers 1 --num_attention_heads 2 --tokens_per_batch 2000 --max_train_steps 4 "
-    "--block_size 256 --tokenizer_type bpe --vocab_size 600 --learning_rate 1e-3"
-).split()
-
-
-def run_pretraining(*arguments) -> None:
-    return pretrain(*parse_arguments(PRETRAIN_ARGUMENTS, [*TINY, *map(str, arguments)]))
-
-
-def run_finetuning(*arguments) -> None:
-    settings = "--tokens_per_batch 2000 --max_train_steps 4".split()
-    return finetune(*parse_arguments(FINETUNE_ARGUMENTS, [*settings, *map(str, arguments)]))
 
 
 @pytest.fixture(scope="session")

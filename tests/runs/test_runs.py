@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from conftest import LINES
-from runs.conftest import run_finetuning, run_pretraining
+from helpers import LINES
 from safetensors import safe_open
+from tiny_runs import run_finetuning, run_pretraining
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from birthgpt.runs.comparing import ComparisonArguments, compare

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import LINES, NAMES, tiny_config
 from datasets import Dataset
+from helpers import LINES, NAMES, tiny_config
 from transformers import AutoModelForCausalLM
 
 from birthgpt import BirthGPTForCausalLM

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 import datasets
 import torch
 from accelerate import Accelerator
+from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -55,15 +56,18 @@ def build_model(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase, b
     types = settings.pop("attention_type")
     attn_implementation = settings.pop("attn_implementation")
     gradient_checkpointing = settings.pop("gradient_checkpointing")
-    config = BirthGPTConfig(
-        **{key: value for key, value in settings.items() if key != "rope_theta"},
-        attention_type=types[0] if len(types) == 1 else types,
-        rope_parameters={"rope_theta": arguments.rope_theta},
-        vocab_size=len(tokenizer),
-        max_position_embeddings=block_size,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
+    try:
+        config = BirthGPTConfig(
+            **{key: value for key, value in settings.items() if key != "rope_theta"},
+            attention_type=types[0] if len(types) == 1 else types,
+            rope_parameters={"rope_theta": arguments.rope_theta},
+            vocab_size=len(tokenizer),
+            max_position_embeddings=block_size,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    except StrictDataclassError as error:
+        raise ValueError(_first_line(error.__cause__ or error)) from None
     _check_attn_implementation(attn_implementation, config)
     config._attn_implementation = attn_implementation
     try:
@@ -157,5 +161,5 @@ def _check_same_architecture(arguments: ModelArguments, config: BirthGPTConfig, 
             raise ValueError(f"{field.name}={value} does not fit {where}, which was trained with {loaded}")
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

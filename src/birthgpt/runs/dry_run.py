@@ -12,6 +12,7 @@ from birthgpt.training.arguments import OptimizationArguments
 from birthgpt.training.loop import training_flops
 
 BATCHES_LOOKED_AT = 20
+EXAMPLES_SHOWN = 3
 
 
 def describe_run(
@@ -39,9 +40,13 @@ def describe_run(
     }
     for name, value in figures.items():
         print(f"{name:18} {value:,.3g}" if value < 1000 else f"{name:18} {value:,.0f}")
-    for row in range(min(3, len(looked_at[0]["input_ids"]))):
-        print(f"\nexample {row + 1}")
-        print(show_example(tokenizer, {key: value[row] for key, value in looked_at[0].items()}))
+    examples = (
+        {key: value[row] for key, value in batch.items()}
+        for batch in looked_at
+        for row in range(len(batch["input_ids"]))
+    )
+    for number, example in enumerate(itertools.islice(examples, EXAMPLES_SHOWN), start=1):
+        print(f"\nexample {number}\n{show_example(tokenizer, example)}")
     return figures
 
 

@@ -10,6 +10,9 @@ from pathlib import Path
 import yaml
 from transformers import HfArgumentParser
 
+from birthgpt.training.optimizers import check_optimizer
+from birthgpt.training.schedules import learning_rate_factor
+
 
 def setting(default, help: str):
     """A field with its help text."""
@@ -108,6 +111,9 @@ class OptimizationArguments:
         given = [name for name in budgets if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(budgets)}, not {' and '.join(given) or 'none'}")
+        check_optimizer(self.optimizer)
+        # asking for the first factor checks the name and what it needs
+        learning_rate_factor(self.lr_scheduler_type, step=0, progress=0.0, cycle_steps=self.lr_cycle_steps)
         if (self.tokens_per_batch is None) == (self.per_device_train_batch_size is None):
             raise ValueError("give exactly one of tokens_per_batch and per_device_train_batch_size")
         positive = (*given, "learning_rate", "gradient_accumulation_steps")

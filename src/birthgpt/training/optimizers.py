@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+OPTIMIZERS = ("adamw", "muon")
+
 
 def build_optimizers(
     model: nn.Module,
@@ -23,6 +25,7 @@ def build_optimizers(
     Raises:
         ValueError: an optimiser that does not exist.
     """
+    check_optimizer(optimizer)
     matrices, others = split_parameters(model)
     betas = (adam_beta1, adam_beta2)
     if optimizer == "adamw":
@@ -34,11 +37,15 @@ def build_optimizers(
             {"params": [p for p in parameters if id(p) not in decayed], "weight_decay": 0.0},
         ]
         return [torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, betas=betas, fused=True)]
-    if optimizer == "muon":
-        muon = torch.optim.Muon(matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-        adamw = torch.optim.AdamW(others, lr=learning_rate, betas=betas, weight_decay=0.0, fused=True)
-        return [muon, adamw]
-    raise ValueError(f"optimizer={optimizer!r} does not exist: choose adamw or muon")
+    muon = torch.optim.Muon(matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+    adamw = torch.optim.AdamW(others, lr=learning_rate, betas=betas, weight_decay=0.0, fused=True)
+    return [muon, adamw]
+
+
+def check_optimizer(optimizer: str) -> None:
+    """ValueError for a name that is not one of `OPTIMIZERS`."""
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"optimizer={optimizer!r} does not exist: choose {' or '.join(OPTIMIZERS)}")
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
