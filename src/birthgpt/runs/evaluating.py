@@ -52,6 +52,7 @@ def evaluate(arguments: EvaluationArguments) -> dict | None:
         return None
     result = {
         "name": arguments.name or Path(arguments.model_name_or_path or arguments.baseline).name,
+        "note": arguments.note,
         "order": arguments.order,
         "table": arguments.table or Path(arguments.question_file).stem,
         **figures(

@@ -147,6 +147,7 @@ class EvaluationArguments:
     model_name_or_path: str | None = setting(None, "checkpoint to ask")
     name: str | None = setting(None, "label of this run in tables; the checkpoint's folder if not given")
     table: str | None = setting(None, "table this run belongs to; the question file's name if not given")
+    note: str | None = setting(None, "a remark for the reader of the table")
     order: int | None = setting(None, "place of this run's row in its table; after the others if not given")
     train_file: str | None = setting(None, "train questions, for baselines and slices by seen answers")
     corpus_file: str | None = setting(None, "biographies, for slices by where the answer stands in its line")
