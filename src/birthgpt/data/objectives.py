@@ -14,6 +14,7 @@ process or restart it is made.
 
 import unicodedata
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -124,10 +125,13 @@ class NameFirst:
 
     def draw_prefix(self, generator: np.random.Generator) -> list[int]:
         """Random ordinary tokens to stand before a name."""
-        special = set(self.tokenizer.all_special_ids)
-        ordinary = [token for token in range(len(self.tokenizer)) if token not in special]
         count = generator.integers(0, self.longest_prefix, endpoint=True)
-        return [ordinary[index] for index in generator.integers(0, len(ordinary), size=count)]
+        return [self._ordinary_tokens[index] for index in generator.integers(0, len(self._ordinary_tokens), size=count)]
+
+    @cached_property
+    def _ordinary_tokens(self) -> list[int]:
+        special = set(self.tokenizer.all_special_ids)
+        return [token for token in range(len(self.tokenizer)) if token not in special]
 
     def cut(self, text: str, name: str, generator: np.random.Generator) -> list[str]:
         """The runs of words that follow the name, in order; every letter and digit is in one of them."""
