@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -58,7 +59,7 @@ def circumstances() -> dict:
     """Command, hardware, date and versions, as every figure names them."""
     packages = ("birthgpt", "torch", "transformers", "datasets", "accelerate", "tokenizers")
     return {
-        "command": " ".join(["python", *sys.argv]),
+        "command": shlex.join(["python", *sys.argv]),
         "hardware": hardware(),
         "date": datetime.date.today().isoformat(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
