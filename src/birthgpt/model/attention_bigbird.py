@@ -20,7 +20,8 @@ from transformers.integrations.flex_attention import flex_attention_forward
 from .attention_softmax import SoftmaxAttention, eager_attention_forward
 from .cache import StateCacheLayer, layer_state
 from .configuration_birthgpt import BirthGPTConfig
-from .layers import apply_rotary
+from .layers import lay_out, pick
+from .masks import to_be_added
 
 NOWHERE = -1
 """Stands for the position of padding, and for a block that is not there."""
@@ -56,11 +57,7 @@ class BigBirdAttention(SoftmaxAttention):
 
         Raises ValueError for positions that the pattern does not reach or that do not rise along a row.
         """
-        queries = self.queries(hidden_states)
-        keys, values = self.keys_and_values(hidden_states)
-        if position_embeddings is not None:
-            queries = apply_rotary(queries, *position_embeddings)
-            keys = apply_rotary(keys, *position_embeddings)
+        queries, keys, values = self.queries_keys_and_values(hidden_states, position_embeddings)
         positions = position_ids.expand(hidden_states.shape[:2])
         if token_mask is not None:
             positions = positions.masked_fill(~token_mask, NOWHERE)
@@ -77,9 +74,8 @@ class BigBirdAttention(SoftmaxAttention):
         (batch, heads, length, _), device = queries.shape, queries.device
         indices = [torch.arange(size, device=device) for size in (batch, heads, length, keys.shape[2])]
         sees = self.mask_function(positions, key_positions)(*torch.meshgrid(*indices, indexing="ij"))
-        # finite, so that padding, which sees nothing, does not turn into NaN
-        mask = torch.zeros_like(sees, dtype=queries.dtype).masked_fill(~sees, torch.finfo(queries.dtype).min)
         dropout = self.config.attention_dropout if self.training else 0.0
+        mask = to_be_added(sees, queries.dtype)
         return eager_attention_forward(self, queries, keys, values, mask, self.scaling, dropout)
 
     def _flex(self, queries, keys, values, positions, cache: StateCacheLayer | None):
@@ -118,7 +114,7 @@ class BigBirdAttention(SoftmaxAttention):
         blocks = first[:, None] + torch.arange(blocks_up_to(places, self.block), device=first.device)
         # a shorter row may run over the end: nothing is read there
         blocks = blocks.clamp(max=self.random_blocks.shape[1] - 1)  # (batch, blocks)
-        queries = lay_out(queries, places, blocks.shape[1] * self.block)[:, :, :-1].unflatten(2, (-1, self.block))
+        queries = lay_out(queries, places, blocks.shape[1] * self.block).unflatten(2, (-1, self.block))
 
         seen = self._seen_blocks(blocks, keys.shape[2])  # (batch, heads, blocks, g + w + r)
         keys, values, is_there = (gather_blocks(states, seen) for states in (keys, values, is_there))
@@ -134,19 +130,21 @@ class BigBirdAttention(SoftmaxAttention):
             dropout_p=self.config.attention_dropout if self.training else 0.0,
             scale=self.scaling,
         )  # (batch · heads, blocks, b, d_head)
-        mixed = mixed.flatten(1, 2).unflatten(0, queries.shape[:2]).transpose(1, 2)
-        return mixed[rows_of(places), places.clamp(min=0)], None
+        mixed = mixed.flatten(1, 2).unflatten(0, queries.shape[:2])  # (batch, heads, blocks · b, d_head)
+        return pick(mixed, places.clamp(min=0)).transpose(1, 2), None
 
     def _lay_out_keys(self, keys, values, positions, cache):
         """Keys, values and whether there is one, (batch, heads or 1, blocks, b, d_head or 1), by position."""
         states = {"keys": keys, "values": values, "is_there": torch.ones_like(positions).bool()[:, None, :, None]}
+        kept = cache.states if cache is not None else {}
         size = blocks_up_to(positions, self.block) * self.block
-        for name, new in states.items():
-            kept = cache.states.get(name) if cache is not None else None
-            states[name] = lay_out(new, positions, size, kept)
+        if "keys" in kept:
+            # a call of padding alone reaches less far
+            size = max(size, kept["keys"].shape[2])
+        states = {name: lay_out(new, positions, size, kept.get(name)) for name, new in states.items()}
         if cache is not None:
             cache.states |= states
-        return (laid_out[:, :, :-1].unflatten(2, (-1, self.block)) for laid_out in states.values())
+        return (laid_out.unflatten(2, (-1, self.block)) for laid_out in states.values())
 
     def _places_of_queries(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The block of the first query of each row, (batch,), and where each lies from its start on."""
@@ -229,27 +227,6 @@ def remember(
 def blocks_up_to(places: torch.Tensor, block: int) -> int:
     """How many blocks reach up to the last of (batch, length) places; at least one."""
     return max(int(places.amax()), 0) // block + 1
-
-
-def lay_out(states: torch.Tensor, places: torch.Tensor, size: int, kept: torch.Tensor | None = None) -> torch.Tensor:
-    """Put (batch, heads, length, d_head) states at their (batch, length) places.
-
-    Returns (batch, heads, size or more, d_head) and one row more, into which falls what is `NOWHERE`. What was
-    `kept`, the result of an earlier call, stays where it was; places that nothing was put at are zero.
-    """
-    if kept is None:
-        ground = states.new_zeros(*states.shape[:2], size + 1, states.shape[-1])
-    elif kept.shape[2] <= size:
-        ground = nn.functional.pad(kept[:, :, :-1], (0, 0, 0, size + 2 - kept.shape[2]))
-    else:
-        ground = kept
-    index = rows_of(places), places.masked_fill(places == NOWHERE, ground.shape[2] - 1)
-    return ground.transpose(1, 2).index_put(index, states.transpose(1, 2)).transpose(1, 2)
-
-
-def rows_of(places: torch.Tensor) -> torch.Tensor:
-    """(batch, 1): the row of each of (batch, length) places, to index by both."""
-    return torch.arange(len(places), device=places.device)[:, None]
 
 
 def gather_blocks(states: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:

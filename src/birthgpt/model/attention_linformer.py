@@ -22,7 +22,7 @@ from transformers.utils.generic import maybe_autocast
 from .attention_softmax import SoftmaxAttention
 from .cache import StateCacheLayer, layer_state
 from .configuration_birthgpt import BirthGPTConfig
-from .layers import apply_rotary
+from .layers import lay_out, pick
 
 CHUNK = 64
 """Tokens that `abc_attention` handles together; a power of two. It changes speed and memory, not the result."""
@@ -61,11 +61,7 @@ class LinformerAttention(SoftmaxAttention):
 
         Raises ValueError for a position that the weights of `linformer_weights="position"` do not reach.
         """
-        queries = self.queries(hidden_states)
-        keys, values = self.keys_and_values(hidden_states)
-        if position_embeddings is not None:
-            queries = apply_rotary(queries, *position_embeddings)
-            keys = apply_rotary(keys, *position_embeddings)
+        queries, keys, values = self.queries_keys_and_values(hidden_states, position_embeddings)
         if token_mask is None:
             token_mask = torch.ones(hidden_states.shape[:2], dtype=torch.bool, device=hidden_states.device)
         mixed, weights = self.memory(
@@ -211,24 +207,6 @@ def summarise(states: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 def count_blocks(length: int, block: int) -> int:
     """How many blocks hold `length` tokens."""
     return -(-length // block)
-
-
-def lay_out(new: torch.Tensor, slots: torch.Tensor, size: int, kept: torch.Tensor | None = None) -> torch.Tensor:
-    """(batch, heads, size, …): what was `kept`, then zeros, and over them `new` (batch, heads, length, …) at `slots`.
-
-    `slots` is (batch, length), the same for all heads; what it puts outside of 0 … size − 1 is dropped.
-    """
-    kept = new[:, :, :0] if kept is None else kept
-    # what is dropped falls into one slot more
-    ground = torch.cat((kept, new.new_zeros(*new.shape[:2], size + 1 - kept.shape[2], *new.shape[3:])), dim=2)
-    slots = torch.where((slots >= 0) & (slots < size), slots, size)
-    index = slots.view(slots.shape[0], 1, slots.shape[1], *[1] * (new.ndim - 3))
-    return ground.scatter(2, index.expand_as(new), new)[:, :, :size]
-
-
-def pick(states: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
-    """(batch, heads, size, ·) at (batch, length) slots → (batch, heads, length, ·)."""
-    return states.gather(2, slots[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3]))
 
 
 def attention_weights(scores: torch.Tensor, dropout: float) -> torch.Tensor:

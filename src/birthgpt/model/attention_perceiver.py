@@ -32,6 +32,7 @@ from .cache import StateCacheLayer, layer_state
 from .canon import Canon
 from .configuration_birthgpt import BirthGPTConfig
 from .layers import MLP, RotaryEmbedding, apply_rotary, build_norm
+from .masks import to_be_added
 
 PADDING = -1
 """The position of what is no token."""
@@ -199,7 +200,7 @@ class PerceiverAttention(SoftmaxAttention):
         if implementation == "sdpa":
             return visible
         if implementation == "eager":
-            return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
+            return to_be_added(visible, dtype)
         raise ValueError(
             f"attention_type='perceiver' has masks of its own, which {implementation} does not take: "
             "set attn_implementation to sdpa or eager"

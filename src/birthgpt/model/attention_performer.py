@@ -20,10 +20,9 @@ from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.utils.generic import maybe_autocast
 
-from .attention import Mixer
+from .attention_softmax import SoftmaxAttention
 from .cache import layer_state
 from .configuration_birthgpt import BirthGPTConfig
-from .layers import OutputProjection, apply_rotary, build_norm, split_heads
 from .masks import visible_keys
 
 QUADRATIC_LENGTH = 256
@@ -41,8 +40,8 @@ the features of query and keys do not meet within what a float can hold.
 """
 
 
-class PerformerAttention(Mixer):
-    """Causal attention by random features: quadratic in short inputs, else by chunks with a state of fixed size.
+class PerformerAttention(SoftmaxAttention):
+    """Softmax attention by random features: quadratic in short inputs, else by chunks with a state of fixed size.
 
     The two forms are equal. `attention_dropout` falls on the weights, which only the quadratic form has; it is
     used without a cache for up to `QUADRATIC_LENGTH` tokens, and for branches.
@@ -53,16 +52,7 @@ class PerformerAttention(Mixer):
 
     def __init__(self, config: BirthGPTConfig, layer_index: int):
         super().__init__(config, layer_index)
-        self.num_heads = config.num_attention_heads
-        self.head_dim = config.head_dim
         self.kind = config.performer_kind
-        width, bias = config.hidden_size, config.attention_bias
-        self.q_proj = nn.Linear(width, width, bias=bias)
-        self.k_proj = nn.Linear(width, width, bias=bias)
-        self.v_proj = nn.Linear(width, width, bias=bias)
-        self.o_proj = OutputProjection(width, width, bias=bias)
-        self.q_norm = build_norm(config, self.head_dim) if config.qk_norm else nn.Identity()
-        self.k_norm = build_norm(config, self.head_dim) if config.qk_norm else nn.Identity()
         # (heads, m, d_head), the rows of W
         self.register_buffer("projection", torch.empty(self.num_heads, config.performer_features, self.head_dim))
 
@@ -90,12 +80,7 @@ class PerformerAttention(Mixer):
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Causal self-attention; see `Mixer.forward`. Weights come from the quadratic form alone."""
-        queries = self.q_norm(split_heads(self.q_proj(hidden_states), self.num_heads))  # (batch, heads, length, d_head)
-        keys = self.k_norm(split_heads(self.k_proj(hidden_states), self.num_heads))
-        values = split_heads(self.v_proj(hidden_states), self.num_heads)
-        if position_embeddings is not None:
-            queries = apply_rotary(queries, *position_embeddings)
-            keys = apply_rotary(keys, *position_embeddings)
+        queries, keys, values = self.queries_keys_and_values(hidden_states, position_embeddings)
 
         cache, weights = layer_state(past_key_values, self.layer_idx), None
         # exponentials and long sums are beyond half precision

@@ -38,6 +38,17 @@ class SoftmaxAttention(Mixer):
         keys = self.k_norm(split_heads(self.k_proj(hidden_states), self.num_heads))
         return keys, split_heads(self.v_proj(hidden_states), self.num_heads)
 
+    def queries_keys_and_values(
+        self, hidden_states: torch.Tensor, position_embeddings: tuple[torch.Tensor, torch.Tensor] | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(batch, length, hidden_size) → thrice (batch, heads, length, d_head), turned by rotary positions."""
+        queries = self.queries(hidden_states)
+        keys, values = self.keys_and_values(hidden_states)
+        if position_embeddings is not None:
+            queries = apply_rotary(queries, *position_embeddings)
+            keys = apply_rotary(keys, *position_embeddings)
+        return queries, keys, values
+
     def attend(self, queries, keys, values, attention_mask, **kwargs):
         """Weigh (batch, heads, keys, d_head) values for each query and project the result."""
         attention_function = ALL_ATTENTION_FUNCTIONS.get_interface(
@@ -68,11 +79,7 @@ class SoftmaxAttention(Mixer):
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Causal self-attention; see `Mixer.forward`."""
-        queries = self.queries(hidden_states)
-        keys, values = self.keys_and_values(hidden_states)
-        if position_embeddings is not None:
-            queries = apply_rotary(queries, *position_embeddings)
-            keys = apply_rotary(keys, *position_embeddings)
+        queries, keys, values = self.queries_keys_and_values(hidden_states, position_embeddings)
         if past_key_values is not None:
             keys, values = past_key_values.update(keys, values, self.layer_idx)
         return self.attend(queries, keys, values, attention_mask, position_ids=position_ids, **kwargs)

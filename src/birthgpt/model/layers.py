@@ -46,6 +46,24 @@ def split_heads(states: torch.Tensor, heads: int) -> torch.Tensor:
     return states.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
+def lay_out(new: torch.Tensor, slots: torch.Tensor, size: int, kept: torch.Tensor | None = None) -> torch.Tensor:
+    """(batch, heads, size, …): what was `kept`, then zeros, and over them `new` (batch, heads, length, …) at `slots`.
+
+    `slots` is (batch, length), the same for all heads; what it puts outside of 0 … size − 1 is dropped.
+    """
+    kept = new[:, :, :0] if kept is None else kept
+    # what is dropped falls into one slot more
+    ground = torch.cat((kept, new.new_zeros(*new.shape[:2], size + 1 - kept.shape[2], *new.shape[3:])), dim=2)
+    slots = torch.where((slots >= 0) & (slots < size), slots, size)
+    index = slots.view(slots.shape[0], 1, slots.shape[1], *[1] * (new.ndim - 3))
+    return ground.scatter(2, index.expand_as(new), new)[:, :, :size]
+
+
+def pick(states: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+    """(batch, heads, size, ·) at (batch, length) slots → (batch, heads, length, ·)."""
+    return states.gather(2, slots[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3]))
+
+
 class OutputProjection(nn.Linear):
     """The linear map that writes into the residual stream; zero at first under `zero_init_residual`."""
 

@@ -78,7 +78,10 @@ def within_window(branch_ids: torch.Tensor, position_ids: torch.Tensor, window: 
 
 
 def to_be_added(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """A boolean mask as eager attention wants it: 0 where a key is seen, the lowest number elsewhere."""
+    """A boolean mask as eager attention wants it: 0 where a key is seen, the lowest number elsewhere.
+
+    Finite, so that padding that sees nothing does not turn into NaN.
+    """
     return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
 
 
