@@ -135,7 +135,10 @@ def build_batches(
 def split_questions(
     questions: datasets.Dataset, validation_size: int, seed: int
 ) -> tuple[datasets.Dataset, datasets.Dataset | None]:
-    """The questions to train on, and those held out (None where none are)."""
+    """The questions to train on, and those held out (None where none are).
+
+    Raises ValueError where nothing would be left to train on.
+    """
     if not 0 <= validation_size < len(questions):
         raise ValueError(
             f"validation_size={validation_size} of {len(questions)} train questions leaves none to train on"
