@@ -109,9 +109,14 @@ class BigBirdAttention(SoftmaxAttention):
         States are laid out by position, so that block i is rows i·b, …, i·b + b − 1 whatever padding came in. The
         queries' layout starts, row by row, at the block of the first of them.
         """
-        keys, values, is_there = self._lay_out_keys(keys, values, positions, cache)
         first, places = self._places_of_queries(positions)
-        blocks = first[:, None] + torch.arange(blocks_up_to(places, self.block), device=first.device)
+        blocks = first[:, None] + torch.arange(blocks_up_to(int(places.amax()), self.block), device=first.device)
+        length = positions.shape[1]
+        starts = cache is None or "keys" not in cache.states
+        if starts and bool((positions == torch.arange(length, device=positions.device)).all()):
+            # nothing to move
+            positions = places = 0
+        keys, values, is_there = self._lay_out_keys(keys, values, positions, cache)
         # a shorter row may run over the end: nothing is read there
         blocks = blocks.clamp(max=self.random_blocks.shape[1] - 1)  # (batch, blocks)
         queries = lay_out(queries, places, blocks.shape[1] * self.block).unflatten(2, (-1, self.block))
@@ -131,13 +136,14 @@ class BigBirdAttention(SoftmaxAttention):
             scale=self.scaling,
         )  # (batch · heads, blocks, b, d_head)
         mixed = mixed.flatten(1, 2).unflatten(0, queries.shape[:2])  # (batch, heads, blocks · b, d_head)
-        return pick(mixed, places.clamp(min=0)).transpose(1, 2), None
+        return pick(mixed, places, length).transpose(1, 2), None
 
     def _lay_out_keys(self, keys, values, positions, cache):
         """Keys, values and whether there is one, (batch, heads or 1, blocks, b, d_head or 1), by position."""
-        states = {"keys": keys, "values": values, "is_there": torch.ones_like(positions).bool()[:, None, :, None]}
+        states = {"keys": keys, "values": values, "is_there": torch.ones_like(keys[:, :1, :, :1], dtype=torch.bool)}
         kept = cache.states if cache is not None else {}
-        size = blocks_up_to(positions, self.block) * self.block
+        last = keys.shape[2] - 1 if isinstance(positions, int) else int(positions.amax())
+        size = blocks_up_to(last, self.block) * self.block
         if "keys" in kept:
             # a call of padding alone reaches less far
             size = max(size, kept["keys"].shape[2])
@@ -224,9 +230,9 @@ def remember(
     return cache.append("keys", keys), cache.append("values", values), cache.append("positions", positions, dim=-1)
 
 
-def blocks_up_to(places: torch.Tensor, block: int) -> int:
-    """How many blocks reach up to the last of (batch, length) places; at least one."""
-    return max(int(places.amax()), 0) // block + 1
+def blocks_up_to(place: int, block: int) -> int:
+    """How many blocks reach up to a place; at least one."""
+    return max(place, 0) // block + 1
 
 
 def gather_blocks(states: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:

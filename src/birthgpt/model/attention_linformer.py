@@ -24,7 +24,7 @@ from .cache import StateCacheLayer, layer_state
 from .configuration_birthgpt import BirthGPTConfig
 from .layers import lay_out, pick
 
-CHUNK = 64
+CHUNK = 32
 """Tokens that `abc_attention` handles together; a power of two. It changes speed and memory, not the result."""
 
 NOWHERE = -(2**40)
@@ -62,8 +62,6 @@ class LinformerAttention(SoftmaxAttention):
         Raises ValueError for a position that the weights of `linformer_weights="position"` do not reach.
         """
         queries, keys, values = self.queries_keys_and_values(hidden_states, position_embeddings)
-        if token_mask is None:
-            token_mask = torch.ones(hidden_states.shape[:2], dtype=torch.bool, device=hidden_states.device)
         mixed, weights = self.memory(
             queries,
             keys,
@@ -81,7 +79,8 @@ class BlockMemory(nn.Module):
     """`blockwise`: summaries of the old blocks, and the keys and values of the newest as they are.
 
     Weights are (batch, heads, length, summaries + window): the summaries, oldest first, then the window's slots,
-    from the start of its first block to the end of the token's own.
+    from the start of its first block to the end of the token's own. Without a cache, a sequence of fewer blocks than
+    a window has makes the window that much shorter.
     """
 
     def __init__(self, config: BirthGPTConfig):
@@ -103,7 +102,7 @@ class BlockMemory(nn.Module):
         keys: torch.Tensor,
         values: torch.Tensor,
         *,
-        token_mask: torch.Tensor,
+        token_mask: torch.Tensor | None,
         cache: StateCacheLayer | None,
         show_weights: bool = False,
         **kwargs,
@@ -113,70 +112,63 @@ class BlockMemory(nn.Module):
         Rows that began with padding are in different blocks at the same index. So each is laid out by place, in
         `blocks` blocks from the one in which it goes on, number `first` (batch,), behind the rest of its window.
         """
-        c, near, length = self.block, self.window - 1, queries.shape[2]
+        c, (batch, _, length, _) = self.block, queries.shape
         goes_on = cache is not None and "count" in cache.states
-        state = cache.states if goes_on else self._empty_state(keys)
-        first = state["count"] // c
-        slots = (state["count"] % c)[:, None] + token_mask.cumsum(dim=1) - 1  # (batch, length), from `first` on
-        slots = slots.masked_fill(~token_mask, NOWHERE)
+        state = cache.states if goes_on else {}
+        count = state["count"] if goes_on else torch.zeros(batch, dtype=torch.long, device=keys.device)
+        first = count // c
         # a row that goes on may be c − 1 tokens into its block
         blocks = count_blocks(length + c - 1 if goes_on else length, c)
+        near = self.window - 1 if cache is not None else min(self.window, blocks) - 1
+        if token_mask is None and length > 1 and not goes_on:
+            slots, new_tokens = 0, length
+        else:
+            token_mask = torch.ones_like(keys[:, 0, :, 0], dtype=torch.bool) if token_mask is None else token_mask
+            slots = (count % c)[:, None] + token_mask.cumsum(dim=1) - 1  # (batch, length), from `first` on
+            slots, new_tokens = slots.masked_fill(~token_mask, NOWHERE), token_mask.sum(dim=1)
         # the most blocks that a row may by now have behind its window
         old = max((length if cache is None else length + cache.seen) // c - near, 0)
         # of the first block in each block's window, (batch, blocks): below zero before the start of the row
         numbers = first[:, None] - near + torch.arange(blocks, device=first.device)
 
         size = (near + blocks) * c
-        keys = lay_out(keys, slots + near * c, size, state["keys"])  # (batch, heads, size, d_head)
-        values = lay_out(values, slots + near * c, size, state["values"])
+        keys = lay_out(keys, slots + near * c, size, state.get("keys"))  # (batch, heads, size, d_head)
+        values = lay_out(values, slots + near * c, size, state.get("values"))
         # of blocks that have not ended too: nobody sees those, and a later call puts the right ones in their place
         summary_keys = summarise(keys[:, :, : blocks * c], self.key_weights)
-        summary_keys = lay_out(summary_keys, numbers, old, state["summary_keys"])  # (batch, heads, old, r, d_head)
+        summary_keys = lay_out(summary_keys, numbers, old, state.get("summary_keys"))  # (batch, heads, old, r, d_head)
         summary_values = summarise(values[:, :, : blocks * c], self.value_weights)
-        summary_values = lay_out(summary_values, numbers, old, state["summary_values"])
+        summary_values = lay_out(summary_values, numbers, old, state.get("summary_values"))
 
         if length > 1:
-            per_block, within = c, torch.arange(c, device=slots.device)[None]
+            per_block, within = c, torch.arange(c, device=keys.device)[None]
         else:
             # a token alone needs no block of queries around it
             per_block, within, slots = 1, slots.clamp(min=0), slots.clamp(max=0)
         queries = lay_out(queries, slots, blocks * per_block).unflatten(2, (blocks, per_block))
-        visible = self._visible(numbers, within, old)
+        visible = self._visible(numbers, within, near + 1, old)
         mixed, weights = self._attend(queries, keys, values, summary_keys, summary_values, visible)
 
         if cache is not None:
-            count = state["count"] + token_mask.sum(dim=1)
+            count = count + new_tokens
             newest = (count // c - first)[:, None] * c + torch.arange(self.window * c, device=first.device)
-            # a slot beyond the layout belongs to an open block: it is filled before it is seen
-            newest = newest.clamp(max=size - 1)
-            cache.states |= {"count": count, "keys": pick(keys, newest), "values": pick(values, newest)}
+            # a slot beyond the layout, which `pick` does not leave, is of an open block: it is filled before it is seen
+            keys, values = (pick(states, newest, newest.shape[1]) for states in (keys, values))
+            cache.states |= {"count": count, "keys": keys, "values": values}
             cache.states |= {"summary_keys": summary_keys, "summary_values": summary_values}
-        # what padding picks is of no account
-        slots = slots.clamp(min=0)
-        shown = pick(weights.flatten(2, 3), slots) if show_weights else None
-        return pick(mixed.flatten(2, 3), slots), shown
+        shown = pick(weights.flatten(2, 3), slots, length) if show_weights else None
+        return pick(mixed.flatten(2, 3), slots, length), shown
 
-    def _empty_state(self, keys: torch.Tensor) -> dict[str, torch.Tensor]:
-        batch, heads, _, head_dim = keys.shape
-        window = keys.new_zeros(batch, heads, self.window * self.block, head_dim)
-        summaries = keys.new_zeros(batch, heads, 0, self.key_weights.shape[1], head_dim)
-        return {
-            "count": torch.zeros(batch, dtype=torch.long, device=keys.device),
-            "keys": window,
-            "values": window,
-            "summary_keys": summaries,
-            "summary_values": summaries,
-        }
-
-    def _visible(self, numbers: torch.Tensor, within: torch.Tensor, old: int) -> torch.Tensor:
+    def _visible(self, numbers: torch.Tensor, within: torch.Tensor, window: int, old: int) -> torch.Tensor:
         """(batch, 1, blocks, queries of a block, old · r + w), True for what a token sees: all of its past, once.
 
         Args:
             numbers: (batch, blocks), of the first block in each block's window.
             within: (batch or 1, queries of a block), each token's slot in its block.
+            window: number of blocks in a window.
             old: number of summarised blocks.
         """
-        window, device = self.window * self.block, numbers.device
+        window, device = window * self.block, numbers.device
         summarised = torch.arange(old, device=device).repeat_interleave(self.key_weights.shape[1])
         summarised = (summarised < numbers[..., None])[:, :, None]  # (batch, blocks, 1, old · r)
         slots = torch.arange(window, device=device)
@@ -187,7 +179,7 @@ class BlockMemory(nn.Module):
 
     def _attend(self, queries, keys, values, summary_keys, summary_values, visible):
         """(batch, heads, blocks, queries of a block, ·): the values that each block of queries mixes, and how."""
-        window = self.window * self.block
+        window = keys.shape[2] - (queries.shape[2] - 1) * self.block
         near_keys, near_values = keys.unfold(2, window, self.block), values.unfold(2, window, self.block)
         queries = queries * self.scaling
         scores_old = queries.flatten(2, 3) @ summary_keys.flatten(2, 3).transpose(-1, -2)
@@ -277,21 +269,23 @@ class SlotMemory(nn.Module):
         *,
         hidden_states: torch.Tensor,
         position_ids: torch.Tensor,
-        token_mask: torch.Tensor,
+        token_mask: torch.Tensor | None,
         cache: StateCacheLayer | None,
         show_weights: bool = False,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(batch, heads, length, d_head) each → the mixed values, the same, and the weights."""
         if self.by_position:
-            log_weights = self._weights_of_positions(position_ids.masked_fill(~token_mask, 0))
+            log_weights = self._weights_of_positions(position_ids.expand(hidden_states.shape[:2]), token_mask)
         else:
             log_weights = self.slot_proj(hidden_states)
         log_weights = log_weights.unflatten(-1, (self.heads, self.slots)).transpose(1, 2)
         # exponentials and long sums are beyond half precision
         with maybe_autocast(device_type=keys.device.type, enabled=False):
             dtype = torch.promote_types(values.dtype, torch.float32)
-            log_weights = log_weights.to(dtype).masked_fill(~token_mask[:, None, :, None], NO_WEIGHT)
+            log_weights = log_weights.to(dtype)
+            if token_mask is not None:
+                log_weights = log_weights.masked_fill(~token_mask[:, None, :, None], NO_WEIGHT)
             inputs = (queries.to(dtype), keys.to(dtype), values.to(dtype), log_weights)
             state = empty_slots(*inputs[1:])
             if cache is not None and "log_sums" in cache.states:
@@ -301,7 +295,9 @@ class SlotMemory(nn.Module):
             cache.states |= dict(zip(("log_sums", "slot_keys", "slot_values"), state, strict=True))
         return mixed.to(values.dtype), weights.to(values.dtype) if show_weights else None
 
-    def _weights_of_positions(self, position_ids: torch.Tensor) -> torch.Tensor:
+    def _weights_of_positions(self, position_ids: torch.Tensor, token_mask: torch.Tensor | None) -> torch.Tensor:
+        if token_mask is not None:
+            position_ids = position_ids.masked_fill(~token_mask, 0)
         last = int(position_ids.max())
         if last >= self.limit:
             raise ValueError(
@@ -405,8 +401,9 @@ def carry_slots(keys, values, log_weights, log_sums, state, chunk: int):
     added = shares.transpose(-1, -2) @ fold(torch.cat((keys, values), dim=-1), chunk)
     kept = (starts - ends).exp()[..., None]
     slots = [torch.cat(state[1:], dim=-1)]
-    for i in range(added.shape[2]):
-        slots.append(kept[:, :, i] * slots[-1] + added[:, :, i])
+    # not by indices: the gradient of each would be as long as the sequence
+    for share, new in zip(kept.unbind(dim=2), added.unbind(dim=2), strict=True):
+        slots.append(share * slots[-1] + new)
     slot_keys, slot_values = torch.stack(slots, dim=2).split((keys.shape[-1], values.shape[-1]), dim=-1)
     return slot_keys, slot_values, (starts[..., None, :] - fold(log_sums[:, :, 1:], chunk)).exp()
 

@@ -110,11 +110,10 @@ class PerformerAttention(SoftmaxAttention):
         else:
             state = empty_sums(keys, values)
         mixed = []
-        for start in range(0, queries.shape[2], self.config.performer_chunk):
-            chunk = slice(start, start + self.config.performer_chunk)
-            outputs, state = chunk_sums(
-                queries[:, :, chunk], keys[:, :, chunk], scales[..., chunk], values[:, :, chunk], *state
-            )
+        # not by slices: the gradient of each would be as long as the sequence
+        chunks = [states.split(self.config.performer_chunk, dim=2) for states in (queries, keys, scales, values)]
+        for chunk in zip(*chunks, strict=True):
+            outputs, state = chunk_sums(*chunk, *state)
             mixed.append(outputs)
         if cache is not None:
             cache.states["sums"], cache.states["largest"] = state

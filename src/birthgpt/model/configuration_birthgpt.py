@@ -142,7 +142,7 @@ class BirthGPTConfig(PreTrainedConfig):
     performer_orthogonal: bool = True
     performer_redraw_steps: int = 0
     performer_chunk: int = 64
-    deltanet_chunk: int = 64
+    deltanet_chunk: int = 32
     initializer_range: float = 0.02
     zero_init_residual: bool = False
     tie_word_embeddings: bool = False

@@ -46,11 +46,15 @@ def split_heads(states: torch.Tensor, heads: int) -> torch.Tensor:
     return states.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def lay_out(new: torch.Tensor, slots: torch.Tensor, size: int, kept: torch.Tensor | None = None) -> torch.Tensor:
+def lay_out(new: torch.Tensor, slots: torch.Tensor | int, size: int, kept: torch.Tensor | None = None) -> torch.Tensor:
     """(batch, heads, size, …): what was `kept`, then zeros, and over them `new` (batch, heads, length, …) at `slots`.
 
-    `slots` is (batch, length), the same for all heads; what it puts outside of 0 … size − 1 is dropped.
+    `slots` is (batch, length), the same for all heads; what it puts outside of 0 … size − 1 is dropped. An int, with
+    nothing kept, is that of the first: the others follow one by one, which is faster.
     """
+    if isinstance(slots, int):
+        assert kept is None
+        return nn.functional.pad(new, (0, 0) * (new.ndim - 3) + (slots, size - slots - new.shape[2]))
     kept = new[:, :, :0] if kept is None else kept
     # what is dropped falls into one slot more
     ground = torch.cat((kept, new.new_zeros(*new.shape[:2], size + 1 - kept.shape[2], *new.shape[3:])), dim=2)
@@ -59,9 +63,12 @@ def lay_out(new: torch.Tensor, slots: torch.Tensor, size: int, kept: torch.Tenso
     return ground.scatter(2, index.expand_as(new), new)[:, :, :size]
 
 
-def pick(states: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
-    """(batch, heads, size, ·) at (batch, length) slots → (batch, heads, length, ·)."""
-    return states.gather(2, slots[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3]))
+def pick(states: torch.Tensor, slots: torch.Tensor | int, length: int) -> torch.Tensor:
+    """(batch, heads, size, ·) at `slots` as of `lay_out` → (batch, heads, length, ·); anything, where that is nowhere."""
+    if isinstance(slots, int):
+        return states[:, :, slots : slots + length]
+    index = slots.clamp(0, states.shape[2] - 1)[:, None, :, None]
+    return states.gather(2, index.expand(-1, states.shape[1], -1, states.shape[3]))
 
 
 class OutputProjection(nn.Linear):

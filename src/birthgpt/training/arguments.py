@@ -62,7 +62,7 @@ class ModelArguments:
     performer_orthogonal: bool = setting(True, "orthogonal rows of the random projection")
     performer_redraw_steps: int = setting(0, "updates between two draws of the features; 0: never")
     performer_chunk: int = setting(64, "tokens handled together where the form is linear")
-    deltanet_chunk: int = setting(64, "tokens that gated_deltanet handles together")
+    deltanet_chunk: int = setting(32, "tokens that gated_deltanet handles together")
     initializer_range: float = setting(0.02, "standard deviation of the initial weights")
     zero_init_residual: bool = setting(False, "start the maps into the residual stream at zero")
     tie_word_embeddings: bool = setting(False, "share token embedding and output head")

@@ -1,0 +1,292 @@
+"""What each attention type costs beside softmax (SDPA): time, memory and decoding, from short inputs to long ones.
+
+python benchmarks/attention.py --output_stem benchmarks/attention
+
+Times and memory are for one sequence of n tokens; batches have the same number of tokens at every length. A mixer is
+one layer's attention without norms and MLP. A dash: the memory did not do, or the type is no mixer but a block.
+"""
+
+import argparse
+import math
+import multiprocessing
+import resource
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from statistics import linear_regression, median
+
+import psutil
+import torch
+from matplotlib import pyplot
+
+from birthgpt import BirthGPTConfig
+from birthgpt.evaluation.report import markdown_table, save_json, text_table
+from birthgpt.model.block import BirthGPTBlock
+from birthgpt.model.masks import build_mask
+from birthgpt.model.modeling_birthgpt import BirthGPTForCausalLM
+from birthgpt.runs.records import circumstances
+
+SETTINGS = {
+    "softmax": {},
+    "sliding_softmax": {"sliding_window": 256},
+    "synthesizer": {},
+    "perceiver": {"perceiver_bottleneck": 128},
+    "linformer": {"linformer_kind": "abc", "linformer_summaries": 16},
+    "linformer blockwise": {"linformer_block": 128, "linformer_window": 256, "linformer_summaries": 1},
+    "bigbird": {"bigbird_block": 64, "bigbird_global": 1, "bigbird_window": 2, "bigbird_random": 1},
+    "performer": {"performer_features": 64},
+    "gated_deltanet": {},
+}
+"""What is measured: the first word is the attention type. Sizes suit long inputs: some hundred keys a token."""
+
+LENGTHS = (128, 512, 2048, 8192, 16384)
+NEW_TOKENS = 16
+COLUMNS = ["name", "n", "model_ms", "model_ratio", "mixer_ms", "mixer_ratio"]
+COLUMNS += ["model_MB", "mixer_MB", "decoding_ms", "state_MB"]
+GROWTH_COLUMNS = ["name", "model_ms", "mixer_ms", "decoding_ms", "state_MB"]
+
+
+def build_config(name: str, length: int) -> BirthGPTConfig:
+    """A model of the assignment's shape (d = 256, 4 layers, 8 heads) with room for the prompt and what follows."""
+    return BirthGPTConfig(
+        vocab_size=512,
+        hidden_size=256,
+        num_hidden_layers=4,
+        num_attention_heads=8,
+        max_position_embeddings=length + NEW_TOKENS,
+        position_embedding_type="rotary",
+        norm_type="rmsnorm",
+        hidden_act="relu2",
+        hidden_dropout=0.0,
+        attention_dropout=0.0,
+        attention_type=name.split()[0],
+        **SETTINGS[name],
+    )
+
+
+def train_model(name: str, length: int, batch: int, device: str):
+    """Forward and backward of the whole model, for a loss at every token."""
+    model = BirthGPTForCausalLM(build_config(name, length)).to(device)
+    tokens = torch.randint(model.config.vocab_size, (batch, length), device=device)
+
+    def step():
+        model.zero_grad()
+        model(input_ids=tokens, labels=tokens, use_cache=False).loss.backward()
+
+    return step
+
+
+def train_mixer(name: str, length: int, batch: int, device: str):
+    """Forward and backward of one mixer; None for a type that is a whole block."""
+    model = BirthGPTForCausalLM(build_config(name, length)).model.to(device)
+    if not isinstance(model.layers[0], BirthGPTBlock):
+        return None
+    states = torch.randn(batch, length, model.config.hidden_size, device=device, requires_grad=True)
+    positions = torch.arange(length, device=device)[None]
+    inputs = {"position_ids": positions, "past_key_values": None, "branch_ids": None}
+    mixer = model.layers[0].attention
+    mask = build_mask(mixer.mask_kind, config=model.config, inputs_embeds=states, attention_mask=None, **inputs)
+    rotary = model.rotary_embedding(positions, states.dtype)
+
+    def step():
+        mixer.zero_grad()
+        mixer(states, attention_mask=mask, position_embeddings=rotary, **inputs)[0].sum().backward()
+
+    return step
+
+
+def decode(name: str, length: int, device: str) -> dict[str, float]:
+    """Milliseconds a token after a prompt of `length`, and the size of what the cache then holds."""
+    model = BirthGPTForCausalLM(build_config(name, length)).to(device).eval()
+    tokens = torch.randint(model.config.vocab_size, (1, length), device=device)
+    with torch.inference_mode():
+        outputs = model(input_ids=tokens, use_cache=True, logits_to_keep=1)
+        state = state_bytes(outputs.past_key_values)
+        seconds = []
+        for _ in range(NEW_TOKENS):
+            started = now(device)
+            outputs = model(input_ids=tokens[:, -1:], past_key_values=outputs.past_key_values)
+            seconds.append(now(device) - started)
+    return {"decoding_ms": 1000 * median(seconds), "state_MB": state / 1e6}
+
+
+def state_bytes(cache) -> int:
+    """Bytes in the keys, values and named states of every layer."""
+    tensors = []
+    for layer in cache.layers:
+        tensors += [
+            getattr(layer, "keys", None),
+            getattr(layer, "values", None),
+            *getattr(layer, "states", {}).values(),
+        ]
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
+
+def now(device: str) -> float:
+    """Seconds, when all that was asked of the device is done."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def time_steps(step, device: str, seconds: float) -> float:
+    """Milliseconds of the fastest step, of those in `seconds` and of three at least, after one to warm up."""
+    step()
+    times, began = [], now(device)
+    while len(times) < 3 or now(device) - began < seconds:
+        started = now(device)
+        step()
+        times.append(now(device) - started)
+    return 1000 * min(times)
+
+
+def peak_bytes(device: str) -> int:
+    """The most memory so far: of this process, or on the device."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def limit_memory() -> None:
+    """Let an allocation beyond what is there fail with an error, instead of taking the machine along."""
+    limit = psutil.Process().memory_info().vms + int(0.85 * psutil.virtual_memory().available)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def measure(scope: str, name: str, length: int, batch: int, device: str, seconds: float) -> dict[str, float]:
+    """The figures of a scope for one sequence; none where the type has no such scope or the memory does not do."""
+    torch.manual_seed(0)
+    try:
+        if scope == "decoding":
+            return decode(name, length, device)
+        step = {"model": train_model, "mixer": train_mixer}[scope](name, length, batch, device)
+        if step is None:
+            return {}
+        before = peak_bytes(device)
+        milliseconds = time_steps(step, device, seconds)
+        return {f"{scope}_ms": milliseconds / batch, f"{scope}_MB": (peak_bytes(device) - before) / batch / 1e6}
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        return {}
+
+
+def measure_alone(scope: str, name: str, length: int, batch: int, device: str, seconds: float) -> dict[str, float]:
+    """`measure` in a process of its own, so that the peak of its memory is its own too."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["birthgpt.model.modeling_birthgpt"])
+    prepare = limit_memory if device == "cpu" else None
+    with ProcessPoolExecutor(1, mp_context=context, initializer=prepare) as pool:
+        return pool.submit(measure, scope, name, length, batch, device, seconds).result()
+
+
+def with_ratios(rows: list[dict]) -> list[dict]:
+    """Each time of forward and backward also as a multiple of that of softmax at the same length."""
+    softmax = {row["n"]: row for row in rows if row["name"] == "softmax"}
+    for row in rows:
+        for scope in ("model", "mixer"):
+            if f"{scope}_ms" in row and f"{scope}_ms" in softmax.get(row["n"], {}):
+                row[f"{scope}_ratio"] = row[f"{scope}_ms"] / softmax[row["n"]][f"{scope}_ms"]
+    return rows
+
+
+def slopes(rows: list[dict], since: int = 2048) -> list[dict]:
+    """How time grows from `since` tokens on: the slope of log milliseconds over log n, by least squares."""
+    found = []
+    for name in dict.fromkeys(row["name"] for row in rows):
+        found.append({"name": name})
+        for column in GROWTH_COLUMNS[1:]:
+            points = [
+                (math.log(row["n"]), math.log(row[column]))
+                for row in rows
+                if row["name"] == name and row["n"] >= since and column in row
+            ]
+            if len(points) > 1:
+                found[-1][column] = linear_regression(*zip(*points, strict=True)).slope
+    return found
+
+
+def rounded(rows: list[dict]) -> list[dict]:
+    """Three digits of every figure."""
+    return [{key: f"{value:.3g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows]
+
+
+def write_page(figures: dict) -> str:
+    """The figures as a page of Markdown."""
+    settings = [
+        f"`{name}`: " + ", ".join(f"{key} {value}" for key, value in chosen.items())
+        for name, chosen in figures["settings"].items()
+        if chosen
+    ]
+    return "\n".join(
+        [
+            "# What each attention type costs",
+            "",
+            "By `{command}`; {hardware}; {date}; torch {versions[torch]}.".format(**figures),
+            __doc__.split("\n\n")[2].strip(),
+            "Ratios are to softmax at the same n, by SDPA. " + "; ".join(settings) + ".",
+            "",
+            markdown_table(rounded(figures["rows"]), COLUMNS),
+            "",
+            "Slope of the logarithm over log n, from 2,048 tokens on (1: linear, 2: quadratic, 0: constant):",
+            "",
+            markdown_table(rounded(figures["slopes"]), GROWTH_COLUMNS),
+            "",
+            "![time and memory over n](attention.svg)",
+            "",
+        ]
+    )
+
+
+def plot(rows: list[dict], path: Path) -> None:
+    """Four panels over n: forward and backward of the model and of the mixer, memory of the mixer, decoding."""
+    panels = {
+        "mixer_ms": "mixer, forward + backward (ms)",
+        "model_ms": "model, forward + backward (ms)",
+        "mixer_MB": "mixer, peak memory (MB)",
+        "decoding_ms": "one decoded token (ms)",
+    }
+    figure, axes = pyplot.subplots(2, 2, figsize=(11, 8), sharex=True, layout="constrained")
+    for axis, (column, title) in zip(axes.flat, panels.items(), strict=True):
+        for name in dict.fromkeys(row["name"] for row in rows):
+            points = [(row["n"], row[column]) for row in rows if row["name"] == name and row.get(column, 0) > 0]
+            if points:
+                axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
+        axis.set(title=title, xscale="log", yscale="log")
+        axis.set_xticks(lengths := sorted({row["n"] for row in rows}), labels=lengths)
+        axis.minorticks_off()
+    for axis in axes[1]:
+        axis.set_xlabel("n, tokens of a sequence")
+    axes[0, 1].legend()
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--names", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="rows of the table")
+    parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS, help="tokens of a sequence")
+    parser.add_argument("--tokens", type=int, default=8192, help="tokens of a batch; at least one sequence")
+    parser.add_argument("--seconds", type=float, default=2.0, help="time for each figure, at least three steps")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--output_stem", type=Path, help="also write STEM.json, STEM.md and STEM.svg")
+    arguments = parser.parse_args()
+    rows = []
+    for length in arguments.lengths:
+        batch = max(1, arguments.tokens // length)
+        for name in arguments.names:
+            row = {"name": name, "n": length}
+            for scope in ("model", "mixer", "decoding"):
+                row |= measure_alone(scope, name, length, batch, arguments.device, arguments.seconds)
+            rows.append(row)
+            print(row, flush=True)
+    rows, growth = with_ratios(rows), slopes(rows)
+    print(text_table(rounded(rows), COLUMNS), "", text_table(rounded(growth), GROWTH_COLUMNS), sep="\n")
+    if arguments.output_stem:
+        figures = {"rows": rows, "slopes": growth, "settings": SETTINGS, **circumstances()}
+        save_json(arguments.output_stem.with_suffix(".json"), figures)
+        arguments.output_stem.with_suffix(".md").write_text(write_page(figures), encoding="utf-8")
+        plot(rows, arguments.output_stem.with_suffix(".svg"))
+
+
+if __name__ == "__main__":
+    main()

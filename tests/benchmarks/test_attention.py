@@ -1,0 +1,79 @@
+"""The benchmark of attention types: every row can be measured, and the page says so."""
+
+import importlib.util
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "attention.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("attention_benchmark", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    # processes of its own find the module by its name
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_row_can_be_measured_in_every_scope(benchmark):
+    for name in benchmark.SETTINGS:
+        measured = {}
+        for scope in ("model", "mixer", "decoding"):
+            measured |= benchmark.measure(scope, name, 32, 2, "cpu", seconds=0.0)
+        missing = {"mixer_ms", "mixer_MB"} if name == "perceiver" else set()
+        assert (
+            measured.keys() == {"model_ms", "model_MB", "mixer_ms", "mixer_MB", "decoding_ms", "state_MB"} - missing
+        ), name
+
+
+def test_the_state_of_softmax_is_its_keys_and_values_and_that_of_a_recurrence_does_not_grow(benchmark):
+    state = {
+        (name, n): benchmark.decode(name, n, "cpu")["state_MB"]
+        for name in ("softmax", "gated_deltanet", "performer", "linformer")
+        for n in (32, 64)
+    }
+    # keys and values of 4 layers, 256 wide, 4 bytes a number
+    assert state["softmax", 64] == pytest.approx(2 * 4 * 256 * 64 * 4 / 1e6)
+    for name in ("gated_deltanet", "performer", "linformer"):
+        assert state[name, 32] == state[name, 64] > 0
+
+
+def test_slopes_are_those_of_the_power_that_time_grows_with(benchmark):
+    rows = [
+        {"name": "quadratic", "n": n, "model_ms": 1e-6 * n**2, "mixer_ms": 3.0 * n} for n in (128, 2048, 8192, 16384)
+    ]
+    rows[0]["model_ms"] = math.pi
+    (slopes,) = benchmark.slopes(rows)
+    assert slopes["model_ms"] == pytest.approx(2.0)
+    assert slopes["mixer_ms"] == pytest.approx(1.0)
+    assert "decoding_ms" not in slopes
+
+
+def test_a_row_without_memory_has_no_ratio_and_a_dash(benchmark):
+    rows = benchmark.with_ratios([{"name": "softmax", "n": 128, "model_ms": 2.0}, {"name": "bigbird", "n": 128}])
+    assert rows[0]["model_ratio"] == 1.0
+    assert "model_ratio" not in rows[1]
+    assert "| bigbird | 128 | – |" in benchmark.markdown_table(rows, benchmark.COLUMNS)
+
+
+@pytest.mark.slow
+def test_the_run_leaves_figures_a_page_and_a_plot(benchmark, tmp_path, monkeypatch):
+    command = ["attention.py", "--names", "softmax", "performer", "--lengths", "32", "64", "--tokens", "64"]
+    monkeypatch.setattr(sys, "argv", [*command, "--seconds", "0", "--output_stem", str(tmp_path / "figures")])
+    monkeypatch.setattr(benchmark, "measure_alone", benchmark.measure)
+    benchmark.main()
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert [(row["name"], row["n"]) for row in figures["rows"]] == [
+        ("softmax", 32),
+        ("performer", 32),
+        ("softmax", 64),
+        ("performer", 64),
+    ]
+    assert "performer" in (tmp_path / "figures.md").read_text()
+    assert (tmp_path / "figures.svg").read_text().startswith("<?xml")
