@@ -9,7 +9,15 @@ from datasets import Dataset
 from helpers import LINES, NAMES
 from torch.utils.data import DataLoader
 
-from birthgpt.data.batching import EpochBatches, MixedBatches, StreamedBatches, fixed_batches, pad_batch, plan_batches
+from birthgpt.data.batching import (
+    EpochBatches,
+    MixedBatches,
+    StreamedBatches,
+    fixed_batches,
+    model_inputs,
+    pad_batch,
+    plan_batches,
+)
 from birthgpt.data.objectives import IGNORE, LanguageModeling, NameFirst, QuestionAnswering
 
 LENGTHS = np.random.default_rng(0).integers(3, 120, size=1000)
@@ -70,22 +78,25 @@ def test_fixed_batches_keep_the_order_unless_shuffled():
 
 def test_padding_is_marked_and_cut_to_the_longest_target(characters):
     long, short = [5, 6, 7, 0, 0], [5, 6, 0, 0, 0]
+    columns = {"position_ids": range(5), "branch_ids": [0] * 5}
     batch = pad_batch(
         [
-            {"input_ids": long, "position_ids": range(5), "branch_ids": [0] * 5, "shift_labels": [6, 7] + [IGNORE] * 3},
-            {"input_ids": short, "position_ids": range(5), "branch_ids": [0] * 5, "shift_labels": [6] + [IGNORE] * 4},
+            columns | {"line_id": 4, "input_ids": long, "shift_labels": [6, 7] + [IGNORE] * 3},
+            columns | {"line_id": 9, "input_ids": short, "shift_labels": [6] + [IGNORE] * 4},
         ],
         pad_token_id=0,
     )
     assert batch["input_ids"].tolist() == [[5, 6], [5, 0]]
     assert batch["shift_labels"].tolist() == [[6, 7], [6, IGNORE]]
-    assert set(batch) == {"input_ids", "shift_labels"}
+    assert batch["line_ids"].tolist() == [4, 9]
+    assert set(batch) == {"input_ids", "shift_labels", "line_ids"}
+    assert set(model_inputs(batch)) == {"input_ids", "shift_labels"}
 
 
 def test_branches_travel_with_their_positions(bpe):
     batches = EpochBatches(corpus(), NameFirst(bpe, 256), bpe.pad_token_id, seed=0, tokens_per_batch=1000)
     batch = batches[0]
-    assert set(batch) == {"input_ids", "position_ids", "branch_ids", "shift_labels"}
+    assert set(batch) == {"input_ids", "position_ids", "branch_ids", "shift_labels", "line_ids"}
     assert torch.equal(batch["branch_ids"] == -1, batch["input_ids"] == bpe.pad_token_id)
     assert (batch["shift_labels"][batch["branch_ids"] == -1] == IGNORE).all()
 

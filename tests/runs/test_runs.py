@@ -140,7 +140,6 @@ def test_a_dry_run_reports_and_writes_nothing(world, tmp_path, capsys):
         ("--optimizer sgd", "optimizer='sgd' does not exist"),
         ("--lr_scheduler_type cosin", "lr_scheduler_type='cosin' does not exist"),
         ("--streaming true --num_train_epochs 1", "give exactly one of max_train_steps"),
-        ("--resume_from_checkpoint latest", "holds no checkpoint to resume from"),
         ("--attention_type sofmax", "did you mean 'softmax'"),
         ("--attention_type bigbird --objective name_first", "cannot take branches: set objective_layout to unrolled"),
         ("--attention_type sliding_softmax", "needs sliding_window"),

@@ -17,7 +17,8 @@ def pad_batch(examples: list[dict], pad_token_id: int) -> TensorBatch:
 
     Returns:
         `input_ids`, `position_ids`, `branch_ids` (−1 = padding) and `shift_labels` (−100 = no target), each
-        (batch, length); `branch_ids` is left out where no example has branches.
+        (batch, length), and `line_ids`, (batch,), where the examples come from. The second and third are left out
+        where no example has branches.
     """
     lengths = [used_length(example["shift_labels"]) for example in examples]
     fills = {"input_ids": pad_token_id, "position_ids": 0, "branch_ids": -1, "shift_labels": IGNORE}
@@ -29,7 +30,13 @@ def pad_batch(examples: list[dict], pad_token_id: int) -> TensorBatch:
         batch[column] = padded
     if not (batch["branch_ids"] > 0).any():
         del batch["branch_ids"], batch["position_ids"]
+    batch["line_ids"] = torch.tensor([example["line_id"] for example in examples])
     return batch
+
+
+def model_inputs(batch: TensorBatch) -> TensorBatch:
+    """What the model takes of a batch: all but where its examples come from."""
+    return {name: values for name, values in batch.items() if name != "line_ids"}
 
 
 def used_length(shift_labels: list[int]) -> int:

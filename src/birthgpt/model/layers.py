@@ -64,7 +64,7 @@ def lay_out(new: torch.Tensor, slots: torch.Tensor | int, size: int, kept: torch
 
 
 def pick(states: torch.Tensor, slots: torch.Tensor | int, length: int) -> torch.Tensor:
-    """(batch, heads, size, ·) at `slots` as of `lay_out` → (batch, heads, length, ·); anything, where that is nowhere."""
+    """(batch, heads, size, ·) at `slots` as of `lay_out` → (batch, heads, length, ·); anything, if nowhere."""
     if isinstance(slots, int):
         return states[:, :, slots : slots + length]
     index = slots.clamp(0, states.shape[2] - 1)[:, None, :, None]

@@ -5,7 +5,7 @@ import time
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from birthgpt.data.batching import EpochBatches, StreamedBatches, TensorBatch
+from birthgpt.data.batching import EpochBatches, StreamedBatches, TensorBatch, model_inputs
 from birthgpt.data.objectives import IGNORE
 from birthgpt.data.preview import show_example
 from birthgpt.training.arguments import OptimizationArguments
@@ -67,6 +67,6 @@ def _seconds(model: PreTrainedModel, batch: TensorBatch) -> float:
     """Forward and backward of one batch; the weights stay as they are."""
     started = time.perf_counter()
     model.train()
-    model(**batch, logits_to_keep=batch["shift_labels"] != IGNORE, use_cache=False).loss.backward()
+    model(**model_inputs(batch), logits_to_keep=batch["shift_labels"] != IGNORE, use_cache=False).loss.backward()
     model.zero_grad()
     return time.perf_counter() - started

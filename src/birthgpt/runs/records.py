@@ -28,7 +28,7 @@ def open_run_folder(run: RunArguments, accelerator: Accelerator) -> Path | None:
         ValueError: on every process, a folder that holds a run, or no checkpoint where one was named.
     """
     resume_from = checkpoint_to_resume(run.output_dir, run.resume_from_checkpoint)
-    if resume_from is None:
+    if run.resume_from_checkpoint is None:
         check_run_folder(run.output_dir, overwrite=run.overwrite_output_dir)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:

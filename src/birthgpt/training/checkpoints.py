@@ -1,26 +1,33 @@
 """Checkpoints: folders that `from_pretrained` loads, written whole or not at all.
 
 Beside the model lies `training_state/`, as safetensors and JSON: what a run needs to go on as if it had
-never stopped. It is never needed to use the model.
+never stopped. It is never needed to use the model. Its manifest lists every file of the checkpoint with its
+size and SHA-256, so that a damaged one is recognised before anything is read from it.
 """
 
+import hashlib
 import json
+import logging
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+logger = logging.getLogger(__name__)
+
 TRAINING_STATE = "training_state"
+MANIFEST = "manifest.json"
 UNFINISHED = ".unfinished-"
 
 
 @dataclass
 class Progress:
-    """How far a run has come."""
+    """How far a run has come, and what it has seen of itself so far."""
 
     step: int = 0
     epoch: int = 0
@@ -28,6 +35,12 @@ class Progress:
     tokens: int = 0
     targets: int = 0
     seconds: float = 0.0
+    # over the updates since the last report
+    loss_sum: float = 0.0
+    loss_steps: int = 0
+    best_score: float | None = None
+    evaluated_at: int | None = None
+    history: list[dict] = field(default_factory=list)
 
 
 def save_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -49,57 +62,118 @@ def save_checkpoint(
     optimizers: list[torch.optim.Optimizer],
     progress: Progress,
     save_total_limit: int,
+    best_weights: dict[str, torch.Tensor] | None = None,
 ) -> Path:
-    """Write `checkpoint-STEP` beside its place, rename it there, and remove the oldest beyond the limit."""
+    """Write `checkpoint-STEP` beside its place, rename it there, and remove the oldest beyond the limit.
+
+    Raises:
+        ValueError: it could not be written, as on a full disk; what was there before is as it was.
+    """
     target = run_folder / f"checkpoint-{progress.step}"
     beside = run_folder / f"{UNFINISHED}{target.name}"
     shutil.rmtree(beside, ignore_errors=True)
-    model.save_pretrained(beside)
-    tokenizer.save_pretrained(beside)
-    state = beside / TRAINING_STATE
-    state.mkdir()
-    for index, optimizer in enumerate(optimizers):
-        _save_optimizer(optimizer, state / f"optimizer_{index}")
-    (state / "progress.json").write_text(json.dumps(asdict(progress), indent=1))
-    shutil.rmtree(target, ignore_errors=True)
+    try:
+        model.save_pretrained(beside)
+        tokenizer.save_pretrained(beside)
+        state = beside / TRAINING_STATE
+        state.mkdir()
+        for index, optimizer in enumerate(optimizers):
+            _save_optimizer(optimizer, state / f"optimizer_{index}")
+        if best_weights is not None:
+            save_file(best_weights, state / "best_weights.safetensors")
+        (state / "progress.json").write_text(json.dumps(asdict(progress), indent=1))
+        _write_manifest(beside)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        good = list_checkpoints(run_folder)
+        raise ValueError(
+            f"{target} could not be written ({error}): make room and pass --resume_from_checkpoint latest; "
+            + (f"the last checkpoint is {good[-1]}" if good else "there is no checkpoint yet")
+        ) from error
+    if target.is_dir():
+        _remove(target)
     os.replace(beside, target)
     for old in list_checkpoints(run_folder)[:-save_total_limit]:
-        shutil.rmtree(old)
+        _remove(old)
     return target
 
 
-def load_checkpoint(checkpoint: Path, model: PreTrainedModel, optimizers: list[torch.optim.Optimizer]) -> Progress:
-    """Bring model and optimisers back to where `save_checkpoint` found them, and say how far that was."""
+def load_checkpoint(
+    checkpoint: Path, model: PreTrainedModel, optimizers: list[torch.optim.Optimizer]
+) -> tuple[Progress, dict[str, torch.Tensor] | None]:
+    """Bring model and optimisers back to where `save_checkpoint` found them; how far that was, and the best weights.
+
+    Raises:
+        ValueError: a checkpoint of another model or optimiser.
+    """
     state = checkpoint / TRAINING_STATE
-    if not (state / "progress.json").is_file():
-        raise ValueError(f"{checkpoint} holds no {TRAINING_STATE}: a run cannot be resumed from it")
     # strict=False: a tied head is stored once
     missing, unexpected = model.load_state_dict(load_file(checkpoint / "model.safetensors"), strict=False)
     if unexpected or set(missing) - set(model._tied_weights_keys or {}):
         raise ValueError(f"{checkpoint} holds another model than this run's: {(missing + unexpected)[0]}")
+    if len(list(state.glob("optimizer_*.json"))) != len(optimizers):
+        raise ValueError(f"{checkpoint} was written with another optimizer than this run's: give the same settings")
     for index, optimizer in enumerate(optimizers):
         _load_optimizer(optimizer, state / f"optimizer_{index}")
-    return Progress(**json.loads((state / "progress.json").read_text()))
+    best = state / "best_weights.safetensors"
+    return Progress(**json.loads((state / "progress.json").read_text())), load_file(best) if best.is_file() else None
+
+
+def check_checkpoint(checkpoint: Path) -> None:
+    """ValueError, with the file and what is wrong with it, unless the checkpoint is as it was written."""
+    manifest = checkpoint / TRAINING_STATE / MANIFEST
+    if not manifest.is_file():
+        raise ValueError(f"{checkpoint} is no checkpoint of a run, or a damaged one: {manifest.name} is missing")
+    try:
+        files = json.loads(manifest.read_text())["files"]
+        expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{checkpoint} is damaged: {manifest.name} cannot be read") from None
+    for name, (size, digest) in expected.items():
+        file = checkpoint / name
+        if not file.is_file():
+            raise ValueError(f"{checkpoint} is damaged: {name} is missing")
+        if file.stat().st_size != size:
+            raise ValueError(f"{checkpoint} is damaged: {name} has {file.stat().st_size:,} bytes of {size:,}")
+        if _digest(file) != digest:
+            raise ValueError(f"{checkpoint} is damaged: {name} is not what was written (its SHA-256 differs)")
 
 
 def list_checkpoints(run_folder: Path) -> list[Path]:
-    """The finished checkpoints of a run, by step."""
-    found = [path for path in run_folder.glob("checkpoint-*") if (path / TRAINING_STATE).is_dir()]
-    return sorted(found, key=lambda path: json.loads((path / TRAINING_STATE / "progress.json").read_text())["step"])
+    """The checkpoints of a run by step, sound or not."""
+    numbered = {path: path.name.removeprefix("checkpoint-") for path in run_folder.glob("checkpoint-*")}
+    found = [path for path, number in numbered.items() if number.isdecimal() and path.is_dir()]
+    return sorted(found, key=lambda path: int(numbered[path]))
 
 
 def checkpoint_to_resume(output_dir: str, resume_from_checkpoint: str | None) -> Path | None:
-    """The folder that `resume_from_checkpoint` means (a path, or `latest`); ValueError where there is none."""
+    """The checkpoint that `resume_from_checkpoint` means, found sound: a path, or the last sound one for `latest`.
+
+    None is the beginning: also for `latest` in a run that was stopped before its first checkpoint.
+
+    Raises:
+        ValueError: a checkpoint that is damaged or none, or a run all of whose checkpoints are damaged.
+    """
     if resume_from_checkpoint is None:
         return None
-    if resume_from_checkpoint == "latest":
-        checkpoints = list_checkpoints(Path(output_dir))
-        if not checkpoints:
-            raise ValueError(f"{output_dir} holds no checkpoint to resume from")
-        return checkpoints[-1]
-    if not (Path(resume_from_checkpoint) / TRAINING_STATE).is_dir():
-        raise ValueError(f"resume_from_checkpoint={resume_from_checkpoint} is no checkpoint of a run")
-    return Path(resume_from_checkpoint)
+    if resume_from_checkpoint != "latest":
+        check_checkpoint(Path(resume_from_checkpoint))
+        return Path(resume_from_checkpoint)
+    faults = []
+    for checkpoint in reversed(list_checkpoints(Path(output_dir))):
+        try:
+            check_checkpoint(checkpoint)
+        except ValueError as fault:
+            logger.warning("%s; an earlier checkpoint is taken", fault)
+            faults.append(str(fault))
+        else:
+            return checkpoint
+    if faults:
+        raise ValueError(f"{output_dir} holds no sound checkpoint to resume from: " + "; ".join(faults))
+    if (Path(output_dir) / "config.json").is_file():
+        raise ValueError(f"{output_dir} holds a model, but no checkpoint to resume from")
+    logger.warning("%s holds no checkpoint yet: the run starts from the beginning", output_dir)
+    return None
 
 
 def check_run_folder(output_dir: str, *, overwrite: bool) -> None:
@@ -112,6 +186,35 @@ def check_run_folder(output_dir: str, *, overwrite: bool) -> None:
             f"{output_dir} is not empty: pass --overwrite_output_dir true to start anew, "
             "or --resume_from_checkpoint latest to go on"
         )
+
+
+def _write_manifest(folder: Path) -> None:
+    """List every file with its size and SHA-256, when all of them are on the disk itself."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    entries = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in files
+    }
+    manifest = folder / TRAINING_STATE / MANIFEST
+    manifest.write_text(json.dumps({"files": entries}, indent=1))
+    for path in [*files, manifest]:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _remove(checkpoint: Path) -> None:
+    """Take it away at once, so that no half of it is ever found."""
+    beside = checkpoint.with_name(f"{UNFINISHED}{checkpoint.name}-removed")
+    shutil.rmtree(beside, ignore_errors=True)
+    os.replace(checkpoint, beside)
+    shutil.rmtree(beside)
 
 
 def _save_optimizer(optimizer: torch.optim.Optimizer, stem: Path) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from birthgpt.data.batching import EpochBatches, TensorBatch
+from birthgpt.data.batching import EpochBatches, TensorBatch, model_inputs
 from birthgpt.data.objectives import IGNORE
 from birthgpt.training.arguments import OptimizationArguments, RunArguments
 from birthgpt.training.checkpoints import (
@@ -44,6 +45,15 @@ class TrainingSummary:
     tokens_per_second: float
     loss: float
     history: list[dict] = field(default_factory=list)
+
+
+class Update(NamedTuple):
+    """One update of the weights, while its loss may still be being computed."""
+
+    loss: torch.Tensor
+    step: int
+    learning_rate: float
+    line_ids: list[torch.Tensor]
 
 
 def build_accelerator(optimization: OptimizationArguments, run: RunArguments) -> Accelerator:
@@ -128,14 +138,15 @@ class Trainer:
         self.model, self.loader, *self.optimizers = accelerator.prepare(model, loader, *optimizers)
         self.flops_per_token = training_flops(model, 1)
         self.progress = Progress()
-        self.best_score, self.best_weights, self.considered_at = -math.inf, None, None
-        self.history: list[dict] = []
+        self.best_weights: dict[str, torch.Tensor] | None = None
+        self.unsettled: Update | None = None
 
     def train(self, resume_from: Path | None = None) -> TrainingSummary:
         """Train to the end of the budget, leave the model in `output_dir`, and say what was done."""
         if resume_from is not None:
             unwrapped = [optimizer.optimizer for optimizer in self.optimizers]
-            self.progress = load_checkpoint(resume_from, self.accelerator.unwrap_model(self.model), unwrapped)
+            model = self.accelerator.unwrap_model(self.model)
+            self.progress, self.best_weights = load_checkpoint(resume_from, model, unwrapped)
         if self.run.with_tracking:
             self.accelerator.init_trackers("logs")
         self.model.train()
@@ -146,24 +157,26 @@ class Trainer:
             desc="training",
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
         )
-        started, seconds_before = time.perf_counter(), self.progress.seconds
-        loss_sum, loss_steps = torch.zeros((), device=self.accelerator.device), 0
-        self._consider(bar)
+        progress = self.progress
+        started, seconds_before = time.perf_counter(), progress.seconds
+        if progress.step == 0:
+            self._evaluate(bar)
         for micro_batches in self._updates():
-            loss_sum += self._update(micro_batches)
-            loss_steps += 1
-            self.progress.seconds = seconds_before + time.perf_counter() - started
-            if self.progress.step % self.run.logging_steps == 0:
-                self._log(bar, (loss_sum / loss_steps).item())
-                loss_sum.zero_()
-                loss_steps = 0
-            if self.evaluate is not None and self.progress.step % self.eval_steps == 0:
-                self._consider(bar)
-            if self.run.save_steps and self.progress.step % self.run.save_steps == 0:
+            updated = self._update(micro_batches)
+            # of the update before: a GPU is at work on this one meanwhile
+            self._settle()
+            self.unsettled = updated
+            progress.seconds = seconds_before + time.perf_counter() - started
+            if progress.step % self.run.logging_steps == 0:
+                self._log(bar)
+            if self.evaluate is not None and progress.step % self.eval_steps == 0:
+                self._evaluate(bar)
+            if self.run.save_steps and progress.step % self.run.save_steps == 0:
                 self._save_checkpoint()
-        if loss_steps:
-            self._log(bar, (loss_sum / loss_steps).item())
-        self._consider(bar)
+        self._settle()
+        if progress.loss_steps:
+            self._log(bar)
+        self._evaluate(bar)
         bar.close()
         return self._finish()
 
@@ -197,7 +210,7 @@ class Trainer:
             self.progress.epoch += 1
             self.progress.batch = 0
 
-    def _update(self, micro_batches: list[TensorBatch]) -> torch.Tensor:
+    def _update(self, micro_batches: list[TensorBatch]) -> Update:
         """One step of the optimisers on the mean loss over all targets of the global batch."""
         counts = torch.tensor(
             [
@@ -230,11 +243,33 @@ class Trainer:
                 group["lr"] = self.optimization.learning_rate * factor
             optimizer.step()
             optimizer.zero_grad()
+        update = Update(
+            loss=self.accelerator.reduce(loss, "sum"),
+            step=self.progress.step + 1,
+            learning_rate=self.optimization.learning_rate * factor,
+            line_ids=[batch["line_ids"] for batch in micro_batches],
+        )
         self.progress.step += 1
         self.progress.batch += len(micro_batches) * self.accelerator.num_processes
         self.progress.tokens += tokens
         self.progress.targets += targets
-        return self.accelerator.reduce(loss, "sum")
+        return update
+
+    def _settle(self) -> None:
+        """Read the loss of the newest update into the sum for the next report; ValueError where it is no number."""
+        update, self.unsettled = self.unsettled, None
+        if update is None:
+            return
+        loss = update.loss.item()
+        if not math.isfinite(loss):
+            lines = ", ".join(map(str, torch.cat(update.line_ids).unique().tolist()))
+            raise ValueError(
+                f"the loss of update {update.step} is {loss}, at learning rate {update.learning_rate:.2e}, for the "
+                f"lines with line_id {lines}: lower learning_rate or max_grad_norm, or look at these lines; the last "
+                "checkpoint is from before it"
+            )
+        self.progress.loss_sum += loss
+        self.progress.loss_steps += 1
 
     def _redraw_features(self) -> None:
         """New random features for the layers that have some, between two updates: never inside a forward pass."""
@@ -249,35 +284,52 @@ class Trainer:
     def _loss(self, batch: TensorBatch, targets: int) -> torch.Tensor:
         """The batch's summed loss, divided by the targets of the global batch; the head only where one stands."""
         keep = batch["shift_labels"] != IGNORE
-        return self.model(**batch, logits_to_keep=keep, num_items_in_batch=targets, use_cache=False).loss
+        return self.model(**model_inputs(batch), logits_to_keep=keep, num_items_in_batch=targets, use_cache=False).loss
 
-    def _consider(self, bar: tqdm) -> None:
+    def _evaluate(self, bar: tqdm) -> None:
         """Evaluate, and keep these weights if they are the best so far."""
-        if self.evaluate is None or self.considered_at == self.progress.step:
+        progress = self.progress
+        if self.evaluate is None or progress.evaluated_at == progress.step:
             return
-        self.considered_at = self.progress.step
+        self._settle()
+        progress.evaluated_at = progress.step
         model = self.accelerator.unwrap_model(self.model)
         results = self.evaluate(model)
         model.train()
-        if results["score"] > self.best_score:
-            self.best_score = results["score"]
+        if progress.best_score is None or results["score"] > progress.best_score:
+            progress.best_score = results["score"]
             self.best_weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        self.history.append({"step": self.progress.step, **results})
+        progress.history.append({"step": progress.step, **results})
         bar.write(f"step {self.progress.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in results.items()))
         if self.run.with_tracking:
             self.accelerator.log(results, step=self.progress.step)
 
-    def _log(self, bar: tqdm, loss: float) -> None:
+    def _log(self, bar: tqdm) -> None:
+        """Report the mean loss since the last report."""
+        self._settle()
+        loss = self.progress.loss_sum / self.progress.loss_steps
+        self.progress.loss_sum, self.progress.loss_steps = 0.0, 0
         rate = self.optimizers[0].param_groups[0]["lr"]
         speed = self.progress.tokens / max(self.progress.seconds, 1e-9)
         figures = {"loss": loss, "learning_rate": rate, "tokens_per_second": speed}
-        self.history.append({"step": self.progress.step, **figures})
+        self.progress.history.append({"step": self.progress.step, **figures})
         bar.n = min(100.0, 100 * self.done())
         bar.set_postfix_str(f" step {self.progress.step}, loss {loss:.3f}, rate {rate:.1e}, {speed:,.0f} tokens/s")
         if self.run.with_tracking:
             self.accelerator.log(figures, step=self.progress.step)
 
+    def _check_weights(self) -> None:
+        """ValueError for weights that are no numbers: gradients may be bad where the loss is not."""
+        for name, weights in self.accelerator.unwrap_model(self.model).named_parameters():
+            if not weights.isfinite().all():
+                raise ValueError(
+                    f"{name} is not finite after update {self.progress.step}: lower learning_rate or max_grad_norm; "
+                    "the last checkpoint is from before it"
+                )
+
     def _save_checkpoint(self) -> None:
+        self._settle()
+        self._check_weights()
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             save_checkpoint(
@@ -287,6 +339,7 @@ class Trainer:
                 [optimizer.optimizer for optimizer in self.optimizers],
                 self.progress,
                 self.run.save_total_limit,
+                self.best_weights,
             )
         self.accelerator.wait_for_everyone()
 
@@ -301,7 +354,7 @@ class Trainer:
             self.accelerator.end_training()
         self.accelerator.wait_for_everyone()
         progress = self.progress
-        losses = [entry["loss"] for entry in self.history if "loss" in entry]
+        losses = [entry["loss"] for entry in progress.history if "loss" in entry]
         return TrainingSummary(
             steps=progress.step,
             tokens=progress.tokens,
@@ -311,5 +364,5 @@ class Trainer:
             seconds=progress.seconds,
             tokens_per_second=progress.tokens / max(progress.seconds, 1e-9),
             loss=losses[-1] if losses else math.nan,
-            history=self.history,
+            history=progress.history,
         )
