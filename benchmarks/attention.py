@@ -130,10 +130,10 @@ def now(device: str) -> float:
 
 
 def time_steps(step, device: str, seconds: float) -> float:
-    """Milliseconds of the fastest step, of those in `seconds` and of three at least, after one to warm up."""
+    """Milliseconds of the fastest step, of those in `seconds` and of two at least, after one to warm up."""
     step()
     times, began = [], now(device)
-    while len(times) < 3 or now(device) - began < seconds:
+    while len(times) < 2 or now(device) - began < seconds:
         started = now(device)
         step()
         times.append(now(device) - started)
@@ -265,7 +265,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--names", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="rows of the table")
     parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS, help="tokens of a sequence")
-    parser.add_argument("--tokens", type=int, default=8192, help="tokens of a batch; at least one sequence")
+    parser.add_argument("--tokens", type=int, default=4096, help="tokens of a batch; at least one sequence")
     parser.add_argument("--seconds", type=float, default=2.0, help="time for each figure, at least three steps")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--output_stem", type=Path, help="also write STEM.json, STEM.md and STEM.svg")
