@@ -11,6 +11,7 @@ import math
 import multiprocessing
 import resource
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import linear_regression, median
@@ -40,6 +41,7 @@ SETTINGS = {
 """What is measured: the first word is the attention type. Sizes suit long inputs: some hundred keys a token."""
 
 LENGTHS = (128, 512, 2048, 8192, 16384)
+LONGEST_IN_ROUNDS = 2048
 NEW_TOKENS = 16
 COLUMNS = ["name", "n", "model_ms", "model_ratio", "mixer_ms", "mixer_ratio"]
 COLUMNS += ["model_MB", "mixer_MB", "decoding_ms", "state_MB"]
@@ -174,10 +176,24 @@ def measure(scope: str, name: str, length: int, batch: int, device: str, seconds
 def measure_alone(scope: str, name: str, length: int, batch: int, device: str, seconds: float) -> dict[str, float]:
     """`measure` in a process of its own, so that the peak of its memory is its own too."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["birthgpt.model.modeling_birthgpt"])
+    context.set_forkserver_preload(["birthgpt.model.modeling_birthgpt", "birthgpt.runs.records", "matplotlib.pyplot"])
     prepare = limit_memory if device == "cpu" else None
     with ProcessPoolExecutor(1, mp_context=context, initializer=prepare) as pool:
         return pool.submit(measure, scope, name, length, batch, device, seconds).result()
+
+
+def measure_row(name: str, length: int, batch: int, device: str, seconds: float) -> dict:
+    """All figures of one type at one length."""
+    row = {"name": name, "n": length}
+    for scope in ("model", "mixer", "decoding"):
+        row |= measure_alone(scope, name, length, batch, device, seconds)
+    print(row, flush=True)
+    return row
+
+
+def fastest(rounds: Sequence[dict]) -> dict:
+    """Of each figure the smallest: what disturbs a measurement only adds to it."""
+    return {key: min(row[key] for row in rounds) if key != "name" else rounds[0][key] for key in rounds[0]}
 
 
 def with_ratios(rows: list[dict]) -> list[dict]:
@@ -266,19 +282,22 @@ def main() -> None:
     parser.add_argument("--names", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="rows of the table")
     parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS, help="tokens of a sequence")
     parser.add_argument("--tokens", type=int, default=4096, help="tokens of a batch; at least one sequence")
-    parser.add_argument("--seconds", type=float, default=2.0, help="time for each figure, at least three steps")
+    parser.add_argument("--seconds", type=float, default=0.5, help="time for each figure, at least three steps")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help=f"measurements of each row up to {LONGEST_IN_ROUNDS:,} tokens"
+    )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--output_stem", type=Path, help="also write STEM.json, STEM.md and STEM.svg")
     arguments = parser.parse_args()
     rows = []
     for length in arguments.lengths:
         batch = max(1, arguments.tokens // length)
-        for name in arguments.names:
-            row = {"name": name, "n": length}
-            for scope in ("model", "mixer", "decoding"):
-                row |= measure_alone(scope, name, length, batch, arguments.device, arguments.seconds)
-            rows.append(row)
-            print(row, flush=True)
+        # in turns, so that no type alone meets a busy machine
+        turns = [
+            [measure_row(name, length, batch, arguments.device, arguments.seconds) for name in arguments.names]
+            for _ in range(arguments.rounds if length <= LONGEST_IN_ROUNDS else 1)
+        ]
+        rows += [fastest(rounds) for rounds in zip(*turns, strict=True)]
     rows, growth = with_ratios(rows), slopes(rows)
     print(text_table(rounded(rows), COLUMNS), "", text_table(rounded(growth), GROWTH_COLUMNS), sep="\n")
     if arguments.output_stem:
