@@ -2,8 +2,9 @@
 
 python benchmarks/attention.py --output_stem benchmarks/attention
 
-Times and memory are for one sequence of n tokens; batches have the same number of tokens at every length. A mixer is
-one layer's attention without norms and MLP. A dash: the memory did not do, or the type is no mixer but a block.
+Times and memory are of forward and backward, for one sequence of n tokens in a batch of as many as make 4,096 tokens,
+one at least. A mixer is one layer's attention without norms and MLP. Decoding is one token after n, and state what the
+cache then holds. A dash: the memory did not do, or the type is no mixer but a block.
 """
 
 import argparse
@@ -223,8 +224,12 @@ def slopes(rows: list[dict], since: int = 2048) -> list[dict]:
 
 
 def rounded(rows: list[dict]) -> list[dict]:
-    """Three digits of every figure."""
-    return [{key: f"{value:.3g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows]
+    """Three digits of every figure, and no fraction of hundreds."""
+    return [{key: _rounded(value) if isinstance(value, float) else value for key, value in row.items()} for row in rows]
+
+
+def _rounded(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def write_page(figures: dict) -> str:

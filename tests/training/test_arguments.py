@@ -10,6 +10,7 @@ from birthgpt.training.arguments import (
     PRETRAIN_ARGUMENTS,
     ModelArguments,
     OptimizationArguments,
+    RunArguments,
     field_names,
     parse_arguments,
 )
@@ -83,6 +84,34 @@ def test_every_setting_has_one_name_and_its_help(argument_classes, capsys):
         parse_arguments(argument_classes, ["--help"])
     shown = capsys.readouterr().out
     assert all(f"--{name}" in shown for name in names)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"report_to": "tensorbord"}, "report_to='tensorbord' does not exist: choose tensorboard, trackio, wandb"),
+        ({"logging_steps": 0}, "logging_steps=0: it must be at least 1"),
+        ({"save_total_limit": 0}, "save_total_limit=0: it must be at least 1"),
+        ({"save_steps": -1}, "save_steps=-1: it must be at least 0"),
+        ({"dataloader_num_workers": -1}, "dataloader_num_workers=-1: it must be at least 0"),
+    ],
+)
+def test_settings_of_a_run_that_mean_nothing_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        RunArguments(output_dir="runs", **settings)
+
+
+def test_a_tracker_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr("birthgpt.training.arguments.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="report_to=wandb needs its package: pip install wandb"):
+        RunArguments(output_dir="runs", with_tracking=True, report_to="wandb")
+    RunArguments(output_dir="runs", report_to="wandb")
+
+
+@pytest.mark.parametrize("decay", [1.0, -0.1])
+def test_an_average_that_forgets_nothing_or_everything_is_refused(decay):
+    with pytest.raises(ValueError, match=f"ema_decay={decay}"):
+        OptimizationArguments(max_train_steps=1, tokens_per_batch=8, ema_decay=decay)
 
 
 def test_budget_and_batch_must_be_given():

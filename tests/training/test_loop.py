@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import shutil
 
 import pytest
 import torch
@@ -11,6 +12,12 @@ from transformers import AutoModelForCausalLM
 from birthgpt.training.arguments import OptimizationArguments
 from birthgpt.training.checkpoints import check_run_folder, list_checkpoints
 from birthgpt.training.loop import Trainer, count_parameters
+
+
+def train_and_load(folder, bpe, **settings):
+    """The summary, and the model that was left behind."""
+    summary, _ = train(folder, bpe, **settings)
+    return summary, AutoModelForCausalLM.from_pretrained(folder / "run")
 
 
 def test_the_same_run_gives_the_same_losses_and_learns(tmp_path, bpe):
@@ -51,6 +58,51 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, bpe, stopped_after,
     assert (resumed.steps, resumed.tokens) == (whole.steps, whole.tokens)
     for name, value in model.state_dict().items():
         assert torch.equal(value, resumed_model.state_dict()[name]), name
+
+
+def test_a_resumed_run_with_an_average_equals_an_uninterrupted_one(tmp_path, bpe):
+    averaged = dataclasses.replace(OPTIMIZATION, ema_decay=0.8)
+    whole, model = train_and_load(tmp_path / "whole", bpe, optimization=averaged)
+    train(tmp_path / "parts", bpe, optimization=averaged, save_steps=5)
+    for late in ("checkpoint-10", "config.json"):
+        path = tmp_path / "parts" / "run" / late
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    resumed, resumed_model = train_and_load(tmp_path / "parts", bpe, optimization=averaged, resume=True)
+    assert losses(resumed) == losses(whole)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, resumed_model.state_dict()[name]), name
+    with pytest.raises(ValueError, match="was written without ema_decay"):
+        train(tmp_path / "plain", bpe, save_steps=5)
+        train(tmp_path / "plain", bpe, optimization=averaged, resume=True)
+
+
+def test_the_average_is_that_of_the_weights_after_each_update(tmp_path, bpe):
+    seen = []
+
+    def look(self, micro_batches):
+        update = original(self, micro_batches)
+        seen.append(copy.deepcopy(self.model.state_dict()))
+        return update
+
+    original = Trainer._update
+    Trainer._update = look
+    try:
+        averaged = dataclasses.replace(OPTIMIZATION, ema_decay=0.8)
+        _, model = train_and_load(tmp_path, bpe, optimization=averaged)
+    finally:
+        Trainer._update = original
+    for name, value in model.state_dict().items():
+        mean = seen[0][name]
+        for weights in seen[1:]:
+            mean = 0.8 * mean + 0.2 * weights[name]
+        assert torch.allclose(value, mean, atol=1e-6), name
+        assert name not in dict(model.named_parameters()) or not torch.equal(value, seen[-1][name])
+
+
+def test_workers_change_no_loss(tmp_path, bpe):
+    alone, _ = train(tmp_path / "alone", bpe)
+    beside, _ = train(tmp_path / "beside", bpe, dataloader_num_workers=2)
+    assert losses(alone) == losses(beside)
 
 
 def test_random_features_are_drawn_anew_between_updates(tmp_path, bpe):

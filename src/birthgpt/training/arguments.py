@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
@@ -12,6 +13,8 @@ from transformers import HfArgumentParser
 
 from birthgpt.training.optimizers import check_optimizer
 from birthgpt.training.schedules import learning_rate_factor
+
+TRACKERS = ("tensorboard", "trackio", "wandb")
 
 
 def setting(default, help: str):
@@ -132,6 +135,7 @@ class OptimizationArguments:
     adam_beta1: float = setting(0.9, "AdamW's average of gradients")
     adam_beta2: float = setting(0.95, "AdamW's average of squared gradients")
     max_grad_norm: float = setting(1.0, "clip the gradient at this norm; 0: not at all")
+    ema_decay: float = setting(0.0, "evaluate and keep an average of the weights that keeps this much an update")
     mixed_precision: str = setting("no", "no or bf16")
 
     def __post_init__(self):
@@ -144,6 +148,8 @@ class OptimizationArguments:
         learning_rate_factor(self.lr_scheduler_type, step=0, progress=0.0, cycle_steps=self.lr_cycle_steps)
         if (self.tokens_per_batch is None) == (self.per_device_train_batch_size is None):
             raise ValueError("give exactly one of tokens_per_batch and per_device_train_batch_size")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay={self.ema_decay}: it lies between 0 and 1, as 0.999 does; 0 for no average")
         positive = (*given, "learning_rate", "gradient_accumulation_steps")
         for name in (*positive, "tokens_per_batch", "per_device_train_batch_size"):
             value = getattr(self, name)
@@ -162,8 +168,22 @@ class RunArguments:
     logging_steps: int = setting(50, "updates between two reports")
     save_steps: int = setting(500, "updates between two checkpoints; 0: only the last")
     save_total_limit: int = setting(2, "checkpoints to keep")
-    with_tracking: bool = setting(False, "write TensorBoard curves under output_dir/logs")
+    dataloader_num_workers: int = setting(0, "processes that make batches beside the training; they change no batch")
+    with_tracking: bool = setting(False, "write curves while training, TensorBoard's under output_dir/logs")
+    report_to: str = setting("tensorboard", "whose curves: tensorboard, trackio or wandb")
     dry_run: bool = setting(False, "print sizes, FLOPs, time and examples, and train nothing")
+
+    def __post_init__(self):
+        if self.report_to not in TRACKERS:
+            raise ValueError(f"report_to={self.report_to!r} does not exist: choose {', '.join(TRACKERS)}")
+        if self.with_tracking and find_spec(self.report_to) is None:
+            raise ValueError(f"report_to={self.report_to} needs its package: pip install {self.report_to}")
+        for name in ("logging_steps", "save_total_limit"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: it must be at least 1")
+        for name in ("save_steps", "dataloader_num_workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)}: it must be at least 0")
 
 
 @dataclass

@@ -16,6 +16,9 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from safetensors.torch import load_model as load_torch_module
+from safetensors.torch import save_model as save_torch_module
+from torch.optim.swa_utils import AveragedModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
@@ -63,6 +66,7 @@ def save_checkpoint(
     progress: Progress,
     save_total_limit: int,
     best_weights: dict[str, torch.Tensor] | None = None,
+    average: AveragedModel | None = None,
 ) -> Path:
     """Write `checkpoint-STEP` beside its place, rename it there, and remove the oldest beyond the limit.
 
@@ -81,6 +85,8 @@ def save_checkpoint(
             _save_optimizer(optimizer, state / f"optimizer_{index}")
         if best_weights is not None:
             save_file(best_weights, state / "best_weights.safetensors")
+        if average is not None:
+            save_torch_module(average, state / "average.safetensors")
         (state / "progress.json").write_text(json.dumps(asdict(progress), indent=1))
         _write_manifest(beside)
     except (OSError, SafetensorError) as error:
@@ -99,12 +105,15 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    checkpoint: Path, model: PreTrainedModel, optimizers: list[torch.optim.Optimizer]
+    checkpoint: Path,
+    model: PreTrainedModel,
+    optimizers: list[torch.optim.Optimizer],
+    average: AveragedModel | None = None,
 ) -> tuple[Progress, dict[str, torch.Tensor] | None]:
-    """Bring model and optimisers back to where `save_checkpoint` found them; how far that was, and the best weights.
+    """Bring everything back to where `save_checkpoint` found it; how far that was, and the best weights.
 
     Raises:
-        ValueError: a checkpoint of another model or optimiser.
+        ValueError: a checkpoint of another model or optimiser, or without the average of the weights.
     """
     state = checkpoint / TRAINING_STATE
     # strict=False: a tied head is stored once
@@ -115,6 +124,10 @@ def load_checkpoint(
         raise ValueError(f"{checkpoint} was written with another optimizer than this run's: give the same settings")
     for index, optimizer in enumerate(optimizers):
         _load_optimizer(optimizer, state / f"optimizer_{index}")
+    if average is not None:
+        if not (state / "average.safetensors").is_file():
+            raise ValueError(f"{checkpoint} was written without ema_decay: give the same settings")
+        load_torch_module(average, state / "average.safetensors")
     best = state / "best_weights.safetensors"
     return Progress(**json.loads((state / "progress.json").read_text())), load_file(best) if best.is_file() else None
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
 from accelerate.utils import set_seed
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -61,7 +62,7 @@ def build_accelerator(optimization: OptimizationArguments, run: RunArguments) ->
     accelerator = Accelerator(
         gradient_accumulation_steps=optimization.gradient_accumulation_steps,
         mixed_precision=optimization.mixed_precision,
-        log_with="tensorboard" if run.with_tracking else None,
+        log_with=run.report_to if run.with_tracking else None,
         project_dir=run.output_dir,
         # batches differ in size: each process draws its own instead of a share of a common one
         dataloader_config=DataLoaderConfiguration(even_batches=False, dispatch_batches=False),
@@ -83,6 +84,12 @@ def use_all_cores(accelerator: Accelerator) -> None:
 def available_cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def first_item(items: list[TensorBatch]) -> TensorBatch:
+    """An item of the dataset is a whole batch already."""
+    assert len(items) == 1
+    return items[0]
 
 
 def count_parameters(model: PreTrainedModel) -> int:
@@ -132,12 +139,16 @@ class Trainer:
             adam_beta1=optimization.adam_beta1,
             adam_beta2=optimization.adam_beta2,
         )
-        # an item of the dataset is a whole batch already
-        loader = DataLoader(batches, batch_size=1, shuffle=False, collate_fn=lambda items: items[0])
+        loader = DataLoader(batches, batch_size=1, collate_fn=first_item, num_workers=run.dataloader_num_workers)
         self.batches = batches
         self.model, self.loader, *self.optimizers = accelerator.prepare(model, loader, *optimizers)
         self.flops_per_token = training_flops(model, 1)
         self.progress = Progress()
+        # what is evaluated and kept at the end: the weights themselves, or their running average
+        self.average = None
+        if optimization.ema_decay:
+            update = get_ema_multi_avg_fn(optimization.ema_decay)
+            self.average = AveragedModel(accelerator.unwrap_model(self.model), multi_avg_fn=update)
         self.best_weights: dict[str, torch.Tensor] | None = None
         self.unsettled: Update | None = None
 
@@ -146,7 +157,7 @@ class Trainer:
         if resume_from is not None:
             unwrapped = [optimizer.optimizer for optimizer in self.optimizers]
             model = self.accelerator.unwrap_model(self.model)
-            self.progress, self.best_weights = load_checkpoint(resume_from, model, unwrapped)
+            self.progress, self.best_weights = load_checkpoint(resume_from, model, unwrapped, self.average)
         if self.run.with_tracking:
             self.accelerator.init_trackers("logs")
         self.model.train()
@@ -243,6 +254,8 @@ class Trainer:
                 group["lr"] = self.optimization.learning_rate * factor
             optimizer.step()
             optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update_parameters(self.accelerator.unwrap_model(self.model))
         update = Update(
             loss=self.accelerator.reduce(loss, "sum"),
             step=self.progress.step + 1,
@@ -293,9 +306,9 @@ class Trainer:
             return
         self._settle()
         progress.evaluated_at = progress.step
-        model = self.accelerator.unwrap_model(self.model)
+        model = self._kept_model()
         results = self.evaluate(model)
-        model.train()
+        self.model.train()
         if progress.best_score is None or results["score"] > progress.best_score:
             progress.best_score = results["score"]
             self.best_weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -340,11 +353,16 @@ class Trainer:
                 self.progress,
                 self.run.save_total_limit,
                 self.best_weights,
+                self.average,
             )
         self.accelerator.wait_for_everyone()
 
+    def _kept_model(self) -> PreTrainedModel:
+        """The model that is evaluated, and saved at the end."""
+        return self.accelerator.unwrap_model(self.model) if self.average is None else self.average.module
+
     def _finish(self) -> TrainingSummary:
-        model = self.accelerator.unwrap_model(self.model)
+        model = self._kept_model()
         if self.best_weights is not None:
             model.load_state_dict(self.best_weights)
         model.eval()

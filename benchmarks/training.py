@@ -1,0 +1,228 @@
+"""How fast the training engine is beside others: transformers' Trainer with GPT-2, and a plain loop.
+
+python benchmarks/training.py --output_file benchmarks/training.json
+
+All three train a model of the same shape (the wiki recipe's: d = 192, 3 layers, 6 heads, no dropout) with AdamW in
+float32 on the assignment's examples, span corruption of characters in blocks of 128, some 4,096 tokens a batch. The
+Trainer pads a batch to its longest example, the plain loop pads every example to the block, as the assignment does.
+Tokens count pads; targets are tokens that carry loss.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import torch
+import transformers
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import DataCollatorForSeq2Seq, GPT2Config, GPT2LMHeadModel, TrainingArguments
+
+from birthgpt.data.batching import EpochBatches, map_objective, model_inputs, used_length
+from birthgpt.data.corpus import load_corpus
+from birthgpt.data.objectives import IGNORE, SpanCorruption
+from birthgpt.data.people import WIKI, write_world
+from birthgpt.evaluation.report import save_json, text_table
+from birthgpt.model import BirthGPTForCausalLM
+from birthgpt.runs.building import build_model, build_tokenizer
+from birthgpt.runs.records import circumstances
+from birthgpt.training.arguments import ModelArguments, OptimizationArguments, RunArguments, TokenizerArguments
+from birthgpt.training.loop import Trainer, build_accelerator
+
+BLOCK = 128
+BATCH = 32
+SHAPE = ModelArguments(
+    hidden_size=192,
+    num_hidden_layers=3,
+    num_attention_heads=6,
+    position_embedding_type="rotary",
+    norm_type="rmsnorm",
+    hidden_act="relu2",
+    attention_bias=False,
+    mlp_bias=False,
+    qk_norm=True,
+    hidden_dropout=0.0,
+    attention_dropout=0.0,
+)
+LEARNING_RATE = 1e-3
+
+
+class Task:
+    """The corpus, its tokenizer and one epoch of examples."""
+
+    def __init__(self, folder: Path):
+        write_world(folder, people=1000, held_out=200, biographies_per_person=5)
+        self.corpus = load_corpus(str(folder / WIKI))
+        texts = (row["text"] for row in self.corpus)
+        self.tokenizer = build_tokenizer(TokenizerArguments(tokenizer_type="character"), texts, BLOCK)
+        self.objective = SpanCorruption(self.tokenizer, BLOCK)
+        self.examples = map_objective(self.corpus, self.objective, seed=0, epoch=0)
+
+    def model(self) -> BirthGPTForCausalLM:
+        """A new model of this package."""
+        return build_model(SHAPE, self.tokenizer, BLOCK)
+
+
+def this_engine(task: Task, steps: int, folder: Path) -> tuple[float, int, int]:
+    """Seconds, tokens and targets of so many updates."""
+    optimization = OptimizationArguments(
+        max_train_steps=steps, tokens_per_batch=BATCH * BLOCK, learning_rate=LEARNING_RATE, weight_decay=0.1
+    )
+    run = RunArguments(output_dir=str(folder), save_steps=0)
+    accelerator = build_accelerator(optimization, run)
+    started = time.perf_counter()
+    batches = EpochBatches(
+        task.corpus, task.objective, task.tokenizer.pad_token_id, seed=0, tokens_per_batch=BATCH * BLOCK
+    )
+    trainer = Trainer(task.model(), task.tokenizer, batches, optimization, run, accelerator)
+    summary = trainer.train()
+    return time.perf_counter() - started, summary.tokens, round(summary.target_share * summary.tokens)
+
+
+def transformers_trainer(task: Task, steps: int, folder: Path) -> tuple[float, int, int]:
+    """The same by `transformers.Trainer`, of GPT-2 in the same shape, with dynamic padding."""
+    config = GPT2Config(
+        vocab_size=len(task.tokenizer),
+        n_positions=BLOCK,
+        n_embd=SHAPE.hidden_size,
+        n_layer=SHAPE.num_hidden_layers,
+        n_head=SHAPE.num_attention_heads,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    # GPT-2 shifts labels by itself, so they are given unshifted and without the pads
+    rows = [row["input_ids"][: used_length(row["shift_labels"]) + 1] for row in task.examples]
+    examples = [{"input_ids": row, "labels": row} for row in rows]
+    counted = {"tokens": 0, "targets": 0}
+    pad = DataCollatorForSeq2Seq(task.tokenizer, label_pad_token_id=IGNORE)
+
+    def collate(batch):
+        padded = pad(batch)
+        counted["tokens"] += padded["input_ids"].numel()
+        counted["targets"] += int((padded["labels"][:, 1:] != IGNORE).sum())
+        return padded
+
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=BATCH,
+        learning_rate=LEARNING_RATE,
+        weight_decay=0.1,
+        lr_scheduler_type="linear",
+        save_strategy="no",
+        report_to="none",
+        use_cpu=True,
+        disable_tqdm=True,
+        logging_steps=50,
+    )
+    started = time.perf_counter()
+    trainer = transformers.Trainer(GPT2LMHeadModel(config), arguments, train_dataset=examples, data_collator=collate)
+    trainer.train()
+    return time.perf_counter() - started, counted["tokens"], counted["targets"]
+
+
+def plain_loop(task: Task, steps: int, folder: Path) -> tuple[float, int, int]:
+    """The same by hand: this package's model, every example padded to the block, logits everywhere."""
+    rows = task.examples.with_format("torch")
+    loader = DataLoader(rows, batch_size=BATCH, shuffle=True)
+    model = task.model().train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.1)
+    started, done, tokens, targets = time.perf_counter(), 0, 0, 0
+    while done < steps:
+        for batch in loader:
+            inputs, labels = batch["input_ids"][:, : BLOCK - 1], batch["shift_labels"][:, : BLOCK - 1]
+            logits = model(input_ids=inputs, use_cache=False).logits
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            loss.item()
+            tokens, targets = tokens + inputs.numel(), targets + int((labels != IGNORE).sum())
+            done += 1
+            if done == steps:
+                break
+    return time.perf_counter() - started, tokens, targets
+
+
+ENGINES: dict[str, Callable] = {
+    "birthgpt": this_engine,
+    "transformers.Trainer, GPT-2": transformers_trainer,
+    "plain loop": plain_loop,
+}
+
+
+def matrix_peak() -> float:
+    """FLOP/s of the best of ten float32 products of 4096 × 4096 matrices."""
+    left, right = torch.randn(2, 4096, 4096)
+    seconds = []
+    for _ in range(10):
+        started = time.perf_counter()
+        left @ right
+        seconds.append(time.perf_counter() - started)
+    return 2 * 4096**3 / min(seconds)
+
+
+def forward_backward(task: Task, mixed_precision: bool) -> float:
+    """FLOP/s of the model's forward and backward on a batch of 4,096 tokens, products counted as they run."""
+    batches = EpochBatches(
+        task.corpus, task.objective, task.tokenizer.pad_token_id, seed=0, tokens_per_batch=BATCH * BLOCK
+    )
+    model, batch = task.model().train(), batches[len(batches) // 2]
+
+    def step():
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed_precision):
+            loss = model(**model_inputs(batch), logits_to_keep=batch["shift_labels"] != IGNORE, use_cache=False).loss
+        loss.backward()
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    seconds = []
+    for _ in range(10):
+        started = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - started)
+    return counter.get_total_flops() / min(seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=60, help="updates of a run")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each engine, in turns")
+    parser.add_argument("--output_file", type=Path, help="also write the figures here")
+    arguments = parser.parse_args()
+    runs = {name: [] for name in ENGINES}
+    with tempfile.TemporaryDirectory() as scratch:
+        task = Task(Path(scratch, "world"))
+        for _ in range(arguments.rounds):
+            for number, (name, engine) in enumerate(ENGINES.items()):
+                seconds, tokens, targets = engine(task, arguments.steps, Path(scratch, f"run-{number}"))
+                runs[name].append({"tokens_per_second": tokens / seconds, "targets_per_second": targets / seconds})
+        peak = matrix_peak()
+        shares = {
+            "float32": forward_backward(task, mixed_precision=False) / peak,
+            "bfloat16": forward_backward(task, mixed_precision=True) / peak,
+        }
+    rows = [
+        {"name": name, **{key: median(run[key] for run in found) for key in found[0]}} for name, found in runs.items()
+    ]
+    print(text_table(rows, ["name", "tokens_per_second", "targets_per_second"]))
+    ours, *peers = rows
+    ratios = {key: ours[key] / max(peer[key] for peer in peers) for key in ("tokens_per_second", "targets_per_second")}
+    print("times the best of the others: " + ", ".join(f"{key} {ratio:.2f}" for key, ratio in ratios.items()))
+    print(f"float32 peak {peak / 1e9:.0f} GFLOP/s; forward and backward: ", end="")
+    print(", ".join(f"{share:.0%} in {name}" for name, share in shares.items()))
+    if arguments.output_file:
+        figures = {"engines": rows, "ratios": ratios, "float32_peak": peak, "share_of_peak": shares}
+        save_json(arguments.output_file, {**figures, **circumstances()})
+
+
+if __name__ == "__main__":
+    main()
