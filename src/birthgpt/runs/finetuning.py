@@ -32,6 +32,7 @@ from birthgpt.training.arguments import (
     TokenizerArguments,
 )
 from birthgpt.training.loop import Trainer, TrainingSummary, build_accelerator
+from birthgpt.training.seeds import variants_of
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ def finetune(
     Raises:
         ValueError: what is wrong with the questions, the settings or the folder, before any training.
     """
+    if variants_of(optimization, run):
+        raise ValueError("seeds and learning_rates are for pretraining: finetune one checkpoint after the other")
     accelerator = build_accelerator(optimization, run)
     questions = load_questions(question_arguments.train_file)
     model, tokenizer = _starting_point(question_arguments, tokenizer_arguments, model_arguments)
@@ -58,9 +61,9 @@ def finetune(
         texts = questions["question"][:] + questions["answer"][:]
         warn_unknown_characters(tokenizer, texts, question_arguments.train_file)
     check_question_lengths(model, tokenizer, questions["question"][:])
-    questions, held_out = split_questions(questions, question_arguments.validation_size, run.seed)
+    questions, held_out = split_questions(questions, question_arguments.validation_size, run.seed_of_data)
     objective = QuestionAnswering(tokenizer, model.config.max_position_embeddings)
-    batches = build_batches(questions, objective, tokenizer, optimization, accelerator, run.seed)
+    batches = build_batches(questions, objective, tokenizer, optimization, accelerator, run.seed_of_data)
     if run.dry_run:
         describe_run(model, tokenizer, batches, optimization)
         return None

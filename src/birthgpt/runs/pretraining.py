@@ -1,7 +1,9 @@
 """Pretraining: from a corpus to a checkpoint."""
 
+import dataclasses
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import datasets
 from accelerate import Accelerator
@@ -24,6 +26,7 @@ from birthgpt.training.arguments import (
     TokenizerArguments,
 )
 from birthgpt.training.loop import Trainer, TrainingSummary, build_accelerator
+from birthgpt.training.seeds import StackedTrainer, Variant, summary_of, variants_of
 
 logger = logging.getLogger(__name__)
 
@@ -45,21 +48,44 @@ def pretrain(
     tokenizer = build_tokenizer(tokenizer_arguments, texts_of(corpus), corpus_arguments.block_size)
     model = build_model(model_arguments, tokenizer, corpus_arguments.block_size)
     objective = build_objective(corpus_arguments, corpus, tokenizer, model)
-    batches = build_batches(corpus, objective, tokenizer, optimization, accelerator, run.seed)
+    batches = build_batches(corpus, objective, tokenizer, optimization, accelerator, run.seed_of_data)
     if not corpus_arguments.streaming:
         _check_examples(batches, corpus_arguments, verbose=accelerator.is_main_process)
     if corpus_arguments.question_file is not None:
-        batches = mix_questions(batches, corpus_arguments, tokenizer, optimization, accelerator, run.seed)
+        batches = mix_questions(batches, corpus_arguments, tokenizer, optimization, accelerator, run.seed_of_data)
     if run.dry_run:
         describe_run(model, tokenizer, batches, optimization)
         return None
-    resume_from = open_run_folder(run, accelerator)
-    trainer = Trainer(model, tokenizer, batches, optimization, run, accelerator)
+    variants = variants_of(optimization, run)
+    resume_from = open_run_folder(run, accelerator, variants)
+    settings = (tokenizer, batches, optimization, run, accelerator)
+    if variants:
+        build = partial(build_model, model_arguments, tokenizer, corpus_arguments.block_size)
+        trainer = StackedTrainer(build, variants, *settings)
+    else:
+        trainer = Trainer(model, *settings)
     summary = trainer.train(resume_from)
     if accelerator.is_main_process:
-        arguments = (corpus_arguments, tokenizer_arguments, model_arguments, optimization, run)
-        save_run_record("pretraining", arguments, summary)
+        arguments = (corpus_arguments, tokenizer_arguments, model_arguments)
+        save_records(arguments, optimization, run, variants, summary)
     return summary
+
+
+def save_records(
+    arguments: tuple,
+    optimization: OptimizationArguments,
+    run: RunArguments,
+    variants: Sequence[Variant],
+    summary: TrainingSummary,
+) -> None:
+    """`run.json` of the run or, where it trained several models, of each: as if it had been trained alone."""
+    if not variants:
+        save_run_record("pretraining", (*arguments, optimization, run), summary)
+    for index, variant in enumerate(variants):
+        alone = {"seeds": [], "seed": variant.seed, "data_seed": run.seed_of_data, "output_dir": str(variant.folder)}
+        rate = dataclasses.replace(optimization, learning_rates=[], learning_rate=variant.learning_rate)
+        own = (*arguments, rate, dataclasses.replace(run, **alone))
+        save_run_record("pretraining", own, summary_of(summary, index))
 
 
 def read_corpus(arguments: CorpusArguments, *, verbose: bool = False) -> datasets.Dataset | datasets.IterableDataset:

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,17 +18,21 @@ from birthgpt.evaluation.report import save_json
 from birthgpt.training.arguments import RunArguments
 from birthgpt.training.checkpoints import check_run_folder, checkpoint_to_resume
 from birthgpt.training.loop import TrainingSummary, available_cores
+from birthgpt.training.seeds import Variant, checkpoint_of_all
 
 RUN_RECORD = "run.json"
 
 
-def open_run_folder(run: RunArguments, accelerator: Accelerator) -> Path | None:
-    """Make the folder of a run; the checkpoint to resume from, or None.
+def open_run_folder(run: RunArguments, accelerator: Accelerator, variants: Sequence[Variant] = ()) -> Path | None:
+    """Make the folder of a run, with those of its variants; the checkpoint to resume from, or None.
 
     Raises:
         ValueError: on every process, a folder that holds a run, or no checkpoint where one was named.
     """
-    resume_from = checkpoint_to_resume(run.output_dir, run.resume_from_checkpoint)
+    if variants:
+        resume_from = checkpoint_of_all(variants, run.resume_from_checkpoint)
+    else:
+        resume_from = checkpoint_to_resume(run.output_dir, run.resume_from_checkpoint)
     if run.resume_from_checkpoint is None:
         check_run_folder(run.output_dir, overwrite=run.overwrite_output_dir)
     accelerator.wait_for_everyone()
@@ -35,7 +40,8 @@ def open_run_folder(run: RunArguments, accelerator: Accelerator) -> Path | None:
         folder = Path(run.output_dir)
         if resume_from is None and folder.is_dir():
             shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        for place in [folder, *(variant.folder for variant in variants)]:
+            place.mkdir(parents=True, exist_ok=True)
     accelerator.wait_for_everyone()
     return resume_from
 

@@ -128,6 +128,7 @@ class OptimizationArguments:
     shuffle: bool = setting(True, "shuffle the examples every epoch")
     optimizer: str = setting("adamw", "adamw, or muon for the matrices of the blocks and adamw for the rest")
     learning_rate: float = setting(1e-3, "peak learning rate")
+    learning_rates: list[float] = setting([], "pretraining: train a model at each peak rate at once")
     lr_scheduler_type: str = setting("linear", "linear, cosine, constant, warmup_stable_decay or assignment_cosine")
     warmup_steps: int = setting(0, "updates until the peak rate")
     lr_cycle_steps: int | None = setting(None, "half-period of assignment_cosine, in updates")
@@ -164,7 +165,9 @@ class RunArguments:
     output_dir: str = field(metadata={"help": "folder of the checkpoint"})
     overwrite_output_dir: bool = setting(False, "delete what the folder holds")
     resume_from_checkpoint: str | None = setting(None, "a checkpoint of this run, or: latest")
-    seed: int = setting(0, "of weights, examples and their order")
+    seed: int = setting(0, "of weights, dropout, examples and their order")
+    data_seed: int | None = setting(None, "of the examples and their order, if another than seed")
+    seeds: list[int] = setting([], "pretraining: train a model of each seed at once, in output_dir/seed-N")
     logging_steps: int = setting(50, "updates between two reports")
     save_steps: int = setting(500, "updates between two checkpoints; 0: only the last")
     save_total_limit: int = setting(2, "checkpoints to keep")
@@ -172,6 +175,11 @@ class RunArguments:
     with_tracking: bool = setting(False, "write curves while training, TensorBoard's under output_dir/logs")
     report_to: str = setting("tensorboard", "whose curves: tensorboard, trackio or wandb")
     dry_run: bool = setting(False, "print sizes, FLOPs, time and examples, and train nothing")
+
+    @property
+    def seed_of_data(self) -> int:
+        """The seed of the examples and their order."""
+        return self.seed if self.data_seed is None else self.data_seed
 
     def __post_init__(self):
         if self.report_to not in TRACKERS:

@@ -38,8 +38,8 @@ class Progress:
     tokens: int = 0
     targets: int = 0
     seconds: float = 0.0
-    # over the updates since the last report
-    loss_sum: float = 0.0
+    # of each model, over the updates since the last report
+    loss_sums: list[float] = field(default_factory=list)
     loss_steps: int = 0
     best_score: float | None = None
     evaluated_at: int | None = None

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -49,11 +50,11 @@ class TrainingSummary:
 
 
 class Update(NamedTuple):
-    """One update of the weights, while its loss may still be being computed."""
+    """One update of the weights, while its losses, (members,), may still be being computed."""
 
-    loss: torch.Tensor
+    losses: torch.Tensor
     step: int
-    learning_rate: float
+    rate_factor: float
     line_ids: list[torch.Tensor]
 
 
@@ -92,6 +93,11 @@ def first_item(items: list[TensorBatch]) -> TensorBatch:
     return items[0]
 
 
+def plain(optimizer) -> torch.optim.Optimizer:
+    """The optimiser itself, without what accelerate puts around it."""
+    return getattr(optimizer, "optimizer", optimizer)
+
+
 def count_parameters(model: PreTrainedModel) -> int:
     """Parameters that a token's computation multiplies: without embeddings, with the head."""
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
@@ -108,6 +114,23 @@ def training_flops(model: PreTrainedModel, tokens: int) -> float:
 def step_seed(seed: int, step: int, process: int) -> int:
     """The seed of dropout in one update: a resumed run draws what an uninterrupted one would."""
     return int(np.random.SeedSequence((seed, step, process)).generate_state(1, np.uint64)[0])
+
+
+@dataclass
+class Member:
+    """A model in training, and what belongs to it alone."""
+
+    model: PreTrainedModel
+    optimizers: list[torch.optim.Optimizer]
+    learning_rate: float
+    folder: Path
+    average: AveragedModel | None = None
+    best_weights: dict[str, torch.Tensor] | None = None
+
+    @property
+    def kept_model(self) -> PreTrainedModel:
+        """What is evaluated, and saved at the end: the weights themselves, or their running average."""
+        return self.model if self.average is None else self.average.module
 
 
 class Trainer:
@@ -131,36 +154,43 @@ class Trainer:
     ):
         self.tokenizer, self.optimization, self.run = tokenizer, optimization, run
         self.accelerator, self.evaluate, self.eval_steps = accelerator, evaluate, eval_steps
-        optimizers = build_optimizers(
-            model,
-            optimizer=optimization.optimizer,
-            learning_rate=optimization.learning_rate,
-            weight_decay=optimization.weight_decay,
-            adam_beta1=optimization.adam_beta1,
-            adam_beta2=optimization.adam_beta2,
-        )
-        loader = DataLoader(batches, batch_size=1, collate_fn=first_item, num_workers=run.dataloader_num_workers)
         self.batches = batches
-        self.model, self.loader, *self.optimizers = accelerator.prepare(model, loader, *optimizers)
-        self.flops_per_token = training_flops(model, 1)
-        self.progress = Progress()
-        # what is evaluated and kept at the end: the weights themselves, or their running average
-        self.average = None
-        if optimization.ema_decay:
-            update = get_ema_multi_avg_fn(optimization.ema_decay)
-            self.average = AveragedModel(accelerator.unwrap_model(self.model), multi_avg_fn=update)
-        self.best_weights: dict[str, torch.Tensor] | None = None
+        loader = DataLoader(batches, batch_size=1, collate_fn=first_item, num_workers=run.dataloader_num_workers)
+        self.loader = accelerator.prepare(loader)
+        self.members = self._prepare(model)
+        self.flops_per_token = training_flops(self.members[0].model, 1)
+        self.progress = Progress(loss_sums=[0.0] * len(self.members))
         self.unsettled: Update | None = None
+
+    def _prepare(self, model: PreTrainedModel) -> list[Member]:
+        """Place the model on the device, with its optimisers."""
+        self.model, *optimizers = self.accelerator.prepare(model, *self._optimizers_of(model))
+        return [self._member(self.accelerator.unwrap_model(self.model), optimizers, Path(self.run.output_dir))]
+
+    def _optimizers_of(self, model: PreTrainedModel) -> list[torch.optim.Optimizer]:
+        return build_optimizers(
+            model,
+            optimizer=self.optimization.optimizer,
+            learning_rate=self.optimization.learning_rate,
+            weight_decay=self.optimization.weight_decay,
+            adam_beta1=self.optimization.adam_beta1,
+            adam_beta2=self.optimization.adam_beta2,
+        )
+
+    def _member(self, model, optimizers, folder: Path, learning_rate: float | None = None) -> Member:
+        decay, average = self.optimization.ema_decay, None
+        if decay:
+            average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        return Member(model, optimizers, learning_rate or self.optimization.learning_rate, folder, average)
 
     def train(self, resume_from: Path | None = None) -> TrainingSummary:
         """Train to the end of the budget, leave the model in `output_dir`, and say what was done."""
         if resume_from is not None:
-            unwrapped = [optimizer.optimizer for optimizer in self.optimizers]
-            model = self.accelerator.unwrap_model(self.model)
-            self.progress, self.best_weights = load_checkpoint(resume_from, model, unwrapped, self.average)
+            self._load_checkpoint(resume_from)
         if self.run.with_tracking:
             self.accelerator.init_trackers("logs")
-        self.model.train()
+        for member in self.members:
+            member.model.train()
         bar = tqdm(
             total=100,
             unit="%",
@@ -233,15 +263,13 @@ class Trainer:
         tokens, targets = self.accelerator.reduce(counts, "sum").tolist()
         self._redraw_features()
         torch.manual_seed(step_seed(self.run.seed, self.progress.step, self.accelerator.process_index))
-        loss = torch.zeros((), device=self.accelerator.device)
+        losses = torch.zeros(len(self.members), device=self.accelerator.device)
         for batch in micro_batches:
             with self.accelerator.accumulate(self.model):
-                share = self._loss(batch, targets)
+                shares = self._losses(batch, targets)
                 # accelerate divides by the steps, and averages over the processes: undo both
-                self.accelerator.backward(share * len(micro_batches) * self.accelerator.num_processes)
-            loss += share.detach()
-        if self.optimization.max_grad_norm:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.optimization.max_grad_norm)
+                self.accelerator.backward(shares.sum() * len(micro_batches) * self.accelerator.num_processes)
+            losses += shares.detach()
         factor = learning_rate_factor(
             self.optimization.lr_scheduler_type,
             step=self.progress.step,
@@ -249,17 +277,12 @@ class Trainer:
             warmup_steps=self.optimization.warmup_steps,
             cycle_steps=self.optimization.lr_cycle_steps,
         )
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = self.optimization.learning_rate * factor
-            optimizer.step()
-            optimizer.zero_grad()
-        if self.average is not None:
-            self.average.update_parameters(self.accelerator.unwrap_model(self.model))
+        for member in self.members:
+            self._step(member, factor)
         update = Update(
-            loss=self.accelerator.reduce(loss, "sum"),
+            losses=self.accelerator.reduce(losses, "sum"),
             step=self.progress.step + 1,
-            learning_rate=self.optimization.learning_rate * factor,
+            rate_factor=factor,
             line_ids=[batch["line_ids"] for batch in micro_batches],
         )
         self.progress.step += 1
@@ -268,36 +291,55 @@ class Trainer:
         self.progress.targets += targets
         return update
 
+    def _step(self, member: Member, rate_factor: float) -> None:
+        """Clip the gradient of one model and move its weights."""
+        if self.optimization.max_grad_norm:
+            self.accelerator.clip_grad_norm_(member.model.parameters(), self.optimization.max_grad_norm)
+        for optimizer in member.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = member.learning_rate * rate_factor
+            optimizer.step()
+            optimizer.zero_grad()
+        if member.average is not None:
+            member.average.update_parameters(member.model)
+
     def _settle(self) -> None:
         """Read the loss of the newest update into the sum for the next report; ValueError where it is no number."""
         update, self.unsettled = self.unsettled, None
         if update is None:
             return
-        loss = update.loss.item()
-        if not math.isfinite(loss):
-            lines = ", ".join(map(str, torch.cat(update.line_ids).unique().tolist()))
-            raise ValueError(
-                f"the loss of update {update.step} is {loss}, at learning rate {update.learning_rate:.2e}, for the "
-                f"lines with line_id {lines}: lower learning_rate or max_grad_norm, or look at these lines; the last "
-                "checkpoint is from before it"
-            )
-        self.progress.loss_sum += loss
+        losses = update.losses.tolist()
+        for member, loss in zip(self.members, losses, strict=True):
+            if not math.isfinite(loss):
+                lines = ", ".join(map(str, torch.cat(update.line_ids).unique().tolist()))
+                rate = member.learning_rate * update.rate_factor
+                raise ValueError(
+                    f"{member.folder}: the loss of update {update.step} is {loss}, at learning rate {rate:.2e}, for "
+                    f"the lines with line_id {lines}: lower learning_rate or max_grad_norm, or look at these lines; "
+                    "the last checkpoint is from before it"
+                )
+        self.progress.loss_sums = [total + loss for total, loss in zip(self.progress.loss_sums, losses, strict=True)]
         self.progress.loss_steps += 1
 
     def _redraw_features(self) -> None:
         """New random features for the layers that have some, between two updates: never inside a forward pass."""
-        model = self.accelerator.unwrap_model(self.model)
-        every, step = model.config.performer_redraw_steps, self.progress.step
-        if every and step and step % every == 0:
+        every, step = self.members[0].model.config.performer_redraw_steps, self.progress.step
+        if not every or not step or step % every:
+            return
+        for member in self.members:
             generator = torch.Generator().manual_seed(step_seed(self.run.seed, step, process=0))
-            for module in model.modules():
+            for module in member.model.modules():
                 if hasattr(module, "redraw_features"):
                     module.redraw_features(generator)
 
-    def _loss(self, batch: TensorBatch, targets: int) -> torch.Tensor:
-        """The batch's summed loss, divided by the targets of the global batch; the head only where one stands."""
+    def _losses(self, batch: TensorBatch, targets: int) -> torch.Tensor:
+        """(members,): the batch's summed loss, divided by the targets of the global batch."""
+        return self.model(**self._inputs(batch, targets)).loss[None]
+
+    def _inputs(self, batch: TensorBatch, targets: int) -> dict:
+        """What a model is called with: it computes the head only where a target stands."""
         keep = batch["shift_labels"] != IGNORE
-        return self.model(**model_inputs(batch), logits_to_keep=keep, num_items_in_batch=targets, use_cache=False).loss
+        return {**model_inputs(batch), "logits_to_keep": keep, "num_items_in_batch": targets, "use_cache": False}
 
     def _evaluate(self, bar: tqdm) -> None:
         """Evaluate, and keep these weights if they are the best so far."""
@@ -306,12 +348,13 @@ class Trainer:
             return
         self._settle()
         progress.evaluated_at = progress.step
-        model = self._kept_model()
-        results = self.evaluate(model)
-        self.model.train()
+        (member,) = self.members
+        results = self.evaluate(member.kept_model)
+        member.model.train()
         if progress.best_score is None or results["score"] > progress.best_score:
             progress.best_score = results["score"]
-            self.best_weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+            weights = member.kept_model.state_dict()
+            member.best_weights = {name: value.detach().clone() for name, value in weights.items()}
         progress.history.append({"step": progress.step, **results})
         bar.write(f"step {self.progress.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in results.items()))
         if self.run.with_tracking:
@@ -320,12 +363,13 @@ class Trainer:
     def _log(self, bar: tqdm) -> None:
         """Report the mean loss since the last report."""
         self._settle()
-        loss = self.progress.loss_sum / self.progress.loss_steps
-        self.progress.loss_sum, self.progress.loss_steps = 0.0, 0
-        rate = self.optimizers[0].param_groups[0]["lr"]
-        speed = self.progress.tokens / max(self.progress.seconds, 1e-9)
+        losses = [total / self.progress.loss_steps for total in self.progress.loss_sums]
+        self.progress.loss_sums, self.progress.loss_steps = [0.0] * len(losses), 0
+        loss, rate = fmean(losses), self.members[0].optimizers[0].param_groups[0]["lr"]
+        speed = self.progress.tokens * len(losses) / max(self.progress.seconds, 1e-9)
         figures = {"loss": loss, "learning_rate": rate, "tokens_per_second": speed}
-        self.progress.history.append({"step": self.progress.step, **figures})
+        of_each = {"losses": losses} if len(losses) > 1 else {}
+        self.progress.history.append({"step": self.progress.step, **figures, **of_each})
         bar.n = min(100.0, 100 * self.done())
         bar.set_postfix_str(f" step {self.progress.step}, loss {loss:.3f}, rate {rate:.1e}, {speed:,.0f} tokens/s")
         if self.run.with_tracking:
@@ -333,41 +377,51 @@ class Trainer:
 
     def _check_weights(self) -> None:
         """ValueError for weights that are no numbers: gradients may be bad where the loss is not."""
-        for name, weights in self.accelerator.unwrap_model(self.model).named_parameters():
-            if not weights.isfinite().all():
-                raise ValueError(
-                    f"{name} is not finite after update {self.progress.step}: lower learning_rate or max_grad_norm; "
-                    "the last checkpoint is from before it"
-                )
+        for member in self.members:
+            for name, weights in member.model.named_parameters():
+                if not weights.isfinite().all():
+                    raise ValueError(
+                        f"{member.folder}: {name} is not finite after update {self.progress.step}: lower learning_rate "
+                        "or max_grad_norm; the last checkpoint is from before it"
+                    )
 
     def _save_checkpoint(self) -> None:
         self._settle()
         self._check_weights()
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            save_checkpoint(
-                Path(self.run.output_dir),
-                self.accelerator.unwrap_model(self.model),
-                self.tokenizer,
-                [optimizer.optimizer for optimizer in self.optimizers],
-                self.progress,
-                self.run.save_total_limit,
-                self.best_weights,
-                self.average,
-            )
+            for member in self.members:
+                save_checkpoint(
+                    member.folder,
+                    member.model,
+                    self.tokenizer,
+                    [plain(optimizer) for optimizer in member.optimizers],
+                    self.progress,
+                    self.run.save_total_limit,
+                    member.best_weights,
+                    member.average,
+                )
         self.accelerator.wait_for_everyone()
 
-    def _kept_model(self) -> PreTrainedModel:
-        """The model that is evaluated, and saved at the end."""
-        return self.accelerator.unwrap_model(self.model) if self.average is None else self.average.module
+    def _checkpoint_of(self, member: Member, checkpoint: Path) -> Path:
+        """Where the checkpoint of this model lies."""
+        return checkpoint
+
+    def _load_checkpoint(self, checkpoint: Path) -> None:
+        for member in self.members:
+            place = self._checkpoint_of(member, checkpoint)
+            optimizers = [plain(optimizer) for optimizer in member.optimizers]
+            self.progress, member.best_weights = load_checkpoint(place, member.model, optimizers, member.average)
 
     def _finish(self) -> TrainingSummary:
-        model = self._kept_model()
-        if self.best_weights is not None:
-            model.load_state_dict(self.best_weights)
-        model.eval()
-        if self.accelerator.is_main_process:
-            save_model(Path(self.run.output_dir), model, self.tokenizer)
+        for member in self.members:
+            model = member.kept_model
+            if member.best_weights is not None:
+                model.load_state_dict(member.best_weights)
+            model.eval()
+            if self.accelerator.is_main_process:
+                member.folder.mkdir(parents=True, exist_ok=True)
+                save_model(member.folder, model, self.tokenizer)
         if self.run.with_tracking:
             self.accelerator.end_training()
         self.accelerator.wait_for_everyone()
@@ -378,9 +432,9 @@ class Trainer:
             tokens=progress.tokens,
             target_share=progress.targets / max(1, progress.tokens),
             flops=progress.tokens * self.flops_per_token,
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            parameters=sum(parameter.numel() for parameter in self.members[0].model.parameters()),
             seconds=progress.seconds,
-            tokens_per_second=progress.tokens / max(progress.seconds, 1e-9),
+            tokens_per_second=progress.tokens * len(self.members) / max(progress.seconds, 1e-9),
             loss=losses[-1] if losses else math.nan,
             history=progress.history,
         )

@@ -1,0 +1,161 @@
+"""Several models of one shape trained at once: other seeds, or other learning rates, on the same batches.
+
+Their weights lie stacked, and one forward and backward, vectorised over the stack (`torch.func`), computes them
+all. A small model leaves a GPU idle; many of them fill it. Each is the model that its seed would have given alone.
+"""
+
+import copy
+import dataclasses
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from accelerate.utils import set_seed
+from torch.func import functional_call, stack_module_state, vmap
+from transformers import PreTrainedModel
+
+from birthgpt.training.arguments import OptimizationArguments, RunArguments
+from birthgpt.training.checkpoints import check_checkpoint, list_checkpoints
+from birthgpt.training.loop import Member, Trainer, TrainingSummary
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One of the models of a run: where it goes, and what sets it apart."""
+
+    folder: Path
+    seed: int
+    learning_rate: float
+
+
+def variants_of(optimization: OptimizationArguments, run: RunArguments) -> list[Variant]:
+    """Every seed at every learning rate; none where the run names no list of either."""
+    if not run.seeds and not optimization.learning_rates:
+        return []
+    variants = []
+    for seed, rate in itertools.product(run.seeds or [run.seed], optimization.learning_rates or [None]):
+        names = [f"seed-{seed}"] if run.seeds else []
+        names += [f"learning_rate-{rate:g}"] if rate is not None else []
+        folder = Path(run.output_dir, "_".join(names))
+        variants.append(Variant(folder, seed, optimization.learning_rate if rate is None else rate))
+    if len({variant.folder for variant in variants}) < len(variants):
+        raise ValueError(f"seeds={run.seeds}, learning_rates={optimization.learning_rates}: one is named twice")
+    return variants
+
+
+class StackedTrainer(Trainer):
+    """A `Trainer` of several models. Evaluation while training, and more than one process, are not its business.
+
+    Args:
+        build: makes a model; it is called once for each variant, with that one's seed set.
+        variants: what `variants_of` gives.
+    """
+
+    def __init__(self, build: Callable[[], PreTrainedModel], variants: Sequence[Variant], *arguments):
+        self.build, self.variants = build, variants
+        super().__init__(None, *arguments)
+
+    def _prepare(self, model: None) -> list[Member]:
+        if self.accelerator.num_processes > 1:
+            raise ValueError("seeds and learning_rates are trained at once in one process: launch without more")
+        models = []
+        for variant in self.variants:
+            set_seed(variant.seed)
+            models.append(self.build().to(self.accelerator.device))
+        self.model = StackedModels(models)
+        return [
+            self._member(model, self._optimizers_of(model), variant.folder, variant.learning_rate)
+            for model, variant in zip(models, self.variants, strict=True)
+        ]
+
+    def _losses(self, batch, targets: int) -> torch.Tensor:
+        with self.accelerator.autocast():
+            return self.model.losses(self._inputs(batch, targets))
+
+    def _update(self, micro_batches):
+        update = super()._update(micro_batches)
+        self.model.zero_grad()
+        return update
+
+    def _checkpoint_of(self, member: Member, checkpoint: Path) -> Path:
+        return member.folder / checkpoint.name
+
+    def _step(self, member: Member, rate_factor: float) -> None:
+        self.model.hand_out_gradients(self.members.index(member))
+        super()._step(member, rate_factor)
+
+
+class StackedModels:
+    """Models of one shape as slices of stacked weights, (models, …): each stays a model to be trained and saved."""
+
+    def __init__(self, models: Sequence[PreTrainedModel]):
+        self.models = models
+        self.template = copy.deepcopy(models[0]).to("meta")
+        self.weights, self.buffers = stack_module_state(list(models))
+        for index, model in enumerate(models):
+            for name, parameter in model.named_parameters():
+                parameter.data = self.weights[name].data[index]
+            for name, buffer in model.named_buffers():
+                buffer.data = self.buffers[name].data[index]
+
+    def losses(self, inputs: dict) -> torch.Tensor:
+        """(models,): the loss of each for the same inputs."""
+        template = self.template.train(self.models[0].training)
+
+        def loss_of(weights, buffers):
+            return functional_call(template, (weights, buffers), kwargs=inputs).loss
+
+        # dropout differs from model to model
+        return vmap(loss_of, randomness="different")(self.weights, self.buffers)
+
+    def hand_out_gradients(self, index: int) -> None:
+        """Give one of the models its slice of the gradients."""
+        for name, parameter in self.models[index].named_parameters():
+            gradient = self.weights[name].grad
+            parameter.grad = None if gradient is None else gradient[index]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all."""
+        for stack in self.weights.values():
+            stack.grad = None
+
+
+def summary_of(summary: TrainingSummary, index: int) -> TrainingSummary:
+    """What the summary of all says of one of the models; time and speed are those of all together."""
+    history = [
+        {key: value for key, value in entry.items() if key != "losses"}
+        | ({"loss": entry["losses"][index]} if "losses" in entry else {})
+        for entry in summary.history
+    ]
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    return dataclasses.replace(summary, history=history, loss=losses[-1] if losses else summary.loss)
+
+
+def checkpoint_of_all(variants: Sequence[Variant], resume_from_checkpoint: str | None) -> Path | None:
+    """The newest checkpoint that is sound for every one of them, in the first's folder; None is the beginning.
+
+    Raises:
+        ValueError: something else than `latest`, or checkpoints of which none is sound for all.
+    """
+    if resume_from_checkpoint is None:
+        return None
+    if resume_from_checkpoint != "latest":
+        raise ValueError("several models go on together: pass --resume_from_checkpoint latest")
+    names = set.intersection(*({path.name for path in list_checkpoints(variant.folder)} for variant in variants))
+    faults = []
+    for name in sorted(names, key=lambda name: -int(name.removeprefix("checkpoint-"))):
+        try:
+            for variant in variants:
+                check_checkpoint(variant.folder / name)
+        except ValueError as fault:
+            logger.warning("%s; an earlier checkpoint is taken", fault)
+            faults.append(str(fault))
+        else:
+            return variants[0].folder / name
+    if faults:
+        raise ValueError("no checkpoint is sound for all models: " + "; ".join(faults))
+    return None
