@@ -108,6 +108,11 @@ def test_a_tracker_that_is_not_installed_is_named(monkeypatch):
     RunArguments(output_dir="runs", report_to="wandb")
 
 
+def test_a_precision_that_does_not_exist_is_named():
+    with pytest.raises(ValueError, match="mixed_precision='fp16' does not exist: choose no or bf16"):
+        OptimizationArguments(max_train_steps=1, tokens_per_batch=8, mixed_precision="fp16")
+
+
 @pytest.mark.parametrize("decay", [1.0, -0.1])
 def test_an_average_that_forgets_nothing_or_everything_is_refused(decay):
     with pytest.raises(ValueError, match=f"ema_decay={decay}"):

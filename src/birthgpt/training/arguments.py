@@ -137,7 +137,7 @@ class OptimizationArguments:
     adam_beta2: float = setting(0.95, "AdamW's average of squared gradients")
     max_grad_norm: float = setting(1.0, "clip the gradient at this norm; 0: not at all")
     ema_decay: float = setting(0.0, "evaluate and keep an average of the weights that keeps this much an update")
-    mixed_precision: str = setting("no", "no or bf16")
+    mixed_precision: str | None = setting(None, "no or bf16; if not given, as accelerate was launched")
 
     def __post_init__(self):
         budgets = ("max_train_steps", "num_train_epochs", "max_train_flops")
@@ -149,6 +149,8 @@ class OptimizationArguments:
         learning_rate_factor(self.lr_scheduler_type, step=0, progress=0.0, cycle_steps=self.lr_cycle_steps)
         if (self.tokens_per_batch is None) == (self.per_device_train_batch_size is None):
             raise ValueError("give exactly one of tokens_per_batch and per_device_train_batch_size")
+        if self.mixed_precision not in (None, "no", "bf16"):
+            raise ValueError(f"mixed_precision={self.mixed_precision!r} does not exist: choose no or bf16")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay={self.ema_decay}: it lies between 0 and 1, as 0.999 does; 0 for no average")
         positive = (*given, "learning_rate", "gradient_accumulation_steps")
