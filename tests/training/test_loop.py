@@ -99,6 +99,16 @@ def test_the_average_is_that_of_the_weights_after_each_update(tmp_path, bpe):
         assert name not in dict(model.named_parameters()) or not torch.equal(value, seen[-1][name])
 
 
+@pytest.mark.slow
+def test_compiling_changes_no_loss(tmp_path, bpe):
+    short = dataclasses.replace(OPTIMIZATION, max_train_steps=4)
+    eager, _ = train(tmp_path / "eager", bpe, optimization=short, dropout=0.0)
+    compiled, _ = train_and_load(
+        tmp_path / "compiled", bpe, optimization=dataclasses.replace(short, torch_compile=True), dropout=0.0
+    )
+    assert losses(compiled) == pytest.approx(losses(eager), abs=1e-4)
+
+
 def test_workers_change_no_loss(tmp_path, bpe):
     alone, _ = train(tmp_path / "alone", bpe)
     beside, _ = train(tmp_path / "beside", bpe, dataloader_num_workers=2)

@@ -93,6 +93,8 @@ def test_mistakes_are_named(corpus, tmp_path):
         run_pretraining(*settings, "--seeds", 1, 1)
     with pytest.raises(ValueError, match="pass --resume_from_checkpoint latest"):
         run_pretraining(*settings, "--seeds", 1, 2, "--resume_from_checkpoint", tmp_path)
+    with pytest.raises(ValueError, match="torch_compile is for one model"):
+        run_pretraining(*settings, "--seeds", 1, 2, "--torch_compile", True)
     with pytest.raises(ValueError, match="seeds and learning_rates are for pretraining"):
         run_finetuning(*settings, "--seeds", 1, 2)
 

@@ -137,6 +137,7 @@ class OptimizationArguments:
     adam_beta2: float = setting(0.95, "AdamW's average of squared gradients")
     max_grad_norm: float = setting(1.0, "clip the gradient at this norm; 0: not at all")
     ema_decay: float = setting(0.0, "evaluate and keep an average of the weights that keeps this much an update")
+    torch_compile: bool = setting(False, "compile the model: about a minute at the start, faster after that")
     mixed_precision: str | None = setting(None, "no or bf16; if not given, as accelerate was launched")
 
     def __post_init__(self):

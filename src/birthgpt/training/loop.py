@@ -165,7 +165,11 @@ class Trainer:
     def _prepare(self, model: PreTrainedModel) -> list[Member]:
         """Place the model on the device, with its optimisers."""
         self.model, *optimizers = self.accelerator.prepare(model, *self._optimizers_of(model))
-        return [self._member(self.accelerator.unwrap_model(self.model), optimizers, Path(self.run.output_dir))]
+        model = self.accelerator.unwrap_model(self.model)
+        if self.optimization.torch_compile:
+            # batches differ in shape
+            self.model = torch.compile(self.model, dynamic=True)
+        return [self._member(model, optimizers, Path(self.run.output_dir))]
 
     def _optimizers_of(self, model: PreTrainedModel) -> list[torch.optim.Optimizer]:
         return build_optimizers(

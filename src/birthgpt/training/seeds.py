@@ -62,6 +62,8 @@ class StackedTrainer(Trainer):
     def _prepare(self, model: None) -> list[Member]:
         if self.accelerator.num_processes > 1:
             raise ValueError("seeds and learning_rates are trained at once in one process: launch without more")
+        if self.optimization.torch_compile:
+            raise ValueError("torch_compile is for one model: leave it out, or seeds and learning_rates")
         models = []
         for variant in self.variants:
             set_seed(variant.seed)
