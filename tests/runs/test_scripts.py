@@ -1,5 +1,6 @@
 """The scripts as a user starts them, plain and launched."""
 
+import json
 import os
 import re
 import subprocess
@@ -80,6 +81,35 @@ def test_launched_or_plain_a_run_uses_all_cores_and_gives_the_same_losses(world,
     threads = re.search(r"(\d+) processes × (\d+) threads", result.stderr)
     processes = 2 if launcher == "two processes" else 1
     assert (int(threads[1]), int(threads[2])) == (processes, max(1, cores // processes))
+
+
+@pytest.mark.slow
+def test_two_processes_and_two_accumulated_batches_train_as_one(world, tmp_path):
+    two_processes = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    ways = {
+        "one": ([], [], {}),
+        "accumulated": ([], ["--gradient_accumulation_steps", "2"], {}),
+        "two processes": (two_processes, [], {"ACCELERATE_USE_CPU": "true"}),
+    }
+    # 37 lines, so that the last batches of an epoch are uneven
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("".join((world / "wiki.txt").read_text().splitlines(keepends=True)[:37]))
+    losses, tokens = {}, {}
+    for name, (launcher, settings, environment) in ways.items():
+        result = run(
+            sys.executable, *launcher, "scripts/pretrain.py", "--train_file", corpus, "--output_dir", tmp_path / name,
+            *TINY, *settings, "--max_train_steps", "20", "--hidden_dropout", "0", "--attention_dropout", "0",
+            **environment,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr[-2000:]
+        assert f"{2 if environment else 1} processes ×" in result.stderr
+        record = json.loads((tmp_path / name / "run.json").read_text())
+        losses[name] = [entry["loss"] for entry in record["history"]]
+        tokens[name] = record["target_share"] * record["tokens"]
+    assert len(losses["one"]) == 20
+    for name in ("accumulated", "two processes"):
+        assert losses[name] == pytest.approx(losses["one"], abs=1e-5), name
+        assert tokens[name] == pytest.approx(tokens["one"]), name
 
 
 @pytest.mark.slow
