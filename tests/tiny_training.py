@@ -18,7 +18,16 @@ OPTIMIZATION = OptimizationArguments(
 
 
 def train(
-    tmp_path, bpe, *, optimization=OPTIMIZATION, dropout=0.1, resume=False, evaluate=None, architecture=None, **settings
+    tmp_path,
+    bpe,
+    *,
+    optimization=OPTIMIZATION,
+    dropout=0.1,
+    resume=False,
+    evaluate=None,
+    choose_by=None,
+    architecture=None,
+    **settings,
 ):
     folder = tmp_path / "run"
     folder.mkdir(exist_ok=True, parents=True)
@@ -33,7 +42,9 @@ def train(
     dropouts = {"hidden_dropout": dropout, "attention_dropout": dropout}
     config = tiny_config(vocab_size=len(bpe), **dropouts, **(architecture or {}))
     model = BirthGPTForCausalLM(config)
-    trainer = Trainer(model, bpe, batches, optimization, run, accelerator, evaluate, 4 if evaluate else 0)
+    trainer = Trainer(
+        model, bpe, batches, optimization, run, accelerator, evaluate, 4 if evaluate else 0, choose_by=choose_by
+    )
     summary = trainer.train(checkpoint_to_resume(str(folder), "latest") if resume else None)
     return summary, model
 

@@ -53,10 +53,12 @@ def test_train_questions_are_mixed_into_pretraining(world, tmp_path):
     plain = run_pretraining(*arguments, "--output_dir", tmp_path / "plain")
     mixed = run_pretraining(
         *arguments, "--question_file", world / "birth_places_train.tsv", "--question_share", 0.5,
-        "--validation_size", 10, "--output_dir", tmp_path / "mixed",
+        "--validation_size", 10, "--eval_steps", 2, "--output_dir", tmp_path / "mixed",
     )  # fmt: skip
     # of a question the answer alone is a target
     assert mixed.target_share < plain.target_share - 0.1
+    looks = [entry for entry in mixed.history if "held_out_accuracy" in entry]
+    assert [entry["step"] for entry in looks] == [0, 2, 4] and all("train_accuracy" in entry for entry in looks)
 
 
 def test_a_checkpoint_holds_what_loading_needs_and_its_record(pretrained):
@@ -108,7 +110,9 @@ def test_finetuning_without_pretraining_and_with_a_held_out_slice(world, tmp_pat
         *("--tokenizer_type", "bpe", "--vocab_size", 400, "--hidden_size", 32, "--num_attention_heads", 2),
         *("--validation_size", 10, "--eval_steps", 2, "--output_dir", tmp_path / "scratch"),
     )
-    assert [entry["step"] for entry in summary.history if "score" in entry] == [0, 2, 4]
+    looks = [entry for entry in summary.history if "held_out_accuracy" in entry]
+    assert [entry["step"] for entry in looks] == [0, 2, 4]
+    assert all(0 <= entry["train_accuracy"] <= 1 for entry in looks)
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "scratch").config.hidden_size == 32
 
 
@@ -147,6 +151,8 @@ def test_a_dry_run_reports_and_writes_nothing(world, tmp_path, capsys):
         ("--linformer_kind original --attention_type linformer", "a language model would read the answer"),
         ("--objective name_first --longest_run 0", "longest_run=0"),
         ("--question_file nowhere.tsv", "nowhere.tsv"),
+        ("--eval_steps 2", "eval_steps looks at the accuracy on questions: give question_file"),
+        ("--eval_steps 2 --question_file nowhere.tsv", "give their number, validation_size"),
         ("--attn_implementation sdpaa", "sdpaa"),
         ("--attn_implementation flash_attention_2", "attn_implementation=flash_attention_2: "),
     ],

@@ -140,14 +140,19 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path, bpe):
 
 def test_best_weights_and_history_survive_a_resume(tmp_path, bpe):
     scores = iter([0.1, 0.9, 0.2, 0.3])
-    whole, model = train(tmp_path / "whole", bpe, evaluate=lambda model: {"score": next(scores)})
+    whole, model = train(tmp_path / "whole", bpe, evaluate=lambda model: {"score": next(scores)}, choose_by="score")
     scores = iter([0.1, 0.9, 0.2])
     with pytest.raises(StopIteration):
         # the scores end before the run does
-        train(tmp_path / "parts", bpe, evaluate=lambda model: {"score": next(scores)}, save_steps=5)
+        train(tmp_path / "parts", bpe, evaluate=lambda model: {"score": next(scores)}, choose_by="score", save_steps=5)
     scores = iter([0.3])
     resumed, resumed_model = train(
-        tmp_path / "parts", bpe, evaluate=lambda model: {"score": next(scores)}, save_steps=5, resume=True
+        tmp_path / "parts",
+        bpe,
+        evaluate=lambda model: {"score": next(scores)},
+        choose_by="score",
+        save_steps=5,
+        resume=True,
     )
     assert [entry["score"] for entry in resumed.history if "score" in entry] == [0.1, 0.9, 0.2, 0.3]
     assert losses(resumed) == losses(whole)

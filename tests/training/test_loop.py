@@ -161,7 +161,7 @@ def test_the_best_weights_are_kept(tmp_path, bpe):
         # the second look is the best
         return {"score": {1: 0.5, 2: 0.9}.get(len(seen), 0.1)}
 
-    summary, model = train(tmp_path, bpe, evaluate=evaluate)
+    summary, model = train(tmp_path, bpe, evaluate=evaluate, choose_by="score")
     assert [entry["score"] for entry in summary.history if "score" in entry][:3] == [0.5, 0.9, 0.1]
     assert all(torch.equal(value, seen[1][name]) for name, value in model.state_dict().items())
 

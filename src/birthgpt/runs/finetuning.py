@@ -1,18 +1,14 @@
 """Finetuning: from questions with answers, and a pretrained checkpoint or none, to a checkpoint."""
 
 import logging
-from collections.abc import Callable
 
-import datasets
-from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from birthgpt.data.corpus import load_corpus
 from birthgpt.data.objectives import QuestionAnswering
 from birthgpt.data.questions import load_questions
 from birthgpt.data.tokenizers import warn_unknown_characters
-from birthgpt.evaluation.accuracy import exact_match
-from birthgpt.evaluation.answering import answer_questions, check_question_lengths
+from birthgpt.evaluation.answering import check_question_lengths
 from birthgpt.runs.building import (
     build_batches,
     build_model,
@@ -21,6 +17,7 @@ from birthgpt.runs.building import (
     load_tokenizer,
     split_questions,
 )
+from birthgpt.runs.curves import accuracy_curves
 from birthgpt.runs.dry_run import describe_run
 from birthgpt.runs.pretraining import texts_of
 from birthgpt.runs.records import open_run_folder, save_run_record
@@ -68,27 +65,23 @@ def finetune(
         describe_run(model, tokenizer, batches, optimization)
         return None
     resume_from = open_run_folder(run, accelerator)
-    evaluate = held_out_score(held_out, tokenizer, accelerator) if held_out is not None else None
+    evaluate = accuracy_curves(questions, held_out, tokenizer, accelerator) if held_out is not None else None
     trainer = Trainer(
-        model, tokenizer, batches, optimization, run, accelerator, evaluate, question_arguments.eval_steps
+        model,
+        tokenizer,
+        batches,
+        optimization,
+        run,
+        accelerator,
+        evaluate,
+        question_arguments.eval_steps,
+        choose_by="held_out_accuracy",
     )
     summary = trainer.train(resume_from)
     if accelerator.is_main_process:
         arguments = (question_arguments, tokenizer_arguments, model_arguments, optimization, run)
         save_run_record("finetuning", arguments, summary)
     return summary
-
-
-def held_out_score(
-    held_out: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, accelerator: Accelerator
-) -> Callable[[PreTrainedModel], dict[str, float]]:
-    """A function that asks a model the held-out questions; `score` is the share it answers rightly."""
-
-    def evaluate(model: PreTrainedModel) -> dict[str, float]:
-        answers = answer_questions(model, tokenizer, held_out["question"][:], accelerator=accelerator)
-        return {"score": exact_match([answer.text for answer in answers], held_out["answer"][:])}
-
-    return evaluate
 
 
 def _starting_point(

@@ -16,6 +16,7 @@ from birthgpt.data.questions import load_questions
 from birthgpt.data.tokenizers import warn_unknown_characters
 from birthgpt.model.attention_types import get_attention_type
 from birthgpt.runs.building import build_batches, build_model, build_tokenizer, split_questions
+from birthgpt.runs.curves import accuracy_curves
 from birthgpt.runs.dry_run import describe_run
 from birthgpt.runs.records import open_run_folder, save_run_record
 from birthgpt.training.arguments import (
@@ -51,19 +52,27 @@ def pretrain(
     batches = build_batches(corpus, objective, tokenizer, optimization, accelerator, run.seed_of_data)
     if not corpus_arguments.streaming:
         _check_examples(batches, corpus_arguments, verbose=accelerator.is_main_process)
+    evaluate = None
     if corpus_arguments.question_file is not None:
-        batches = mix_questions(batches, corpus_arguments, tokenizer, optimization, accelerator, run.seed_of_data)
+        trained, held_out = read_questions(corpus_arguments, tokenizer, accelerator, run.seed_of_data)
+        batches = mix_questions(
+            batches, trained, corpus_arguments, tokenizer, optimization, accelerator, run.seed_of_data
+        )
+        if corpus_arguments.eval_steps:
+            evaluate = accuracy_curves(trained, held_out, tokenizer, accelerator)
     if run.dry_run:
         describe_run(model, tokenizer, batches, optimization)
         return None
     variants = variants_of(optimization, run)
+    if variants and evaluate is not None:
+        raise ValueError("eval_steps is for one model: leave it out, or seeds and learning_rates")
     resume_from = open_run_folder(run, accelerator, variants)
     settings = (tokenizer, batches, optimization, run, accelerator)
     if variants:
         build = partial(build_model, model_arguments, tokenizer, corpus_arguments.block_size)
         trainer = StackedTrainer(build, variants, *settings)
     else:
-        trainer = Trainer(model, *settings)
+        trainer = Trainer(model, *settings, evaluate, corpus_arguments.eval_steps)
     summary = trainer.train(resume_from)
     if accelerator.is_main_process:
         arguments = (corpus_arguments, tokenizer_arguments, model_arguments)
@@ -135,8 +144,28 @@ def build_objective(
     return NameFirst(tokenizer, arguments.block_size, arguments.objective_layout, arguments.longest_run)
 
 
+def read_questions(
+    arguments: CorpusArguments, tokenizer: PreTrainedTokenizerBase, accelerator: Accelerator, seed: int
+) -> tuple[datasets.Dataset, datasets.Dataset | None]:
+    """The questions that are mixed in, and those left out.
+
+    Raises:
+        ValueError: a stream, looks at questions of which none are left out, or what is wrong with the questions.
+    """
+    if arguments.streaming:
+        raise ValueError("question_file cannot be mixed into a stream: set streaming to false")
+    if arguments.eval_steps and not arguments.validation_size:
+        raise ValueError("eval_steps looks at questions that are left out: give their number, validation_size")
+    questions = load_questions(arguments.question_file)
+    if accelerator.is_main_process:
+        texts = questions["question"][:] + questions["answer"][:]
+        warn_unknown_characters(tokenizer, texts, arguments.question_file)
+    return split_questions(questions, arguments.validation_size, seed)
+
+
 def mix_questions(
     batches: EpochBatches,
+    questions: datasets.Dataset,
     arguments: CorpusArguments,
     tokenizer: PreTrainedTokenizerBase,
     optimization: OptimizationArguments,
@@ -146,17 +175,10 @@ def mix_questions(
     """The batches of the corpus with those of train questions strewn in (2309.14316, section 3).
 
     Raises:
-        ValueError: a stream, a share outside (0, 1), or what is wrong with the questions.
+        ValueError: a share outside (0, 1).
     """
-    if arguments.streaming:
-        raise ValueError("question_file cannot be mixed into a stream: set streaming to false")
     if not 0 < arguments.question_share < 1:
         raise ValueError(f"question_share={arguments.question_share}: a share of the batches lies between 0 and 1")
-    questions = load_questions(arguments.question_file)
-    if accelerator.is_main_process:
-        texts = questions["question"][:] + questions["answer"][:]
-        warn_unknown_characters(tokenizer, texts, arguments.question_file)
-    questions, _ = split_questions(questions, arguments.validation_size, seed)
     objective = QuestionAnswering(tokenizer, arguments.block_size)
     asked = build_batches(questions, objective, tokenizer, optimization, accelerator, seed)
     return MixedBatches(batches, asked, share=arguments.question_share, seed=seed)

@@ -96,7 +96,14 @@ class CorpusArguments:
     question_file: str | None = setting(None, "train questions to mix in from the start; none if not given")
     question_share: float = setting(0.1, "share of the batches that are questions")
     validation_size: int = setting(0, "questions of it left out: those that finetuning with this seed holds out")
+    eval_steps: int = setting(0, "updates between two looks at the accuracy on both kinds of them; 0: none")
     block_size: int = setting(128, "longest example, in tokens")
+
+    def __post_init__(self):
+        if self.eval_steps < 0:
+            raise ValueError(f"eval_steps={self.eval_steps}: it must be at least 0")
+        if self.eval_steps and self.question_file is None:
+            raise ValueError("eval_steps looks at the accuracy on questions: give question_file")
 
 
 @dataclass

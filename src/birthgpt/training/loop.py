@@ -137,8 +137,8 @@ class Trainer:
     """One run: it owns the optimisers, the order of the data and how far it has come.
 
     Args:
-        evaluate: called every `eval_steps` updates with the model; its `score` chooses the weights that
-            are kept, its other entries are logged.
+        evaluate: called every `eval_steps` updates with the model; what it gives is logged.
+        choose_by: the entry of it by which the best weights are chosen and kept; None: the last are kept.
     """
 
     def __init__(
@@ -151,9 +151,11 @@ class Trainer:
         accelerator: Accelerator,
         evaluate: Callable[[PreTrainedModel], dict[str, float]] | None = None,
         eval_steps: int = 0,
+        choose_by: str | None = None,
     ):
         self.tokenizer, self.optimization, self.run = tokenizer, optimization, run
-        self.accelerator, self.evaluate, self.eval_steps = accelerator, evaluate, eval_steps
+        self.accelerator = accelerator
+        self.evaluate, self.eval_steps, self.choose_by = evaluate, eval_steps, choose_by
         self.batches = batches
         loader = DataLoader(batches, batch_size=1, collate_fn=first_item, num_workers=run.dataloader_num_workers)
         self.loader = accelerator.prepare(loader)
@@ -355,8 +357,9 @@ class Trainer:
         (member,) = self.members
         results = self.evaluate(member.kept_model)
         member.model.train()
-        if progress.best_score is None or results["score"] > progress.best_score:
-            progress.best_score = results["score"]
+        score = results[self.choose_by] if self.choose_by else None
+        if score is not None and (progress.best_score is None or score > progress.best_score):
+            progress.best_score = score
             weights = member.kept_model.state_dict()
             member.best_weights = {name: value.detach().clone() for name, value in weights.items()}
         progress.history.append({"step": progress.step, **results})
