@@ -9,6 +9,7 @@ Tokens count pads; targets are tokens that carry loss.
 """
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -198,6 +199,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="runs of each engine, in turns")
     parser.add_argument("--output_file", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
+    # all three on the processor, wherever this runs
+    os.environ["ACCELERATE_USE_CPU"] = "true"
     runs = {name: [] for name in ENGINES}
     with tempfile.TemporaryDirectory() as scratch:
         task = Task(Path(scratch, "world"))

@@ -113,7 +113,7 @@ def check_prefix(model, length: int) -> None:
 
 
 def check_decoding(model, chunks: list[int], padding: int, atol: float) -> None:
-    """Chunk by chunk with a cache, behind left padding, gives what each row gives alone in one pass."""
+    """Chunk by chunk with a cache, behind left padding or without a mask, a row gives what it gives in one pass."""
     rows = [random_tokens(1, sum(chunks), seed=1)[0], random_tokens(1, sum(chunks) - 3, seed=2)[0]]
     tokens, mask = left_padded(rows, sum(chunks) + padding)
     cache, logits, end = DynamicCache(config=model.config), [], 0
@@ -126,6 +126,10 @@ def check_decoding(model, chunks: list[int], padding: int, atol: float) -> None:
         for row, its_logits in zip(rows, logits, strict=True):
             alone = model(row[None], use_cache=False).logits[0]
             torch.testing.assert_close(its_logits[-len(row) :], alone, rtol=0, atol=atol)
+        cache = DynamicCache(config=model.config)
+        parts = [model(chunk[None], past_key_values=cache).logits[0] for chunk in rows[0].split(chunks)]
+        whole = model(rows[0][None], use_cache=False).logits[0]
+        torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=atol)
 
 
 def check_padding_on_the_right(model, padding: int) -> None:

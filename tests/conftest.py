@@ -18,6 +18,15 @@ from birthgpt.data.tokenizers import train_bpe_tokenizer, train_character_tokeni
 datasets.disable_progress_bars()
 
 
+def pytest_configure(config):
+    """Each worker keeps to a core: two trainings on the same cores wait for one another's threads."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.environ["BIRTHGPT_TEST_CORES"] = ",".join(map(str, cores))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
 @pytest.fixture(autouse=True)
 def one_thread_and_seed():
     """Tests share the machine, and draw the same numbers every time."""

@@ -15,8 +15,6 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "attention.py"
 def benchmark():
     spec = importlib.util.spec_from_file_location("attention_benchmark", SCRIPT)
     module = importlib.util.module_from_spec(spec)
-    # processes of its own find the module by its name
-    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
@@ -77,5 +75,6 @@ def test_the_run_leaves_figures_a_page_and_a_plot(benchmark, tmp_path, monkeypat
         ("softmax", 64),
         ("performer", 64),
     ]
-    assert "performer" in (tmp_path / "figures.md").read_text()
+    page = (tmp_path / "figures.md").read_text()
+    assert "| performer | 64 |" in page and "bigbird" not in page
     assert (tmp_path / "figures.svg").read_text().startswith("<?xml")

@@ -129,9 +129,9 @@ def block_attention(block: int, summaries: int, window: int, **settings) -> Linf
     return attention
 
 
-def everything(length: int) -> dict:
-    """What a memory is told where there is neither padding nor a cache."""
-    return {"token_mask": torch.ones(BATCH, length, dtype=torch.bool), "cache": None}
+def everything(length: int, masked: bool) -> dict:
+    """What a memory is told where there is neither padding nor a cache, by a mask or by none."""
+    return {"token_mask": torch.ones(BATCH, length, dtype=torch.bool) if masked else None, "cache": None}
 
 
 @pytest.mark.parametrize("window", [3, 6])
@@ -156,12 +156,13 @@ def test_blockwise_equals_the_equation_written_out(window):
 
 @pytest.mark.parametrize(("block", "summaries", "window"), [(4, 2, 8), (3, 1, 3), (1, 1, 2), (5, 7, 15)])
 @pytest.mark.parametrize("length", [1, 8, 23])
-def test_blockwise_in_blocks_equals_the_definition(block, summaries, window, length):
+@pytest.mark.parametrize("masked", [True, False])
+def test_blockwise_in_blocks_equals_the_definition(block, summaries, window, length, masked):
     memory = block_attention(block, summaries, window).memory
 
     def in_blocks(queries, keys, values, key_weights, value_weights):
         parameters = {"key_weights": key_weights, "value_weights": value_weights}
-        return torch.func.functional_call(memory, parameters, (queries, keys, values), everything(length))[0]
+        return torch.func.functional_call(memory, parameters, (queries, keys, values), everything(length, masked))[0]
 
     def definition(queries, keys, values, key_weights, value_weights):
         return blockwise_attention_naive(queries, keys, values, key_weights, value_weights, window)
@@ -175,14 +176,15 @@ def test_blockwise_in_blocks_equals_the_definition(block, summaries, window, len
 
 
 @pytest.mark.parametrize("window", [4, 8])
-def test_with_summaries_that_are_the_tokens_blockwise_is_softmax(window):
+@pytest.mark.parametrize("masked", [True, False])
+def test_with_summaries_that_are_the_tokens_blockwise_is_softmax(window, masked):
     # only if each past token is seen exactly once, as itself or in its summary
     memory = block_attention(4, 4, window).memory
     with torch.no_grad():
         memory.key_weights.copy_(torch.eye(4))
         memory.value_weights.copy_(torch.eye(4))
     inputs = random_inputs(27)
-    ours, _ = memory(*inputs, **everything(27))
+    ours, _ = memory(*inputs, **everything(27, masked))
     torch.testing.assert_close(ours, softmax_attention(*inputs), rtol=0, atol=1e-12)
 
 

@@ -27,6 +27,13 @@ def finished(tmp_path_factory, bpe):
 
 
 @pytest.fixture
+def corpus(tmp_path):
+    path = tmp_path / "corpus.txt"
+    path.write_text("".join(f"{line}\n" for line in LINES * 30))
+    return path
+
+
+@pytest.fixture
 def run(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / "run")
 
@@ -70,14 +77,39 @@ def test_a_damaged_checkpoint_is_named_and_passed_over_for_the_last_sound_one(ru
         checkpoint_to_resume(str(run), "latest")
 
 
-def test_what_is_no_checkpoint_is_refused_and_a_run_that_never_wrote_one_begins_anew(tmp_path, finished):
+def test_what_is_no_checkpoint_is_refused(tmp_path):
     with pytest.raises(ValueError, match="is no checkpoint of a run"):
         checkpoint_to_resume(str(tmp_path), str(tmp_path / "checkpoint-1"))
-    (tmp_path / ".unfinished-checkpoint-1").mkdir()
-    assert checkpoint_to_resume(str(tmp_path), "latest") is None
-    shutil.copy(finished / "config.json", tmp_path)
-    with pytest.raises(ValueError, match="holds a model, but no checkpoint"):
-        checkpoint_to_resume(str(tmp_path), "latest")
+
+
+def test_a_run_that_has_gone_on_is_not_resumed_from_before(run):
+    with pytest.raises(ValueError, match="has gone on to checkpoint-12: remove what is later than checkpoint-4"):
+        checkpoint_to_resume(str(run), str(run / "checkpoint-4"))
+
+
+def test_the_latest_of_a_run_that_never_wrote_one_is_the_beginning_and_of_anything_else_an_error(tmp_path, corpus):
+    arguments = ["--train_file", corpus, "--max_train_steps", 1, "--resume_from_checkpoint", "latest"]
+    young, other = tmp_path / "young", tmp_path / "other"
+    (young / ".unfinished-checkpoint-1").mkdir(parents=True)
+    run_pretraining(*arguments, "--output_dir", young)
+    assert (young / "model.safetensors").is_file() and not list(young.glob(".unfinished*"))
+    other.mkdir()
+    (other / "thesis.txt").write_text("years of work")
+    for folder, kept in ((other, "thesis.txt"), (young, "config.json")):
+        with pytest.raises(ValueError, match=f"holds {kept}, but no checkpoint to resume from"):
+            run_pretraining(*arguments, "--output_dir", folder)
+        assert (folder / kept).is_file()
+
+
+def test_a_model_of_another_size_is_refused_in_a_line(run, bpe):
+    with pytest.raises(ValueError, match="holds another model than this run's"):
+        train(run.parent, bpe, resume=True, architecture={"hidden_size": 16, "num_attention_heads": 2})
+
+
+def test_other_accumulation_is_refused(run, bpe):
+    other = dataclasses.replace(OPTIMIZATION, gradient_accumulation_steps=2)
+    with pytest.raises(ValueError, match="a run of 1 processes × gradient_accumulation_steps, this one has 2"):
+        train(run.parent, bpe, optimization=other, resume=True)
 
 
 def test_a_checkpoint_of_another_optimizer_is_refused(run, bpe):
@@ -133,9 +165,13 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path, bpe):
     try:
         with pytest.raises(ValueError, match="model.norm.weight is not finite after update 8"):
             train(tmp_path, bpe, save_steps=4)
+        last = dataclasses.replace(OPTIMIZATION, max_train_steps=8)
+        with pytest.raises(ValueError, match="model.norm.weight is not finite after update 8"):
+            train(tmp_path / "to-the-end", bpe, optimization=last, save_steps=0)
     finally:
         Trainer._update = update
     assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["checkpoint-4"]
+    assert not (tmp_path / "to-the-end" / "run" / "model.safetensors").exists()
 
 
 def test_best_weights_and_history_survive_a_resume(tmp_path, bpe):
@@ -162,9 +198,7 @@ def test_best_weights_and_history_survive_a_resume(tmp_path, bpe):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", [{}, PERFORMER], ids=["softmax", "performer"])
-def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path, architecture):
-    corpus = tmp_path / "corpus.txt"
-    corpus.write_text("".join(f"{line}\n" for line in LINES * 30))
+def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path, corpus, architecture):
     arguments = ["--train_file", corpus, "--logging_steps", 1, "--save_steps", 1, "--max_train_steps", 10]
     arguments += ["--hidden_dropout", 0.1, "--optimizer", "muon"]
     arguments += [item for key, value in architecture.items() for item in (f"--{key}", value)]

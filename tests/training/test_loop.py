@@ -30,7 +30,7 @@ def test_the_same_run_gives_the_same_losses_and_learns(tmp_path, bpe):
 
 
 @pytest.mark.parametrize(("stopped_after", "architecture"), [(1, {}), (5, {}), (9, {}), (5, PERFORMER), (8, PERFORMER)])
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, bpe, stopped_after, architecture):
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, bpe, stopped_after, architecture, monkeypatch):
     whole, model = train(tmp_path, bpe, architecture=architecture)
     budget = dataclasses.replace(OPTIMIZATION, max_train_steps=12)
 
@@ -51,10 +51,12 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, bpe, stopped_after,
         Trainer._save_checkpoint = original
     # whatever a new process would draw instead
     torch.manual_seed(999)
+    updates, update = [], Trainer._update
+    monkeypatch.setattr(Trainer, "_update", lambda self, batches: updates.append(1) or update(self, batches))
     resumed, resumed_model = train(
         tmp_path, bpe, optimization=budget, resume=True, save_steps=0, architecture=architecture
     )
-    assert losses(resumed) == losses(whole)
+    assert losses(resumed) == losses(whole) and len(updates) == 12 - stopped_after
     assert (resumed.steps, resumed.tokens) == (whole.steps, whole.tokens)
     for name, value in model.state_dict().items():
         assert torch.equal(value, resumed_model.state_dict()[name]), name
@@ -71,7 +73,7 @@ def test_a_resumed_run_with_an_average_equals_an_uninterrupted_one(tmp_path, bpe
     assert losses(resumed) == losses(whole)
     for name, value in model.state_dict().items():
         assert torch.equal(value, resumed_model.state_dict()[name]), name
-    with pytest.raises(ValueError, match="was written without ema_decay"):
+    with pytest.raises(ValueError, match="was written without ema_decay: give the same"):
         train(tmp_path / "plain", bpe, save_steps=5)
         train(tmp_path / "plain", bpe, optimization=averaged, resume=True)
 

@@ -227,6 +227,7 @@ class StreamedBatches(torch.utils.data.IterableDataset):
     ):
         self.source, self.objective, self.pad_token_id = source, objective, pad_token_id
         self.buffer_size, self.settings = buffer_size, settings
+        self.parts = settings.get("parts", 1)
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:

@@ -127,7 +127,8 @@ class BlockMemory(nn.Module):
             slots = (count % c)[:, None] + token_mask.cumsum(dim=1) - 1  # (batch, length), from `first` on
             slots, new_tokens = slots.masked_fill(~token_mask, NOWHERE), token_mask.sum(dim=1)
         # the most blocks that a row may by now have behind its window
-        old = max((length if cache is None else length + cache.seen) // c - near, 0)
+        behind = length - 1 if cache is None else length + cache.seen
+        old = max(behind // c - near, 0)
         # of the first block in each block's window, (batch, blocks): below zero before the start of the row
         numbers = first[:, None] - near + torch.arange(blocks, device=first.device)
 

@@ -41,7 +41,7 @@ the features of query and keys do not meet within what a float can hold.
 
 
 class PerformerAttention(SoftmaxAttention):
-    """Softmax attention by random features: quadratic in short inputs, else by chunks with a state of fixed size.
+    """Attention by random features: quadratic in short inputs, else by chunks with a state of fixed size.
 
     The two forms are equal. `attention_dropout` falls on the weights, which only the quadratic form has; it is
     used without a cache for up to `QUADRATIC_LENGTH` tokens, and for branches.

@@ -117,6 +117,8 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             branch_ids=branch_ids,
         )
         token_states, token_mask = hidden_states, tokens_of_mask(attention_mask, hidden_states.shape[1])
+        wants_weights = self.config.output_attentions if output_attentions is None else output_attentions
+        wants_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         all_hidden_states, all_weights = [hidden_states], []
         for layer in self.layers:
             hidden_states, weights = layer(
@@ -130,15 +132,15 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
                 past_key_values=past_key_values,
                 **kwargs,
             )
-            all_hidden_states.append(hidden_states)
-            all_weights.append(weights)
+            if wants_states:
+                all_hidden_states.append(hidden_states)
+            if wants_weights:
+                all_weights.append(weights)
         count_tokens(past_key_values, token_states.shape[1])
         hidden_states = self.norm(hidden_states)
         # as elsewhere in transformers, the last entry is the normalised output
         all_hidden_states[-1] = hidden_states
 
-        wants_weights = self.config.output_attentions if output_attentions is None else output_attentions
-        wants_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         return BaseModelOutputWithPast(
             last_hidden_state=hidden_states,
             past_key_values=past_key_values,

@@ -60,12 +60,12 @@ def pretrain(
         )
         if corpus_arguments.eval_steps:
             evaluate = accuracy_curves(trained, held_out, tokenizer, accelerator)
+    variants = variants_of(optimization, run, accelerator.num_processes)
+    if variants and evaluate is not None:
+        raise ValueError("eval_steps is for one model: leave it out, or seeds and learning_rates")
     if run.dry_run:
         describe_run(model, tokenizer, batches, optimization)
         return None
-    variants = variants_of(optimization, run)
-    if variants and evaluate is not None:
-        raise ValueError("eval_steps is for one model: leave it out, or seeds and learning_rates")
     resume_from = open_run_folder(run, accelerator, variants)
     settings = (tokenizer, batches, optimization, run, accelerator)
     if variants:

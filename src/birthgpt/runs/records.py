@@ -16,7 +16,12 @@ from accelerate import Accelerator
 
 from birthgpt.evaluation.report import save_json
 from birthgpt.training.arguments import RunArguments
-from birthgpt.training.checkpoints import check_run_folder, checkpoint_to_resume
+from birthgpt.training.checkpoints import (
+    check_run_folder,
+    check_unstarted,
+    checkpoint_to_resume,
+    remove_unfinished,
+)
 from birthgpt.training.loop import TrainingSummary, available_cores
 from birthgpt.training.seeds import Variant, checkpoint_of_all
 
@@ -29,19 +34,23 @@ def open_run_folder(run: RunArguments, accelerator: Accelerator, variants: Seque
     Raises:
         ValueError: on every process, a folder that holds a run, or no checkpoint where one was named.
     """
+    folder, places = Path(run.output_dir), [variant.folder for variant in variants]
+    if run.resume_from_checkpoint is None:
+        check_run_folder(run.output_dir, overwrite=run.overwrite_output_dir)
     if variants:
         resume_from = checkpoint_of_all(variants, run.resume_from_checkpoint)
     else:
         resume_from = checkpoint_to_resume(run.output_dir, run.resume_from_checkpoint)
-    if run.resume_from_checkpoint is None:
-        check_run_folder(run.output_dir, overwrite=run.overwrite_output_dir)
+    if run.resume_from_checkpoint is not None and resume_from is None:
+        for place in [folder, *places]:
+            check_unstarted(place, variants=places)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        folder = Path(run.output_dir)
-        if resume_from is None and folder.is_dir():
+        if run.resume_from_checkpoint is None and folder.is_dir():
             shutil.rmtree(folder)
-        for place in [folder, *(variant.folder for variant in variants)]:
+        for place in [folder, *places]:
             place.mkdir(parents=True, exist_ok=True)
+            remove_unfinished(place)
     accelerator.wait_for_everyone()
     return resume_from
 

@@ -159,6 +159,8 @@ class OptimizationArguments:
             raise ValueError("give exactly one of tokens_per_batch and per_device_train_batch_size")
         if self.mixed_precision not in (None, "no", "bf16"):
             raise ValueError(f"mixed_precision={self.mixed_precision!r} does not exist: choose no or bf16")
+        if any(rate <= 0 for rate in self.learning_rates):
+            raise ValueError(f"learning_rates={self.learning_rates}: each must be greater than 0")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay={self.ema_decay}: it lies between 0 and 1, as 0.999 does; 0 for no average")
         positive = (*given, "learning_rate", "gradient_accumulation_steps")

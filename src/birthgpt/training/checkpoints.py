@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -38,6 +39,8 @@ class Progress:
     tokens: int = 0
     targets: int = 0
     seconds: float = 0.0
+    # processes × accumulation steps, by which the epoch was planned
+    parts: int = 1
     # of each model, over the updates since the last report
     loss_sums: list[float] = field(default_factory=list)
     loss_steps: int = 0
@@ -64,11 +67,10 @@ def save_checkpoint(
     tokenizer: PreTrainedTokenizerBase,
     optimizers: list[torch.optim.Optimizer],
     progress: Progress,
-    save_total_limit: int,
     best_weights: dict[str, torch.Tensor] | None = None,
     average: AveragedModel | None = None,
 ) -> Path:
-    """Write `checkpoint-STEP` beside its place, rename it there, and remove the oldest beyond the limit.
+    """Write `checkpoint-STEP` beside its place and rename it there.
 
     Raises:
         ValueError: it could not be written, as on a full disk; what was there before is as it was.
@@ -99,9 +101,13 @@ def save_checkpoint(
     if target.is_dir():
         _remove(target)
     os.replace(beside, target)
+    return target
+
+
+def prune_checkpoints(run_folder: Path, save_total_limit: int) -> None:
+    """Remove the oldest checkpoints beyond the limit."""
     for old in list_checkpoints(run_folder)[:-save_total_limit]:
         _remove(old)
-    return target
 
 
 def load_checkpoint(
@@ -113,20 +119,23 @@ def load_checkpoint(
     """Bring everything back to where `save_checkpoint` found it; how far that was, and the best weights.
 
     Raises:
-        ValueError: a checkpoint of another model or optimiser, or without the average of the weights.
+        ValueError: a checkpoint of another model or optimiser, or of a run with or without an average of the weights.
     """
     state = checkpoint / TRAINING_STATE
-    # strict=False: a tied head is stored once
-    missing, unexpected = model.load_state_dict(load_file(checkpoint / "model.safetensors"), strict=False)
+    try:
+        # strict=False: a tied head is stored once
+        missing, unexpected = model.load_state_dict(load_file(checkpoint / "model.safetensors"), strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"{checkpoint} holds another model than this run's: {error}") from None
     if unexpected or set(missing) - set(model._tied_weights_keys or {}):
         raise ValueError(f"{checkpoint} holds another model than this run's: {(missing + unexpected)[0]}")
     if len(list(state.glob("optimizer_*.json"))) != len(optimizers):
         raise ValueError(f"{checkpoint} was written with another optimizer than this run's: give the same settings")
     for index, optimizer in enumerate(optimizers):
         _load_optimizer(optimizer, state / f"optimizer_{index}")
+    if (state / "average.safetensors").is_file() != (average is not None):
+        raise ValueError(f"{checkpoint} was written with{'' if average is None else 'out'} ema_decay: give the same")
     if average is not None:
-        if not (state / "average.safetensors").is_file():
-            raise ValueError(f"{checkpoint} was written without ema_decay: give the same settings")
         load_torch_module(average, state / "average.safetensors")
     best = state / "best_weights.safetensors"
     return Progress(**json.loads((state / "progress.json").read_text())), load_file(best) if best.is_file() else None
@@ -154,9 +163,13 @@ def check_checkpoint(checkpoint: Path) -> None:
 
 def list_checkpoints(run_folder: Path) -> list[Path]:
     """The checkpoints of a run by step, sound or not."""
-    numbered = {path: path.name.removeprefix("checkpoint-") for path in run_folder.glob("checkpoint-*")}
-    found = [path for path, number in numbered.items() if number.isdecimal() and path.is_dir()]
-    return sorted(found, key=lambda path: int(numbered[path]))
+    return sorted((path for path in run_folder.glob("checkpoint-*") if _step(path) >= 0 and path.is_dir()), key=_step)
+
+
+def _step(checkpoint: Path) -> int:
+    """The step in the name; −1 for a folder that is not named so."""
+    number = checkpoint.name.removeprefix("checkpoint-")
+    return int(number) if number.isdecimal() else -1
 
 
 def checkpoint_to_resume(output_dir: str, resume_from_checkpoint: str | None) -> Path | None:
@@ -165,13 +178,20 @@ def checkpoint_to_resume(output_dir: str, resume_from_checkpoint: str | None) ->
     None is the beginning: also for `latest` in a run that was stopped before its first checkpoint.
 
     Raises:
-        ValueError: a checkpoint that is damaged or none, or a run all of whose checkpoints are damaged.
+        ValueError: a checkpoint that is damaged or none, one that the run in `output_dir` is beyond, or a run all of
+            whose checkpoints are damaged.
     """
     if resume_from_checkpoint is None:
         return None
     if resume_from_checkpoint != "latest":
-        check_checkpoint(Path(resume_from_checkpoint))
-        return Path(resume_from_checkpoint)
+        checkpoint = Path(resume_from_checkpoint)
+        check_checkpoint(checkpoint)
+        later = [path for path in list_checkpoints(Path(output_dir)) if _step(path) > _step(checkpoint)]
+        if later:
+            raise ValueError(
+                f"{output_dir} has gone on to {later[-1].name}: remove what is later than {checkpoint.name}"
+            )
+        return checkpoint
     faults = []
     for checkpoint in reversed(list_checkpoints(Path(output_dir))):
         try:
@@ -183,10 +203,22 @@ def checkpoint_to_resume(output_dir: str, resume_from_checkpoint: str | None) ->
             return checkpoint
     if faults:
         raise ValueError(f"{output_dir} holds no sound checkpoint to resume from: " + "; ".join(faults))
-    if (Path(output_dir) / "config.json").is_file():
-        raise ValueError(f"{output_dir} holds a model, but no checkpoint to resume from")
-    logger.warning("%s holds no checkpoint yet: the run starts from the beginning", output_dir)
     return None
+
+
+def check_unstarted(folder: Path, *, variants: Sequence[Path] = ()) -> None:
+    """ValueError where a run that is to go on has no checkpoint, and the folder holds what no young run leaves."""
+    known = ("logs", "checkpoint-", UNFINISHED, *(path.name for path in variants))
+    found = [path.name for path in sorted(folder.glob("*")) if not path.name.startswith(known)]
+    if found:
+        raise ValueError(f"{folder} holds {found[0]}, but no checkpoint to resume from")
+    logger.warning("%s holds no checkpoint yet: the run starts from the beginning", folder)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Clear away what a run that was killed was writing."""
+    for path in folder.glob(f"{UNFINISHED}*"):
+        shutil.rmtree(path)
 
 
 def check_run_folder(output_dir: str, *, overwrite: bool) -> None:

@@ -25,6 +25,7 @@ from birthgpt.training.arguments import OptimizationArguments, RunArguments
 from birthgpt.training.checkpoints import (
     Progress,
     load_checkpoint,
+    prune_checkpoints,
     save_checkpoint,
     save_model,
 )
@@ -36,7 +37,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class TrainingSummary:
-    """What a run did; `tokens` counts pads, `target_share` is the part of them that carried loss."""
+    """What a run did; `tokens` counts pads, `target_share` is the part of them that carried loss.
+
+    Of several models trained at once, everything is of each alone but `seconds` and `tokens_per_second`.
+    """
 
     steps: int
     tokens: int
@@ -46,6 +50,9 @@ class TrainingSummary:
     seconds: float
     tokens_per_second: float
     loss: float
+    processes: int
+    mixed_precision: str
+    models: int = 1
     history: list[dict] = field(default_factory=list)
 
 
@@ -69,6 +76,8 @@ def build_accelerator(optimization: OptimizationArguments, run: RunArguments) ->
         dataloader_config=DataLoaderConfiguration(even_batches=False, dispatch_batches=False),
         step_scheduler_with_optimizer=False,
     )
+    if accelerator.mixed_precision not in ("no", "bf16"):
+        raise ValueError(f"mixed precision {accelerator.mixed_precision} is not for this training: launch with bf16")
     use_all_cores(accelerator)
     set_seed(run.seed)
     return accelerator
@@ -122,6 +131,7 @@ class Member:
 
     model: PreTrainedModel
     optimizers: list[torch.optim.Optimizer]
+    seed: int
     learning_rate: float
     folder: Path
     average: AveragedModel | None = None
@@ -161,7 +171,7 @@ class Trainer:
         self.loader = accelerator.prepare(loader)
         self.members = self._prepare(model)
         self.flops_per_token = training_flops(self.members[0].model, 1)
-        self.progress = Progress(loss_sums=[0.0] * len(self.members))
+        self.progress = Progress(loss_sums=[0.0] * len(self.members), parts=batches.parts)
         self.unsettled: Update | None = None
 
     def _prepare(self, model: PreTrainedModel) -> list[Member]:
@@ -171,7 +181,8 @@ class Trainer:
         if self.optimization.torch_compile:
             # batches differ in shape
             self.model = torch.compile(self.model, dynamic=True)
-        return [self._member(model, optimizers, Path(self.run.output_dir))]
+        rate, folder = self.optimization.learning_rate, Path(self.run.output_dir)
+        return [Member(model, optimizers, self.run.seed, rate, folder, self._average_of(model))]
 
     def _optimizers_of(self, model: PreTrainedModel) -> list[torch.optim.Optimizer]:
         return build_optimizers(
@@ -183,11 +194,9 @@ class Trainer:
             adam_beta2=self.optimization.adam_beta2,
         )
 
-    def _member(self, model, optimizers, folder: Path, learning_rate: float | None = None) -> Member:
-        decay, average = self.optimization.ema_decay, None
-        if decay:
-            average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
-        return Member(model, optimizers, learning_rate or self.optimization.learning_rate, folder, average)
+    def _average_of(self, model: PreTrainedModel) -> AveragedModel | None:
+        decay = self.optimization.ema_decay
+        return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
 
     def train(self, resume_from: Path | None = None) -> TrainingSummary:
         """Train to the end of the budget, leave the model in `output_dir`, and say what was done."""
@@ -221,6 +230,7 @@ class Trainer:
             if self.run.save_steps and progress.step % self.run.save_steps == 0:
                 self._save_checkpoint()
         self._settle()
+        self._check_weights()
         if progress.loss_steps:
             self._log(bar)
         self._evaluate(bar)
@@ -333,7 +343,7 @@ class Trainer:
         if not every or not step or step % every:
             return
         for member in self.members:
-            generator = torch.Generator().manual_seed(step_seed(self.run.seed, step, process=0))
+            generator = torch.Generator().manual_seed(step_seed(member.seed, step, process=0))
             for module in member.model.modules():
                 if hasattr(module, "redraw_features"):
                     module.redraw_features(generator)
@@ -363,7 +373,8 @@ class Trainer:
             weights = member.kept_model.state_dict()
             member.best_weights = {name: value.detach().clone() for name, value in weights.items()}
         progress.history.append({"step": progress.step, **results})
-        bar.write(f"step {self.progress.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in results.items()))
+        if self.accelerator.is_main_process:
+            bar.write(f"step {self.progress.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in results.items()))
         if self.run.with_tracking:
             self.accelerator.log(results, step=self.progress.step)
 
@@ -372,10 +383,11 @@ class Trainer:
         self._settle()
         losses = [total / self.progress.loss_steps for total in self.progress.loss_sums]
         self.progress.loss_sums, self.progress.loss_steps = [0.0] * len(losses), 0
-        loss, rate = fmean(losses), self.members[0].optimizers[0].param_groups[0]["lr"]
+        rates = [member.optimizers[0].param_groups[0]["lr"] for member in self.members]
+        loss, rate = fmean(losses), fmean(rates)
         speed = self.progress.tokens * len(losses) / max(self.progress.seconds, 1e-9)
         figures = {"loss": loss, "learning_rate": rate, "tokens_per_second": speed}
-        of_each = {"losses": losses} if len(losses) > 1 else {}
+        of_each = {"losses": losses, "learning_rates": rates} if len(losses) > 1 else {}
         self.progress.history.append({"step": self.progress.step, **figures, **of_each})
         bar.n = min(100.0, 100 * self.done())
         bar.set_postfix_str(f" step {self.progress.step}, loss {loss:.3f}, rate {rate:.1e}, {speed:,.0f} tokens/s")
@@ -385,7 +397,8 @@ class Trainer:
     def _check_weights(self) -> None:
         """ValueError for weights that are no numbers: gradients may be bad where the loss is not."""
         for member in self.members:
-            for name, weights in member.model.named_parameters():
+            kept = member.kept_model.named_parameters()
+            for name, weights in [*member.model.named_parameters(), *kept]:
                 if not weights.isfinite().all():
                     raise ValueError(
                         f"{member.folder}: {name} is not finite after update {self.progress.step}: lower learning_rate "
@@ -404,10 +417,12 @@ class Trainer:
                     self.tokenizer,
                     [plain(optimizer) for optimizer in member.optimizers],
                     self.progress,
-                    self.run.save_total_limit,
                     member.best_weights,
                     member.average,
                 )
+            # when all are written: what is pruned of one may be the last that all have
+            for member in self.members:
+                prune_checkpoints(member.folder, self.run.save_total_limit)
         self.accelerator.wait_for_everyone()
 
     def _checkpoint_of(self, member: Member, checkpoint: Path) -> Path:
@@ -419,6 +434,15 @@ class Trainer:
             place = self._checkpoint_of(member, checkpoint)
             optimizers = [plain(optimizer) for optimizer in member.optimizers]
             self.progress, member.best_weights = load_checkpoint(place, member.model, optimizers, member.average)
+            if len(self.progress.loss_sums) != len(self.members):
+                raise ValueError(
+                    f"{place} was written by a run of {len(self.progress.loss_sums)} models: give the same"
+                )
+            if self.progress.parts != self.batches.parts:
+                raise ValueError(
+                    f"{place} was written by a run of {self.progress.parts} processes × gradient_accumulation_steps, "
+                    f"this one has {self.batches.parts}: give the same"
+                )
 
     def _finish(self) -> TrainingSummary:
         for member in self.members:
@@ -443,5 +467,8 @@ class Trainer:
             seconds=progress.seconds,
             tokens_per_second=progress.tokens * len(self.members) / max(progress.seconds, 1e-9),
             loss=losses[-1] if losses else math.nan,
+            processes=self.accelerator.num_processes,
+            mixed_precision=self.accelerator.mixed_precision,
+            models=len(self.members),
             history=progress.history,
         )

@@ -1,7 +1,8 @@
 """Several models of one shape trained at once: other seeds, or other learning rates, on the same batches.
 
 Their weights lie stacked, and one forward and backward, vectorised over the stack (`torch.func`), computes them
-all. A small model leaves a GPU idle; many of them fill it. Each is the model that its seed would have given alone.
+all. A small model leaves a GPU idle; many of them fill it. Each is, without dropout and up to rounding, the model
+that its seed gives alone.
 """
 
 import copy
@@ -32,10 +33,18 @@ class Variant:
     learning_rate: float
 
 
-def variants_of(optimization: OptimizationArguments, run: RunArguments) -> list[Variant]:
-    """Every seed at every learning rate; none where the run names no list of either."""
+def variants_of(optimization: OptimizationArguments, run: RunArguments, processes: int = 1) -> list[Variant]:
+    """Every seed at every learning rate; none where the run names no list of either.
+
+    Raises:
+        ValueError: one that is named twice, several processes, or a compiled model.
+    """
     if not run.seeds and not optimization.learning_rates:
         return []
+    if processes > 1:
+        raise ValueError("seeds and learning_rates are trained at once in one process: launch without more")
+    if optimization.torch_compile:
+        raise ValueError("torch_compile is for one model: leave it out, or seeds and learning_rates")
     variants = []
     for seed, rate in itertools.product(run.seeds or [run.seed], optimization.learning_rates or [None]):
         names = [f"seed-{seed}"] if run.seeds else []
@@ -60,18 +69,14 @@ class StackedTrainer(Trainer):
         super().__init__(None, *arguments)
 
     def _prepare(self, model: None) -> list[Member]:
-        if self.accelerator.num_processes > 1:
-            raise ValueError("seeds and learning_rates are trained at once in one process: launch without more")
-        if self.optimization.torch_compile:
-            raise ValueError("torch_compile is for one model: leave it out, or seeds and learning_rates")
         models = []
         for variant in self.variants:
             set_seed(variant.seed)
             models.append(self.build().to(self.accelerator.device))
         self.model = StackedModels(models)
         return [
-            self._member(model, self._optimizers_of(model), variant.folder, variant.learning_rate)
-            for model, variant in zip(models, self.variants, strict=True)
+            Member(model, self._optimizers_of(model), variant.seed, variant.learning_rate, variant.folder, average)
+            for model, variant, average in zip(models, self.variants, map(self._average_of, models), strict=True)
         ]
 
     def _losses(self, batch, targets: int) -> torch.Tensor:
@@ -97,6 +102,8 @@ class StackedModels:
     def __init__(self, models: Sequence[PreTrainedModel]):
         self.models = models
         self.template = copy.deepcopy(models[0]).to("meta")
+        # the way there gives each of two tied weights a place of its own
+        self.template.tie_weights()
         self.weights, self.buffers = stack_module_state(list(models))
         for index, model in enumerate(models):
             for name, parameter in model.named_parameters():
@@ -127,27 +134,38 @@ class StackedModels:
 
 
 def summary_of(summary: TrainingSummary, index: int) -> TrainingSummary:
-    """What the summary of all says of one of the models; time and speed are those of all together."""
+    """What the summary of all says of one of the models; its time is its share of that of all."""
+    if summary.models == 1:
+        return summary
     history = [
-        {key: value for key, value in entry.items() if key != "losses"}
-        | ({"loss": entry["losses"][index]} if "losses" in entry else {})
+        {
+            **{key: value for key, value in entry.items() if key not in ("losses", "learning_rates")},
+            "loss": entry["losses"][index],
+            "learning_rate": entry["learning_rates"][index],
+        }
         for entry in summary.history
     ]
-    losses = [entry["loss"] for entry in history if "loss" in entry]
-    return dataclasses.replace(summary, history=history, loss=losses[-1] if losses else summary.loss)
+    seconds = summary.seconds / summary.models
+    return dataclasses.replace(summary, history=history, loss=history[-1]["loss"], seconds=seconds)
 
 
 def checkpoint_of_all(variants: Sequence[Variant], resume_from_checkpoint: str | None) -> Path | None:
     """The newest checkpoint that is sound for every one of them, in the first's folder; None is the beginning.
 
     Raises:
-        ValueError: something else than `latest`, or checkpoints of which none is sound for all.
+        ValueError: something else than `latest`, checkpoints of which none is sound for all, or a model that has none
+            where others have some.
     """
     if resume_from_checkpoint is None:
         return None
     if resume_from_checkpoint != "latest":
         raise ValueError("several models go on together: pass --resume_from_checkpoint latest")
-    names = set.intersection(*({path.name for path in list_checkpoints(variant.folder)} for variant in variants))
+    found = {variant.folder: {path.name for path in list_checkpoints(variant.folder)} for variant in variants}
+    names = set.intersection(*found.values())
+    # a run that is stopped while it writes the very first has one of some models, and a folder for each
+    stopped_early = all(folder.is_dir() and len(of_one) < 2 for folder, of_one in found.items())
+    if any(found.values()) and not names and not stopped_early:
+        raise ValueError(f"these have no checkpoint in common: {', '.join(map(str, found))}; give the same models")
     faults = []
     for name in sorted(names, key=lambda name: -int(name.removeprefix("checkpoint-"))):
         try:
