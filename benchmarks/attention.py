@@ -275,6 +275,8 @@ def plot(rows: list[dict], path: Path) -> None:
         "mixer_MB": "mixer, peak memory (MB)",
         "decoding_ms": "one decoded token (ms)",
     }
+    # letters as text, not as outlines
+    pyplot.rcParams["svg.fonttype"] = "none"
     figure, axes = pyplot.subplots(2, 2, figsize=(11, 8), sharex=True, layout="constrained")
     for axis, (column, title) in zip(axes.flat, panels.items(), strict=True):
         for name in dict.fromkeys(row["name"] for row in rows):
@@ -295,7 +297,7 @@ def main() -> None:
     parser.add_argument("--names", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="rows of the table")
     parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS, help="tokens of a sequence")
     parser.add_argument("--tokens", type=int, default=4096, help="tokens of a batch; at least one sequence")
-    parser.add_argument("--seconds", type=float, default=0.5, help="time for each figure, at least three steps")
+    parser.add_argument("--seconds", type=float, default=0.5, help="time for each figure, at least two steps")
     parser.add_argument(
         "--rounds", type=int, default=3, help=f"measurements of each row up to {LONGEST_IN_ROUNDS:,} tokens"
     )
