@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -192,15 +192,25 @@ def checkpoint_to_resume(output_dir: str, resume_from_checkpoint: str | None) ->
                 f"{output_dir} has gone on to {later[-1].name}: remove what is later than {checkpoint.name}"
             )
         return checkpoint
+    found = last_sound(([checkpoint] for checkpoint in reversed(list_checkpoints(Path(output_dir)))), output_dir)
+    return found[0] if found is not None else None
+
+
+def last_sound(candidates: Iterable[Sequence[Path]], output_dir: str | Path) -> Sequence[Path] | None:
+    """The first of some candidates, newest first, all of whose folders are sound; None where there is none at all.
+
+    Raises ValueError, with what is wrong with each, where all of them are damaged.
+    """
     faults = []
-    for checkpoint in reversed(list_checkpoints(Path(output_dir))):
+    for checkpoints in candidates:
         try:
-            check_checkpoint(checkpoint)
+            for checkpoint in checkpoints:
+                check_checkpoint(checkpoint)
         except ValueError as fault:
             logger.warning("%s; an earlier checkpoint is taken", fault)
             faults.append(str(fault))
         else:
-            return checkpoint
+            return checkpoints
     if faults:
         raise ValueError(f"{output_dir} holds no sound checkpoint to resume from: " + "; ".join(faults))
     return None

@@ -8,7 +8,6 @@ that its seed gives alone.
 import copy
 import dataclasses
 import itertools
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,10 +17,8 @@ from torch.func import functional_call, stack_module_state, vmap
 from transformers import PreTrainedModel
 
 from birthgpt.training.arguments import OptimizationArguments, RunArguments
-from birthgpt.training.checkpoints import check_checkpoint, list_checkpoints
+from birthgpt.training.checkpoints import last_sound, list_checkpoints
 from birthgpt.training.loop import Member, Trainer, TrainingSummary
-
-logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,16 +163,7 @@ def checkpoint_of_all(variants: Sequence[Variant], resume_from_checkpoint: str |
     stopped_early = all(folder.is_dir() and len(of_one) < 2 for folder, of_one in found.items())
     if any(found.values()) and not names and not stopped_early:
         raise ValueError(f"these have no checkpoint in common: {', '.join(map(str, found))}; give the same models")
-    faults = []
-    for name in sorted(names, key=lambda name: -int(name.removeprefix("checkpoint-"))):
-        try:
-            for variant in variants:
-                check_checkpoint(variant.folder / name)
-        except ValueError as fault:
-            logger.warning("%s; an earlier checkpoint is taken", fault)
-            faults.append(str(fault))
-        else:
-            return variants[0].folder / name
-    if faults:
-        raise ValueError("no checkpoint is sound for all models: " + "; ".join(faults))
-    return None
+    newest_first = sorted(names, key=lambda name: -int(name.removeprefix("checkpoint-")))
+    candidates = ([variant.folder / name for variant in variants] for name in newest_first)
+    sound = last_sound(candidates, variants[0].folder.parent)
+    return sound[0] if sound is not None else None
