@@ -39,6 +39,7 @@ CASES: dict[str, dict] = {
     **{name: {} for name in ATTENTION_TYPES},
     **{f"{name}-rotary": ROTARY for name in ATTENTION_TYPES},
     **{f"{name}-canon": {"canon_width": 4} for name in ATTENTION_TYPES},
+    **{f"{name}-ngrams": {"ngram_orders": [2, 3], "ngram_vocab_size": 50} for name in ATTENTION_TYPES},
     # of small scores: sums of estimates that may be negative are ill-conditioned elsewhere
     "performer-trigonometric": {"performer_kind": "trigonometric", "initializer_range": 0.1},
     "performer-relu": {"performer_kind": "relu"},

@@ -197,7 +197,8 @@ def test_a_mask_of_ones_own_is_heeded_or_refused(case):
     mask = torch.ones(9, 9, dtype=torch.bool).tril()
     # the third token sees itself and what comes after does not see it
     mask[3:, 2] = False
-    if model.config.canon_width or {layer.mask_kind for layer in model.model.layers} - {"causal", "sliding"}:
+    kinds = {layer.mask_kind for layer in model.model.layers}
+    if model.config.canon_width or model.config.ngram_orders or kinds - {"causal", "sliding"}:
         with pytest.raises(ValueError, match="takes no 4-D attention_mask"):
             model(tokens, attention_mask=mask[None, None])
         return

@@ -39,6 +39,7 @@ SIZES = (
     "performer_features",
     "performer_chunk",
     "deltanet_chunk",
+    "ngram_vocab_size",
 )
 COUNTS = ("canon_width", "bigbird_global", "bigbird_random", "performer_redraw_steps")
 
@@ -66,6 +67,9 @@ class BirthGPTConfig(PreTrainedConfig):
         hidden_dropout (`float`): dropout on the embeddings and on what each block adds to the stream.
         attention_dropout (`float`): dropout on the attention weights.
         attention_type (`str` or `list[str]`): a registered attention type, or one a layer.
+        ngram_orders (`list[int]`, *optional*): lengths of the n-grams that have embeddings of their own, such as
+            `[2, 3]` (2501.16975).
+        ngram_vocab_size (`int`): rows of each order's table; n-grams of the same hash share a row.
         canon_width (`int`): taps of the causal convolution before attention and MLP (2512.17351); 0 for none.
         sliding_window (`int`, *optional*): tokens that `sliding_softmax` sees, itself included.
         synthesizer_kind (`str`): `dense`, `random`, `fixed_random`, `factorized_dense` or `factorized_random`.
@@ -119,6 +123,8 @@ class BirthGPTConfig(PreTrainedConfig):
     hidden_dropout: float | int = 0.1
     attention_dropout: float | int = 0.1
     attention_type: str | list[str] = "softmax"
+    ngram_orders: list[int] | None = None
+    ngram_vocab_size: int = 32768
     canon_width: int = 0
     sliding_window: int | None = None
     synthesizer_kind: str = "dense"
@@ -154,6 +160,7 @@ class BirthGPTConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         if self.intermediate_size is None:
             self.intermediate_size = 4 * self.hidden_size
+        self.ngram_orders = self.ngram_orders or []
         super().__post_init__(**kwargs)
 
     @property
@@ -171,9 +178,15 @@ class BirthGPTConfig(PreTrainedConfig):
     @property
     def layer_types(self) -> list[str]:
         """The cache of each layer, by the names of transformers: its own for softmax, states for the others."""
-        if self.canon_width:
+        if self.canon_width or self.ngram_orders:
             return [STATE_LAYER] * self.num_hidden_layers
         return [CACHE_OF_TYPE.get(name, STATE_LAYER) for name in self.attention_types]
+
+    @property
+    def special_ids(self) -> list[int]:
+        """The tokens that are no text: padding, begin and end."""
+        ends = self.eos_token_id if isinstance(self.eos_token_id, list) else [self.eos_token_id]
+        return [token for token in (self.pad_token_id, self.bos_token_id, *ends) if token is not None]
 
     def validate_layer_type(self):
         """Nothing to check: `layer_types` is derived, and knows caches of this package's own."""
@@ -186,6 +199,12 @@ class BirthGPTConfig(PreTrainedConfig):
         for name in COUNTS:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)}: it must be at least 0")
+
+    def validate_ngram_orders(self):
+        """An n-gram has at least two tokens; each order has one table."""
+        orders = self.ngram_orders or []
+        if any(order < 2 for order in orders) or len(set(orders)) < len(orders):
+            raise ValueError(f"ngram_orders={orders}: give different lengths of at least 2, such as [2, 3]")
 
     def validate_head_width(self):
         """The heads share the width evenly; rotary positions turn pairs of features."""

@@ -14,6 +14,7 @@ from .cache import count_tokens
 from .configuration_birthgpt import STATE_LAYER, BirthGPTConfig
 from .layers import OutputProjection, RotaryEmbedding, build_norm
 from .masks import build_mask
+from .ngrams import NgramEmbedding
 
 
 class LearnedPositions(nn.Embedding):
@@ -53,6 +54,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
     def __init__(self, config: BirthGPTConfig):
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_ngrams = NgramEmbedding(config) if config.ngram_orders else None
         if config.position_embedding_type == "learned":
             self.embed_positions = LearnedPositions(config.max_position_embeddings, config.hidden_size)
         else:
@@ -90,18 +92,26 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
                 stem and itself only; `position_ids` restart after the stem.
 
         Raises:
-            ValueError: neither or both of `input_ids` and `inputs_embeds`; a sequence longer than learned
-                positions reach; branches with a cache, with flash attention, without `position_ids` or with
-                an attention type that cannot take them; a boolean 4-D mask that would be added to scores; a 4-D
-                mask, or positions that restart without branches, for a type that reads its past in another way.
+            ValueError: neither or both of `input_ids` and `inputs_embeds`, or the second with n-grams; a sequence
+                longer than learned positions reach; branches with a cache, with flash attention, without
+                `position_ids` or with an attention type that cannot take them; a boolean 4-D mask that would be
+                added to scores; a 4-D mask, or positions that restart without branches, for a model that reads its
+                past in another way.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
+        if input_ids is None and self.embed_ngrams is not None:
+            raise ValueError("ngram_orders need the tokens themselves: give input_ids instead of inputs_embeds")
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
         if use_cache and past_key_values is None and branch_ids is None:
             past_key_values = DynamicCache(config=self.config)
         self._check_masks(attention_mask, branch_ids, position_ids, past_key_values)
+        token_mask = tokens_of_mask(attention_mask, inputs_embeds.shape[1])
+        if self.embed_ngrams is not None:
+            inputs_embeds = inputs_embeds + self.embed_ngrams(
+                input_ids, token_mask=token_mask, branch_ids=branch_ids, past_key_values=past_key_values
+            )
         seen = past_key_values.get_seq_length() if past_key_values is not None else 0
         if position_ids is None:
             position_ids = positions_from_mask(attention_mask, inputs_embeds, seen)
@@ -116,7 +126,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             past_key_values=past_key_values,
             branch_ids=branch_ids,
         )
-        token_states, token_mask = hidden_states, tokens_of_mask(attention_mask, hidden_states.shape[1])
+        token_states = hidden_states
         wants_weights = self.config.output_attentions if output_attentions is None else output_attentions
         wants_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         all_hidden_states, all_weights = [hidden_states], []
@@ -184,6 +194,8 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         """The setting by which a layer reads its past in another way than through a mask of tokens, if one does."""
         if self.config.canon_width:
             return f"canon_width={self.config.canon_width}"
+        if self.config.ngram_orders:
+            return f"ngram_orders={self.config.ngram_orders}"
         for name, layer in zip(self.config.attention_types, self.layers, strict=True):
             if layer.mask_kind in (None, "visible"):
                 return f"attention_type={name!r}"
@@ -248,8 +260,9 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
     def _prepare_static_cache(self, *args, **kwargs) -> Cache:
         if STATE_LAYER in self.config.layer_types:
             names = ", ".join(dict.fromkeys(self.config.attention_types))
-            canon = f" with canon_width={self.config.canon_width}" if self.config.canon_width else ""
-            raise ValueError(f"attention_type {names}{canon} has no static cache: leave cache_implementation out")
+            settings = {"canon_width": self.config.canon_width, "ngram_orders": self.config.ngram_orders}
+            given = "".join(f" with {name}={value}" for name, value in settings.items() if value)
+            raise ValueError(f"attention_type {names}{given} has no static cache: leave cache_implementation out")
         return super()._prepare_static_cache(*args, **kwargs)
 
     @can_return_tuple

@@ -42,6 +42,8 @@ class ModelArguments:
     qk_norm: bool = setting(False, "normalise queries and keys")
     hidden_dropout: float = setting(0.1, "dropout on embeddings and residual branches")
     attention_dropout: float = setting(0.1, "dropout on attention weights")
+    ngram_orders: list[int] = setting([], "lengths of n-grams that have embeddings of their own, such as: 2 3")
+    ngram_vocab_size: int = setting(32768, "rows of each order's table of n-grams")
     canon_width: int = setting(0, "taps of the causal convolution before attention and MLP; 0: none")
     sliding_window: int | None = setting(None, "tokens that sliding_softmax sees")
     synthesizer_kind: str = setting("dense", "dense, random, fixed_random, factorized_dense or factorized_random")
