@@ -12,8 +12,10 @@ from birthgpt.data.objectives import (
     LanguageModeling,
     NameFirst,
     QuestionAnswering,
+    SalientSpans,
     SpanCorruption,
     line_generator,
+    without_outer_punctuation,
 )
 
 BATCH = {"line_id": [3, 7, 8, 20], "text": LINES, "name": NAMES}
@@ -169,7 +171,7 @@ def test_name_first_puts_the_name_after_none_to_four_random_tokens(bpe):
 def test_name_first_draws_runs_of_one_to_four_words_alike(bpe):
     text = "Ada. " + "word " * 4000
     runs = NameFirst(bpe, BLOCK).cut(text, "Ada", np.random.default_rng(0))
-    lengths = Counter(len(run.split()) for run in runs[:-1])
+    lengths = Counter(len(run.text.split()) for run in runs[:-1])
     assert set(lengths) == {1, 2, 3, 4}
     assert max(lengths.values()) / min(lengths.values()) < 1.3
 
@@ -196,6 +198,102 @@ def test_name_first_counts_a_word_longer_than_the_block_and_refuses_a_longer_nam
 def test_name_first_refuses_an_unknown_layout(bpe):
     with pytest.raises(ValueError, match="objective_layout='rolled' does not exist"):
         NameFirst(bpe, BLOCK, "rolled")
+
+
+def salient_runs(tokenizer, line: str, name: str, seed: int = 0, **settings) -> list:
+    return SalientSpans(tokenizer, BLOCK, **settings).cut(line, name, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "spans"),
+    [
+        (LINES[0], NAMES[0], ["10 December 1815", "London", "English"]),
+        (LINES[1], NAMES[1], ["Manchester", "Cambridge"]),
+        (LINES[2], NAMES[2], ["Paris", "Newton's Principia"]),
+        ("A B. A was born in Newark, New Jersey (USA) in 1900 .", "A B", ["Newark", "New Jersey", "USA", "1900"]),
+        # the head of a sentence is salient only where the name says so
+        ("A B. Swedish artist of fame.", "A B", []),
+        ("A B. A worked for B C until 1900", "A B", ["B C", "1900"]),
+        ("a b. was nobody", "a b", []),
+        ("A B.", "A B", []),
+    ],
+)
+def test_salient_spans_are_capitals_and_digits_without_the_name(bpe, line, name, spans):
+    for seed in range(5):
+        assert [run.text for run in salient_runs(bpe, line, name, seed)] == spans
+
+
+def test_a_short_word_between_capitals_is_within_the_span_half_of_the_time(bpe):
+    line = "A B. A left the Isle of Man in 1900"
+    counts = Counter(tuple(run.text for run in salient_runs(bpe, line, "A B", seed)) for seed in range(1000))
+    assert set(counts) == {("Isle of Man", "1900"), ("Isle", "Man", "1900")}
+    assert 450 < counts["Isle of Man", "1900"] < 550
+
+
+def test_a_cue_is_made_of_the_nearest_other_words_before_the_span_in_small_letters(bpe):
+    line = "A B. Born on the 4 May 1900 in lovely Oslo, and died there."
+    cues = Counter(salient_runs(bpe, line, "A B", seed, cue_share=1)[-1].cue for seed in range(3000))
+    # words of one to three of the last four, each time of the nearest that are one more than that
+    one = {"in", "lovely"}
+    two = {"the in", "the lovely", "in lovely"}
+    three = {"on the in", "on the lovely", "on in lovely", "the in lovely"}
+    assert set(cues) == one | two | three
+    for same in (one, two, three):
+        assert sum(cues[cue] for cue in same) == pytest.approx(1000, rel=0.1)
+    assert {"born on", "born the", "on the"} <= {
+        salient_runs(bpe, line, "A B", seed, cue_share=1)[0].cue for seed in range(100)
+    }
+
+
+@pytest.mark.parametrize("share", [0, 0.25, 1])
+def test_so_many_spans_have_a_cue(bpe, share):
+    runs = [run for seed in range(1000) for run in salient_runs(bpe, LINES[3], NAMES[3], seed, cue_share=share)]
+    assert sum(bool(run.cue) for run in runs) / len(runs) == pytest.approx(share, abs=0.03)
+
+
+def test_a_cue_stands_before_the_mask_and_is_no_target(bpe):
+    for row in rows(SalientSpans(bpe, BLOCK, cue_share=1)(BATCH, seed=0, epoch=0)):
+        line = LINES[BATCH["line_id"].index(row["line_id"])]
+        words = {without_outer_punctuation(word).lower() for word in line.split()}
+        stem = row["branch_ids"].count(0)
+        for branch in sorted(set(row["branch_ids"]) - {0}):
+            places = [place for place, number in enumerate(row["branch_ids"]) if number == branch]
+            inputs = [row["input_ids"][place] for place in places]
+            targets = [row["shift_labels"][place] for place in places]
+            opening = inputs.index(bpe.mask_token_id)
+            assert targets[:opening] == [IGNORE] * opening
+            assert [*inputs[opening + 1 :], bpe.mask_token_id] == targets[opening:]
+            assert opening and set(bpe.decode(inputs[:opening]).split()) <= words
+            assert [row["position_ids"][place] for place in places] == list(range(stem, stem + len(places)))
+
+
+def test_unrolled_each_example_is_the_stem_and_one_branch(bpe):
+    packed, unrolled = (
+        rows(SalientSpans(bpe, BLOCK, layout, cue_share=1)(BATCH, seed=0, epoch=0))
+        for layout in ("branches", "unrolled")
+    )
+    for column in ("input_ids", "shift_labels", "position_ids"):
+        expected = []
+        for row in packed:
+            by_branch = {}
+            for branch, value in zip(row["branch_ids"], row[column], strict=True):
+                by_branch.setdefault(branch, []).append(value)
+            stem = by_branch.pop(0)
+            expected += [stem + branch for branch in by_branch.values()]
+        assert [row[column] for row in unrolled] == expected
+
+
+def test_a_run_goes_before_its_cue_in_a_short_block(characters):
+    batch = {"line_id": [0], "text": ["Ada. was born in Stockholm"], "name": ["Ada"]}
+    objective = SalientSpans(characters, 14, longest_prefix=0, cue_share=1)
+    (row,) = rows(objective(batch, seed=0, epoch=0))
+    assert characters.decode(row["input_ids"]) == "Ada⁇Stockholm"
+    assert not row["truncated"]
+
+
+def test_a_cue_share_is_a_share(bpe):
+    with pytest.raises(ValueError, match="cue_share=2"):
+        SalientSpans(bpe, BLOCK, cue_share=2)
 
 
 @pytest.mark.parametrize("tokenizer", ["characters", "bpe"])

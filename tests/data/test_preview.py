@@ -14,7 +14,7 @@ def files(tmp_path):
 
 
 @pytest.mark.parametrize("tokenizer", ["character", "bpe"])
-@pytest.mark.parametrize("objective", ["span_corruption", "language_modeling", "name_first"])
+@pytest.mark.parametrize("objective", ["span_corruption", "language_modeling", "name_first", "salient_spans"])
 def test_examples_of_lines(files, capsys, objective, tokenizer):
     options = ["--tokenizer", tokenizer, "--vocab_size", "300", "--block_size", "256", "--count", "2"]
     main([objective, str(files / "wiki.txt"), *options])

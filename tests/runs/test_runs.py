@@ -24,7 +24,7 @@ def ask(world, output_dir, **settings):
     )
 
 
-@pytest.mark.parametrize("objective", ["span_corruption", "language_modeling", "name_first"])
+@pytest.mark.parametrize("objective", ["span_corruption", "language_modeling", "name_first", "salient_spans"])
 @pytest.mark.parametrize("streaming", [False, True])
 def test_every_objective_trains_streamed_or_not(world, tmp_path, objective, streaming):
     summary = run_pretraining(
@@ -150,6 +150,8 @@ def test_a_dry_run_reports_and_writes_nothing(world, tmp_path, capsys):
         ("--attention_type softmax perceiver --num_hidden_layers 2", "cannot stand in a list"),
         ("--linformer_kind original --attention_type linformer", "a language model would read the answer"),
         ("--objective name_first --longest_run 0", "longest_run=0"),
+        ("--objective salient_spans --cue_share 1.5", "cue_share=1.5"),
+        ("--ngram_orders 2 2", "ngram_orders=.2, 2.: give different lengths"),
         ("--question_file nowhere.tsv", "nowhere.tsv"),
         ("--eval_steps 2", "eval_steps looks at the accuracy on questions: give question_file"),
         ("--eval_steps 2 --question_file nowhere.tsv", "give their number, validation_size"),

@@ -15,6 +15,7 @@ process or restart it is made.
 import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -80,14 +81,20 @@ class LanguageModeling:
         return examples
 
 
-@dataclass(frozen=True)
-class NameFirst:
-    """Name-first span recall: every span of a line is asked for from the name alone.
+class Run(NamedTuple):
+    """Words of a line that are to be recalled, and words beside them that say which ones are meant."""
 
-    What follows the name is cut at random into runs of 1 to `longest_run` words, and punctuation at the edges
-    of a run is left out, so that a fact is stored as an answer gives it. Each run is a branch `⁇ run ⁇` that
-    sees the stem and itself only; its positions continue the stem's. The order of the branches cannot matter.
-    Targets are the runs and their closing ⁇, never the stem or an opening ⁇.
+    text: str
+    cue: str = ""
+
+
+@dataclass(frozen=True)
+class RecallFromName:
+    """Base of the objectives that ask for runs of a line's words from its name.
+
+    Each run is a branch `cue ⁇ run ⁇` that sees the stem and itself only; its positions continue the stem's. The
+    order of the branches cannot matter. Targets are the runs and their closing ⁇, never the stem, a cue or the ⁇
+    that opens a run. Punctuation at the edges of a run is left out, so that a fact is stored as an answer gives it.
 
     The stem is the name after 0 to `longest_prefix` tokens drawn at random from the vocabulary: a name that is
     met at the head of a sequence alone is not recognised after the `Where was` of a question.
@@ -100,14 +107,15 @@ class NameFirst:
     tokenizer: PreTrainedTokenizerBase
     block_size: int
     layout: str = "branches"
-    longest_run: int = 4
     longest_prefix: int = 4
 
     def __post_init__(self):
         if self.layout not in ("branches", "unrolled"):
             raise ValueError(f"objective_layout={self.layout!r} does not exist: choose branches or unrolled")
-        if self.longest_run < 1:
-            raise ValueError(f"longest_run={self.longest_run}: a run has at least one word")
+
+    def cut(self, text: str, name: str, generator: np.random.Generator) -> list[Run]:
+        """What is asked of a line."""
+        raise NotImplementedError
 
     def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
         line_ids, names, prefixes, runs = [], [], [], []
@@ -119,10 +127,11 @@ class NameFirst:
                 runs.append(self.cut(text, name, generator))
                 prefixes.append(self.draw_prefix(generator))
         names = _encode(self.tokenizer, names)
-        encoded_runs = iter(_encode(self.tokenizer, [run for line in runs for run in line]))
+        texts = iter(_encode(self.tokenizer, [run.text for line in runs for run in line]))
+        cues = iter(_encode(self.tokenizer, [run.cue for line in runs for run in line]))
         examples = _new_batch()
         for line_id, prefix, name, line in zip(line_ids, prefixes, names, runs, strict=True):
-            self._append_line(examples, line_id, prefix + name, [next(encoded_runs) for _ in line])
+            self._append_line(examples, line_id, prefix + name, [(next(cues), next(texts)) for _ in line])
         return examples
 
     def draw_prefix(self, generator: np.random.Generator) -> list[int]:
@@ -135,16 +144,7 @@ class NameFirst:
         special = set(self.tokenizer.all_special_ids)
         return [token for token in range(len(self.tokenizer)) if token not in special]
 
-    def cut(self, text: str, name: str, generator: np.random.Generator) -> list[str]:
-        """The runs of words that follow the name, in order; every letter and digit is in one of them."""
-        words = text.removeprefix(name).removeprefix(".").split()
-        lengths = generator.integers(1, self.longest_run, endpoint=True, size=len(words))
-        ends = [end for end in np.cumsum(lengths).tolist() if end < len(words)] + [len(words)]
-        starts = [0, *ends]
-        runs = [" ".join(words[start:end]) for start, end in zip(starts, ends, strict=False)]
-        return [run for run in map(without_outer_punctuation, runs) if run]
-
-    def _append_line(self, examples: Batch, line_id: int, stem: list[int], runs: list[list[int]]) -> None:
+    def _append_line(self, examples: Batch, line_id: int, stem: list[int], runs: list[tuple]) -> None:
         mask = self.tokenizer.mask_token_id
         longest = self.block_size - len(stem) - 1
         if longest < 1:
@@ -152,9 +152,12 @@ class NameFirst:
                 f"line {line_id}: its name fills {len(stem)} tokens and leaves no room in block_size={self.block_size}"
             )
         group, room = [], 0
-        for run in runs:
+        for cue, run in runs:
+            # a run goes before its cue where the block cannot hold both
+            cue = cue if len(cue) + len(run) <= longest else []
             truncated = len(run) > longest
-            inputs, targets = [mask, *run[:longest]], [*run, mask][: longest + 1]
+            inputs = [*cue, mask, *run[:longest]]
+            targets = [IGNORE] * len(cue) + [*run, mask][: longest + 1]
             if self.layout == "unrolled":
                 _append(examples, line_id, stem + inputs, [IGNORE] * len(stem) + targets, truncated)
                 continue
@@ -167,6 +170,105 @@ class NameFirst:
             room -= len(inputs)
         if group:
             _append_branches(examples, line_id, stem, group)
+
+
+@dataclass(frozen=True)
+class NameFirst(RecallFromName):
+    """Name-first span recall: every span of a line is asked for from the name alone.
+
+    What follows the name is cut at random into runs of 1 to `longest_run` words, each of which is asked for
+    without a cue.
+    """
+
+    longest_run: int = 4
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.longest_run < 1:
+            raise ValueError(f"longest_run={self.longest_run}: a run has at least one word")
+
+    def cut(self, text: str, name: str, generator: np.random.Generator) -> list[Run]:
+        """The runs of words that follow the name, in order; every letter and digit is in one of them."""
+        words = _words_after_name(text, name)
+        lengths = generator.integers(1, self.longest_run, endpoint=True, size=len(words))
+        ends = [end for end in np.cumsum(lengths).tolist() if end < len(words)] + [len(words)]
+        starts = [0, *ends]
+        runs = [" ".join(words[start:end]) for start, end in zip(starts, ends, strict=False)]
+        return [Run(run) for run in map(without_outer_punctuation, runs) if run]
+
+
+@dataclass(frozen=True)
+class SalientSpans(RecallFromName):
+    """Salient spans from the name: what begins with a capital or a digit, mostly asked for by a cue.
+
+    Names, places and dates are what a person's line says of nobody else (salient span masking: Guu et al., 2002.08909;
+    of dates and capitals: Roberts et al., 2002.08910). A cue is made of one to three of the nearest other words before
+    the span, in small letters: by such words a question says what it asks for, so that facts are stored by their
+    role. `cue_share` of the spans have one, where there are words for it. Of spans that repeat words of the name
+    alone, and of the other words, nothing is asked. A line without salient spans gives no example.
+    """
+
+    cue_share: float = 0.7
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.cue_share <= 1:
+            raise ValueError(f"cue_share={self.cue_share}: a share lies between 0 and 1")
+
+    def cut(self, text: str, name: str, generator: np.random.Generator) -> list[Run]:
+        """The salient spans that follow the name, in order, with the cues drawn for them."""
+        words = _words_after_name(text, name)
+        bare = [without_outer_punctuation(word) for word in words]
+        in_name = {without_outer_punctuation(word) for word in name.split()}
+        salient = [word[:1].isupper() or word[:1].isdigit() for word in bare]
+        # any word has a capital at the head of a sentence
+        if words and bare[0] not in in_name:
+            salient[0] = False
+        runs = []
+        for start, end in salient_spans(words, salient, generator):
+            run = without_outer_punctuation(" ".join(words[start:end]))
+            if run and not in_name.issuperset(map(without_outer_punctuation, run.split())):
+                before = [
+                    word.lower() for word, is_salient in zip(bare[:start], salient, strict=False) if not is_salient
+                ]
+                runs.append(Run(run, self.draw_cue([word for word in before if word], generator)))
+        return runs
+
+    def draw_cue(self, before: list[str], generator: np.random.Generator) -> str:
+        """One to three of the last four words, the nearest rather than others; empty if none is to be given."""
+        if not before or generator.random() >= self.cue_share:
+            return ""
+        count = generator.integers(1, min(3, len(before)), endpoint=True)
+        near = before[-(count + 1) :]
+        chosen = generator.choice(len(near), size=count, replace=False)
+        return " ".join(near[index] for index in sorted(chosen))
+
+
+def salient_spans(words: list[str], salient: list[bool], generator: np.random.Generator) -> list[tuple[int, int]]:
+    """Start and end of each span of salient words, up to a comma, semicolon, colon or bracket.
+
+    A short word between two of them, as in Isle of Man, is part of the span half of the time.
+    """
+    spans, start = [], 0
+    while start < len(words):
+        end = start + 1
+        if salient[start]:
+            while end < len(words) and words[end - 1][-1] not in ",;:)" and words[end][0] != "(":
+                if salient[end]:
+                    end += 1
+                elif _is_link(words, salient, end) and generator.random() < 0.5:
+                    end += 2
+                else:
+                    break
+            spans.append((start, end))
+        start = end
+    return spans
+
+
+def _is_link(words: list[str], salient: list[bool], index: int) -> bool:
+    """Whether a word of at most three letters stands before a capital."""
+    word, following = words[index], words[index + 1 : index + 2]
+    return word.isalpha() and len(word) <= 3 and bool(following) and following[0][:1].isupper() and salient[index + 1]
 
 
 @dataclass(frozen=True)
@@ -198,6 +300,7 @@ OBJECTIVES = {
     "span_corruption": SpanCorruption,
     "language_modeling": LanguageModeling,
     "name_first": NameFirst,
+    "salient_spans": SalientSpans,
 }
 
 
@@ -205,6 +308,10 @@ def without_outer_punctuation(text: str) -> str:
     """The text from its first to its last letter, mark or digit; empty where it has none."""
     inner = [index for index, character in enumerate(text) if unicodedata.category(character)[0] in "LMN"]
     return text[inner[0] : inner[-1] + 1] if inner else ""
+
+
+def _words_after_name(text: str, name: str) -> list[str]:
+    return text.removeprefix(name).removeprefix(".").split()
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from birthgpt.data.batching import EpochBatches, MixedBatches
 from birthgpt.data.corpus import corpus_report, load_corpus
-from birthgpt.data.objectives import OBJECTIVES, NameFirst, QuestionAnswering
+from birthgpt.data.objectives import OBJECTIVES, QuestionAnswering, RecallFromName
 from birthgpt.data.questions import load_questions
 from birthgpt.data.tokenizers import warn_unknown_characters
 from birthgpt.model.attention_types import get_attention_type
@@ -125,23 +125,37 @@ def build_objective(
     """The objective that the settings name, at their block size.
 
     Raises:
-        ValueError: an objective that does not exist, name_first for lines without names, or branches for an
+        ValueError: an objective that does not exist, recall from names for lines without any, or branches for an
             attention type that takes none.
     """
     if arguments.objective not in OBJECTIVES:
         raise ValueError(f"objective={arguments.objective!r} does not exist: choose {', '.join(OBJECTIVES)}")
-    if arguments.objective != "name_first":
-        return OBJECTIVES[arguments.objective](tokenizer, arguments.block_size)
+    kind = OBJECTIVES[arguments.objective]
+    if issubclass(kind, RecallFromName):
+        _check_recall(arguments, corpus, model)
+    settings = {
+        "layout": arguments.objective_layout,
+        "longest_run": arguments.longest_run,
+        "cue_share": arguments.cue_share,
+    }
+    wanted = {field.name for field in dataclasses.fields(kind)}
+    settings = {name: value for name, value in settings.items() if name in wanted}
+    return kind(tokenizer, arguments.block_size, **settings)
+
+
+def _check_recall(
+    arguments: CorpusArguments, corpus: datasets.Dataset | datasets.IterableDataset, model: PreTrainedModel
+) -> None:
+    """ValueError for lines without names, or for branches with an attention type that takes none."""
     if not arguments.streaming and not any(corpus["name"]):
         raise ValueError(
-            f"no line of {arguments.train_file} gives an example for name_first: no name could be read from any; "
-            "lines begin with `Name. `, or name_column names the column that holds it"
+            f"no line of {arguments.train_file} gives an example for {arguments.objective}: no name could be read "
+            "from any; lines begin with `Name. `, or name_column names the column that holds it"
         )
     if arguments.objective_layout == "branches":
         for name in model.config.attention_types:
             if not get_attention_type(name).takes_branches:
                 raise ValueError(f"attention_type={name!r} cannot take branches: set objective_layout to unrolled")
-    return NameFirst(tokenizer, arguments.block_size, arguments.objective_layout, arguments.longest_run)
 
 
 def read_questions(
