@@ -94,6 +94,14 @@ def corpus_report(lines: Iterable[dict[str, Any]]) -> dict[str, int]:
     return report | {"names_repeated": sum(count > 1 for count in names.values())}
 
 
+def lines_by_name(lines: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
+    """The text of the lines of each name, in their order."""
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        found.setdefault(line["name"], []).append(line["text"])
+    return found
+
+
 def _lines(
     source: str, streaming: bool, text_column: str, name_column: str | None, split: str
 ) -> Iterator[dict[str, Any]]:

@@ -70,7 +70,7 @@ def answer_questions(
         progress = progress and accelerator.is_local_main_process
 
     numbered_answers = []
-    with _evaluation_mode(model), torch.inference_mode():
+    with evaluation_mode(model), torch.inference_mode():
         batches = list(_batches(longest_first, budgets, batch_size))
         for batch in tqdm(batches, "answering", disable=not progress):
             generation_config = _generation_config(tokenizer, budgets[batch[0]], num_beams)
@@ -164,7 +164,8 @@ def _generation_config(tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, 
 
 
 @contextmanager
-def _evaluation_mode(model: PreTrainedModel) -> Iterator[None]:
+def evaluation_mode(model: PreTrainedModel) -> Iterator[None]:
+    """Without dropout and without the model's own generation config; afterwards all is as before."""
     # generate() fills what a generation config leaves open from the model's own, so that one is set aside
     own_generation_config, model.generation_config = model.generation_config, GenerationConfig()
     training_modes = [(module, module.training) for module in model.modules()]

@@ -52,6 +52,7 @@ _NUMBERS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "tokens_per_second": ("tokens/s", _thousands),
     "seed": ("seed", str),
     "count": ("n", _thousands),
+    **{f"first {limit}": (f"first {limit} (%)", percent) for limit in (1, 3, 10, 30)},
 }
 _RESULT_COLUMNS = (
     "name",

@@ -7,7 +7,7 @@ from pathlib import Path
 import datasets
 from accelerate import Accelerator
 
-from birthgpt.data.corpus import load_corpus
+from birthgpt.data.corpus import lines_by_name, load_corpus
 from birthgpt.data.questions import load_questions
 from birthgpt.data.tokenizers import warn_unknown_characters
 from birthgpt.evaluation.accuracy import figures
@@ -59,7 +59,7 @@ def evaluate(arguments: EvaluationArguments) -> dict | None:
             questions,
             [answer.text for answer in answers],
             train_answers,
-            _lines_by_name(arguments.corpus_file),
+            lines_by_name(load_corpus(arguments.corpus_file)) if arguments.corpus_file else None,
             None if arguments.baseline is not None else [answer.log_probability for answer in answers],
         ),
         **circumstances(),
@@ -103,15 +103,6 @@ def _model_answers(
         progress=accelerator.is_main_process,
         accelerator=accelerator,
     )
-
-
-def _lines_by_name(corpus_file: str | None) -> dict[str, list[str]] | None:
-    if corpus_file is None:
-        return None
-    lines: dict[str, list[str]] = {}
-    for row in load_corpus(corpus_file):
-        lines.setdefault(row["name"], []).append(row["text"])
-    return lines
 
 
 def _training_figures(checkpoint: str | None) -> dict:

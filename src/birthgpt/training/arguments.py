@@ -230,6 +230,17 @@ class EvaluationArguments:
     dry_run: bool = setting(False, "check the inputs, show three prompts, and answer nothing")
 
 
+@dataclass
+class ProbeArguments:
+    """A checkpoint, and the people whose answers it is to bring up."""
+
+    model_name_or_path: str = field(metadata={"help": "checkpoint to probe"})
+    question_file: str = field(metadata={"help": "questions with answers"})
+    corpus_file: str = field(metadata={"help": "biographies, in which the answers stand"})
+    output_dir: str = field(metadata={"help": "folder for probe.json"})
+    batch_size: int = setting(256, "prompts read at a time")
+
+
 PRETRAIN_ARGUMENTS = (CorpusArguments, TokenizerArguments, ModelArguments, OptimizationArguments, RunArguments)
 FINETUNE_ARGUMENTS = (QuestionArguments, TokenizerArguments, ModelArguments, OptimizationArguments, RunArguments)
 

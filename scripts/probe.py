@@ -1,0 +1,15 @@
+"""Which answers a checkpoint brings up after a name, after some words of the line, after the question.
+
+    python scripts/probe.py --config configs/wiki/probe.yaml
+
+Settings are read from the file, then from the command line, which wins; --help lists them all.
+"""
+
+from birthgpt.evaluation.report import text_table
+from birthgpt.runs.command_line import run_script
+from birthgpt.runs.probing import probe
+from birthgpt.training.arguments import ProbeArguments
+
+if __name__ == "__main__":
+    rows = run_script(probe, (ProbeArguments,), __doc__)
+    print(text_table(rows, list(rows[0])))
