@@ -14,7 +14,15 @@ from accelerate.commands.config.config_args import load_config_from_file
 from birthgpt.runs.comparing import ComparisonArguments
 from birthgpt.runs.exporting import ExportArguments
 from birthgpt.runs.quickstart import QuickstartArguments
-from birthgpt.training.arguments import FINETUNE_ARGUMENTS, PRETRAIN_ARGUMENTS, EvaluationArguments, field_names
+from birthgpt.runs.splitting import SplitArguments
+from birthgpt.training.arguments import (
+    FINETUNE_ARGUMENTS,
+    PRETRAIN_ARGUMENTS,
+    EnsembleArguments,
+    EvaluationArguments,
+    ProbeArguments,
+    field_names,
+)
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = {
@@ -22,6 +30,9 @@ SCRIPTS = {
     "finetune": FINETUNE_ARGUMENTS,
     "evaluate": (EvaluationArguments,),
     "compare": (ComparisonArguments,),
+    "ensemble": (EnsembleArguments,),
+    "probe": (ProbeArguments,),
+    "split_questions": (SplitArguments,),
     "push_to_hub": (ExportArguments,),
     "quickstart": (QuickstartArguments,),
 }

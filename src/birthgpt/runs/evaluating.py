@@ -63,7 +63,7 @@ def evaluate(arguments: EvaluationArguments) -> dict | None:
             None if arguments.baseline is not None else [answer.log_probability for answer in answers],
         ),
         **circumstances(),
-        **_training_figures(arguments.model_name_or_path),
+        **training_figures(arguments.model_name_or_path),
     }
     for file in filter(None, (output / "figures.json", arguments.results_file)):
         save_json(file, result)
@@ -105,7 +105,7 @@ def _model_answers(
     )
 
 
-def _training_figures(checkpoint: str | None) -> dict:
+def training_figures(checkpoint: str | None) -> dict:
     """What the checkpoint's run cost, with that of the run it started from added."""
     total: dict = {}
     while checkpoint is not None and (Path(checkpoint) / RUN_RECORD).is_file():

@@ -241,6 +241,27 @@ class ProbeArguments:
     batch_size: int = setting(256, "prompts read at a time")
 
 
+@dataclass
+class EnsembleArguments:
+    """Checkpoints that are asked as one."""
+
+    model_names_or_paths: list[str] = field(metadata={"help": "finetuned checkpoints"})
+    question_file: str = field(metadata={"help": "questions, with answers or without"})
+    output_dir: str = field(metadata={"help": "folder for predictions.txt and figures.json"})
+    name: str | None = setting(None, "label in tables; ensemble of K if not given")
+    table: str | None = setting(None, "table this row belongs to; the question file's name if not given")
+    note: str | None = setting(None, "a remark for the reader of the table")
+    order: int | None = setting(None, "place of this row in its table; after the others if not given")
+    train_file: str | None = setting(None, "train questions, for slices by seen answers and for label_names")
+    corpus_file: str | None = setting(None, "biographies, for slices by the answer's place and for label_names")
+    label_names: str | None = setting(
+        None, "a question with {name}: ask it about every name of the corpus, for labelled.tsv"
+    )
+    batch_size: int = setting(256, "questions answered at a time")
+    max_new_tokens: int = setting(48, "longest answer, in tokens")
+    results_file: str | None = setting(None, "also write the figures here, for RESULTS.md")
+
+
 PRETRAIN_ARGUMENTS = (CorpusArguments, TokenizerArguments, ModelArguments, OptimizationArguments, RunArguments)
 FINETUNE_ARGUMENTS = (QuestionArguments, TokenizerArguments, ModelArguments, OptimizationArguments, RunArguments)
 

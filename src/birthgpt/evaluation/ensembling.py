@@ -1,0 +1,78 @@
+"""Several models asked as one: the mean of their probabilities decides."""
+
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from birthgpt.data.objectives import IGNORE
+from birthgpt.evaluation.answering import Answer, answer_questions, evaluation_mode
+
+Member = tuple[PreTrainedModel, PreTrainedTokenizerBase]
+
+
+def ensemble_answers(
+    members: Sequence[Member], questions: Sequence[str], *, batch_size: int = 256, max_new_tokens: int = 48
+) -> list[Answer]:
+    """The likeliest answer to each question under the mixture p(answer) = mean over the members of p_k(answer).
+
+    Of all answers, those are weighed that a member gives by greedy decoding. `log_probability` is that of the mixture.
+    Each member has its own tokenizer: answers meet as text.
+
+    Raises:
+        ValueError: no member, or what is wrong with a question for one of them.
+    """
+    if not members:
+        raise ValueError("an ensemble needs at least one model")
+    given = [
+        answer_questions(*member, questions, batch_size=batch_size, max_new_tokens=max_new_tokens) for member in members
+    ]
+    # in the order of the members, so that equal probabilities are decided the same way every time
+    candidates = [list(dict.fromkeys(answer.text for answer in answers)) for answers in zip(*given, strict=True)]
+    asked = [question for question, texts in zip(questions, candidates, strict=True) for _ in texts]
+    weighed = [text for texts in candidates for text in texts]
+    scores = torch.tensor(
+        [answer_log_probabilities(*member, asked, weighed, batch_size=batch_size) for member in members]
+    )  # (members, candidates of all questions)
+    mixed = iter((scores.logsumexp(dim=0) - torch.tensor(len(members)).log()).tolist())
+    best = []
+    for texts in candidates:
+        answers = [Answer(text, next(mixed)) for text in texts]
+        best.append(max(answers, key=lambda answer: answer.log_probability))
+    return best
+
+
+@torch.inference_mode()
+def answer_log_probabilities(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[str],
+    answers: Sequence[str],
+    *,
+    batch_size: int = 256,
+) -> list[float]:
+    """log p(answer ⁇ | question ⁇) of each pair, the natural logarithm, summed over the answer's tokens and its ⁇."""
+    prompts = tokenizer(list(questions))["input_ids"]
+    # a question and its answer are tokenized apart, as in training
+    replies = tokenizer(list(answers), add_special_tokens=False)["input_ids"]
+    rows = [
+        (prompt + reply, [IGNORE] * (len(prompt) - 1) + reply + [tokenizer.eos_token_id])
+        for prompt, reply in zip(prompts, replies, strict=True)
+    ]
+    found = []
+    with evaluation_mode(model):
+        for start in range(0, len(rows), batch_size):
+            batch = rows[start : start + batch_size]
+            inputs = _filled_up([tokens for tokens, _ in batch], tokenizer.pad_token_id).to(model.device)
+            targets = _filled_up([labels for _, labels in batch], IGNORE).to(model.device)
+            logits = model(input_ids=inputs, use_cache=False).logits  # (batch, length, vocab_size)
+            losses = torch.nn.functional.cross_entropy(
+                logits.transpose(1, 2).float(), targets, ignore_index=IGNORE, reduction="none"
+            )
+            found += (-losses.sum(dim=1)).tolist()
+    return found
+
+
+def _filled_up(rows: Sequence[list[int]], fill: int) -> torch.Tensor:
+    """(rows, longest), filled up on the right, which a causal model never looks at."""
+    return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=fill)

@@ -1,0 +1,90 @@
+"""An ensemble of checkpoints: its answers, its accuracy, and questions labelled by it for a model to learn from."""
+
+from pathlib import Path
+
+import datasets
+import torch
+
+from birthgpt.data.corpus import lines_by_name, load_corpus
+from birthgpt.data.questions import load_questions
+from birthgpt.evaluation.accuracy import figures
+from birthgpt.evaluation.ensembling import ensemble_answers
+from birthgpt.evaluation.report import save_json, write_whole
+from birthgpt.runs.building import load_model, load_tokenizer
+from birthgpt.runs.evaluating import training_figures
+from birthgpt.runs.records import circumstances
+from birthgpt.training.arguments import EnsembleArguments
+from birthgpt.training.loop import available_cores
+
+
+def ensemble(arguments: EnsembleArguments) -> dict | None:
+    """Ask the ensemble; `predictions.txt`, and `figures.json` where there are answers.
+
+    With `label_names`, everybody in the corpus is asked about as well, and `labelled.tsv` holds the questions: with
+    the train questions' own answers, and with the ensemble's for all others. A model finetuned on it learns what the
+    ensemble knows (distillation).
+
+    Raises:
+        ValueError: what is wrong with a checkpoint, the files or the settings.
+    """
+    torch.set_num_threads(available_cores())
+    if arguments.label_names and not (arguments.train_file and arguments.corpus_file):
+        raise ValueError("label_names needs train_file and corpus_file: the answers that are known, and the names")
+    questions = load_questions(arguments.question_file, require_answers=False)
+    train = load_questions(arguments.train_file) if arguments.train_file else None
+    by_name = lines_by_name(load_corpus(arguments.corpus_file)) if arguments.corpus_file else None
+    members = [(load_model(path).eval(), load_tokenizer(path)) for path in arguments.model_names_or_paths]
+    settings = {"batch_size": arguments.batch_size, "max_new_tokens": arguments.max_new_tokens}
+    output = Path(arguments.output_dir)
+    if arguments.label_names:
+        labelled = _labelled(members, train, [name for name in by_name if name], arguments.label_names, settings)
+        write_whole(output / "labelled.tsv", "".join(f"{question}\t{answer}\n" for question, answer in labelled))
+    answers = ensemble_answers(members, questions["question"][:], **settings)
+    write_whole(output / "predictions.txt", "".join(" ".join(answer.text.splitlines()) + "\n" for answer in answers))
+    if questions["answer"][0] is None:
+        return None
+    result = {
+        "name": arguments.name or f"ensemble of {len(members)}",
+        "note": arguments.note,
+        "order": arguments.order,
+        "table": arguments.table or Path(arguments.question_file).stem,
+        **figures(
+            questions,
+            [answer.text for answer in answers],
+            train["answer"][:] if train is not None else [],
+            by_name,
+            [answer.log_probability for answer in answers],
+        ),
+        **circumstances(),
+        **_cost([training_figures(path) for path in arguments.model_names_or_paths]),
+    }
+    for file in filter(None, (output / "figures.json", arguments.results_file)):
+        save_json(file, result)
+    return result
+
+
+def _labelled(
+    members: list, train: datasets.Dataset, names: list[str], template: str, settings: dict
+) -> list[tuple[str, str]]:
+    """Questions and answers: the train questions, then the ensemble's about everybody else."""
+    if template.count("{name}") != 1:
+        raise ValueError(f"label_names={template!r}: a question with {{name}} in it once")
+    known = dict(zip(train["question"][:], train["answer"][:], strict=True))
+    others = [question for question in (template.format(name=name) for name in names) if question not in known]
+    answers = ensemble_answers(members, others, **settings)
+    # an empty answer is none to learn
+    labelled = [(question, answer.text) for question, answer in zip(others, answers, strict=True) if answer.text]
+    return [*known.items(), *labelled]
+
+
+def _cost(of_members: list[dict]) -> dict:
+    """What the members cost together; nothing where their folders do not say."""
+    if not all(of_members):
+        return {}
+    total = {key: sum(figures[key] for figures in of_members) for key in ("parameters", "tokens", "flops", "seconds")}
+    targets = sum(figures["target_share"] * figures["tokens"] for figures in of_members)
+    return total | {
+        "tokens_per_second": total["tokens"] / total["seconds"],
+        "target_share": targets / total["tokens"],
+        "training_command": [command for figures in of_members for command in figures["training_command"]],
+    }

@@ -1,0 +1,74 @@
+"""Probes and ensembles of checkpoints, from files to files."""
+
+import json
+
+import pytest
+
+from birthgpt.runs.ensembling import ensemble
+from birthgpt.runs.probing import probe
+from birthgpt.training.arguments import EnsembleArguments, ProbeArguments
+
+
+def test_a_probe_writes_a_row_for_each_kind_of_prompt(world, pretrained, tmp_path):
+    files = {"question_file": str(world / "birth_dev.tsv"), "corpus_file": str(world / "wiki.txt")}
+    rows = probe(ProbeArguments(model_name_or_path=str(pretrained), output_dir=str(tmp_path), **files))
+    assert len(rows) == 4 and all(row["total"] == 20 for row in rows)
+    assert all(row["first 1"] <= row["first 3"] <= row["first 10"] <= row["first 30"] <= 1 for row in rows)
+    assert json.loads((tmp_path / "probe.json").read_text())["rows"] == rows
+
+
+def test_a_probe_of_people_that_the_corpus_does_not_know_is_refused(world, pretrained, tmp_path):
+    (tmp_path / "questions.tsv").write_text("Where was Nobody born?\tNowhere\n")
+    with pytest.raises(ValueError, match="no answer of .*questions.tsv stands in the line"):
+        probe(
+            ProbeArguments(
+                model_name_or_path=str(pretrained),
+                question_file=str(tmp_path / "questions.tsv"),
+                corpus_file=str(world / "wiki.txt"),
+                output_dir=str(tmp_path),
+            )
+        )
+
+
+def test_an_ensemble_leaves_predictions_figures_and_labelled_questions(world, finetuned, tmp_path):
+    arguments = EnsembleArguments(
+        model_names_or_paths=[str(finetuned), str(finetuned)],
+        question_file=str(world / "birth_dev.tsv"),
+        train_file=str(world / "birth_places_train.tsv"),
+        corpus_file=str(world / "wiki.txt"),
+        label_names="Where was {name} born?",
+        output_dir=str(tmp_path),
+        max_new_tokens=8,
+    )
+    figures = ensemble(arguments)
+    assert json.loads((tmp_path / "figures.json").read_text())["accuracy"] == figures["accuracy"]
+    assert len((tmp_path / "predictions.txt").read_text().splitlines()) == figures["total"] == 20
+    alone = json.loads((finetuned / "run.json").read_text())
+    assert figures["parameters"] == 2 * alone["parameters"]
+    labelled = [line.split("\t") for line in (tmp_path / "labelled.tsv").read_text().splitlines()]
+    train = [line.split("\t") for line in (world / "birth_places_train.tsv").read_text().splitlines()]
+    # what is known stays as it is; the others are labelled by the ensemble
+    assert labelled[: len(train)] == train
+    assert {question for question, _ in labelled[len(train) :]} <= {
+        line.split("\t")[0] for line in (world / "birth_dev.tsv").read_text().splitlines()
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"label_names": "Where was {name} born?"}, "label_names needs train_file and corpus_file"),
+        ({"label_names": "Where?", "train_file": "birth_places_train.tsv", "corpus_file": "wiki.txt"}, "Where\\?'"),
+    ],
+)
+def test_labels_need_names_and_a_question(world, finetuned, tmp_path, settings, message):
+    settings = {key: value if key == "label_names" else str(world / value) for key, value in settings.items()}
+    with pytest.raises(ValueError, match=message):
+        ensemble(
+            EnsembleArguments(
+                model_names_or_paths=[str(finetuned)],
+                question_file=str(world / "birth_dev.tsv"),
+                output_dir=str(tmp_path),
+                **settings,
+            )
+        )
