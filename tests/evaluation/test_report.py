@@ -145,7 +145,7 @@ def test_results_show_rows_then_commands_then_slices_of_the_best(tmp_path):
         )
     )
     section = sections(markdown)["dev"]
-    assert "| better | 50.0 | 4 | 3.3M | 13.6M | 85.3 | 2.1e14 | 22.5 | 10,074 | 7 |" in section
+    assert "| better | 50.0 | – | 4 | 3.3M | 13.6M | 85.3 | 2.1e14 | 22.5 | 10,074 | 7 |" in section
     assert (
         "- **better** (seed 7): `python scripts/pretrain.py configs/better.yaml`. "
         "2 CPU cores; 2026-01-02; torch 2.13.0. Half the lines."
@@ -178,6 +178,21 @@ def test_rows_come_by_order_then_name_and_tables_by_their_first_row(tmp_path):
     by_table = sections(results_markdown(tmp_path))
     assert list(by_table) == ["test", "dev", "ablations"]
     assert first_cells(by_table["dev"]) == ["d", "c", "a", "z"]
+
+
+def test_the_seeds_of_one_run_are_a_row_of_means_with_the_deviation(tmp_path):
+    quarter, half, three = ["Rome", "x", "x", "x"], ["Rome", "Oslo", "x", "x"], ["Rome", "Oslo", "Bern", "x"]
+    runs = [make_result("a", said, seed=seed) for seed, said in ((0, quarter), (1, half), (4, three))]
+    write_results(tmp_path, *runs, make_result("b", half, seed=0), make_result("b", quarter, seed=0))
+    section = sections(results_markdown(tmp_path))["dev"]
+    table = section.strip().split("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table]
+    # the standard deviation of 25, 50 and 75 is 25
+    assert (cells[0][:3], cells[0][-1]) == (["a", "50.0", "25.0"], "0, 1, 4")
+    # the same seed twice is no sample
+    assert sorted(row[:3] for row in cells[1:]) == [["b", "25.0", "–"], ["b", "50.0", "–"]]
+    # each has its command
+    assert section.count("- **a** (seed") == 3
 
 
 def test_results_do_not_depend_on_the_names_of_their_files(tmp_path):

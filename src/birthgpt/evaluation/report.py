@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 MISSING = "–"
@@ -41,6 +42,7 @@ def _scientific(number: float) -> str:
 # key of a row → heading, format; all but the name are numbers and stand on the right
 _NUMBERS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "accuracy": ("accuracy (%)", percent),
+    "deviation": ("± (points)", percent),
     "correct": ("correct", _thousands),
     "total": ("n", _thousands),
     "mean_log_probability": ("mean log p", "{:.2f}".format),
@@ -57,6 +59,7 @@ _NUMBERS: dict[str, tuple[str, Callable[[Any], str]]] = {
 _RESULT_COLUMNS = (
     "name",
     "accuracy",
+    "deviation",
     "total",
     "parameters",
     "tokens",
@@ -66,6 +69,7 @@ _RESULT_COLUMNS = (
     "tokens_per_second",
     "seed",
 )
+_AVERAGED = ("accuracy", "parameters", "tokens", "target_share", "flops", "seconds", "tokens_per_second")
 _KINDS = {"name": str, "table": str, "command": str, "versions": dict, "slices": dict}
 _SLICE_TITLES = {
     "answer_end": "answer ends at character",
@@ -114,8 +118,9 @@ def save_json(path: str | Path, data: Any) -> None:
 def results_markdown(results_dir: str | Path) -> str:
     """RESULTS.md from the result files `*.json` under a folder, and from nothing else.
 
-    One section a table: its rows, then their commands, hardware and versions, then the slices of the best
-    row. Rows come by their `order` (last if they have none), then name; tables by their first row.
+    One section a table: its rows, those of one name and several seeds as one of means; then their commands,
+    hardware and versions; then the slices of the best row. Rows come by their `order` (last if they have none), then
+    name; tables by their first row.
 
     Raises:
         ValueError: no such folder, no results in it, or a file that is not a result.
@@ -218,7 +223,19 @@ def _tables(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, list]]:
 
 def _section(table: str, rows: Sequence[Mapping[str, Any]]) -> str:
     runs = "\n".join(_run_line(row) for row in rows)
-    return "\n\n".join([f"## {table}", markdown_table(rows, _RESULT_COLUMNS), runs, *_best_slices(rows)])
+    by_name = [list(same) for _, same in groupby(rows, key=itemgetter("name"))]
+    shown = [row for same in by_name for row in _over_seeds(same)]
+    return "\n\n".join([f"## {table}", markdown_table(shown, _RESULT_COLUMNS), runs, *_best_slices(rows)])
+
+
+def _over_seeds(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """One row for several seeds of a run: means, and the standard deviation (n − 1) of their accuracies."""
+    seeds = [row.get("seed") for row in rows]
+    if len(rows) == 1 or None in seeds or len(set(seeds)) < len(seeds):
+        return rows
+    means = {key: fmean(row[key] for row in rows) for key in _AVERAGED if all(row.get(key) is not None for row in rows)}
+    deviation = {"deviation": stdev(row["accuracy"] for row in rows)} if "accuracy" in means else {}
+    return [{**rows[0], **means, **deviation, "seed": ", ".join(map(str, seeds))}]
 
 
 def _run_line(row: Mapping[str, Any]) -> str:
