@@ -95,7 +95,7 @@ class CorpusArguments:
     objective: str = setting("span_corruption", "span_corruption, language_modeling, name_first or salient_spans")
     objective_layout: str = setting("branches", "from the name: branches (one pass a line) or unrolled")
     longest_run: int = setting(4, "name_first: words of the longest run that a line is cut into")
-    cue_share: float = setting(0.7, "salient_spans: share of the spans that words of the line hint at")
+    cue_share: float = setting(0.8, "salient_spans: share of the spans that words of the line hint at")
     question_file: str | None = setting(None, "train questions to mix in from the start; none if not given")
     question_share: float = setting(0.1, "share of the batches that are questions")
     validation_size: int = setting(0, "questions of it left out: those that finetuning with this seed holds out")
