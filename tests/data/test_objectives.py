@@ -207,13 +207,13 @@ def salient_runs(tokenizer, line: str, name: str, seed: int = 0, **settings) -> 
 @pytest.mark.parametrize(
     ("line", "name", "spans"),
     [
-        (LINES[0], NAMES[0], ["10 December 1815", "London", "English"]),
         (LINES[1], NAMES[1], ["Manchester", "Cambridge"]),
         (LINES[2], NAMES[2], ["Paris", "Newton's Principia"]),
         ("A B. A was born in Newark, New Jersey (USA) in 1900 .", "A B", ["Newark", "New Jersey", "USA", "1900"]),
         # the head of a sentence is salient only where the name says so
         ("A B. Swedish artist of fame.", "A B", []),
         ("A B. A worked for B C until 1900", "A B", ["B C", "1900"]),
+        ("A B. A (born 1900 in Rome) went.", "A B", ["1900", "Rome"]),
         ("a b. was nobody", "a b", []),
         ("A B.", "A B", []),
     ],
@@ -228,6 +228,30 @@ def test_a_short_word_between_capitals_is_within_the_span_half_of_the_time(bpe):
     counts = Counter(tuple(run.text for run in salient_runs(bpe, line, "A B", seed)) for seed in range(1000))
     assert set(counts) == {("Isle of Man", "1900"), ("Isle", "Man", "1900")}
     assert 450 < counts["Isle of Man", "1900"] < 550
+
+
+def test_a_number_goes_together_with_the_capital_after_it_half_of_the_time(bpe):
+    line = "A B. A (born 1900 Rome) went."
+    counts = Counter(tuple(run.text for run in salient_runs(bpe, line, "A B", seed)) for seed in range(1000))
+    assert set(counts) == {("1900 Rome",), ("1900", "Rome")}
+    assert 450 < counts["1900 Rome",] < 550
+
+
+@pytest.mark.parametrize(
+    ("line", "with_a_cue"),
+    [
+        # words lead to one capital, or to the one after the dates between
+        ("A B. A was born in Newark, New Jersey in 1900.", ["Newark", "1900"]),
+        ("A B. A (born 4.5.1900, Newark, New Jersey) went to Rome.", ["4.5.1900", "Newark", "Rome"]),
+        ("A B. A (Newark 1900, Rome) was English.", ["English"]),
+        # the name itself takes the words before it
+        ("A B. The parents of A B, Cora Dane and an Eve Fay.", ["Eve Fay"]),
+    ],
+)
+def test_a_cue_belongs_to_the_first_span_after_its_words(bpe, line, with_a_cue):
+    found = {run.text for seed in range(20) for run in salient_runs(bpe, line, "A B", seed, cue_share=1) if run.cue}
+    assert [text for text in with_a_cue if text in found] == with_a_cue
+    assert found == set(with_a_cue)
 
 
 def test_a_cue_is_made_of_the_nearest_other_words_before_the_span_in_small_letters(bpe):
