@@ -5,7 +5,8 @@ python benchmarks/training.py --output_file benchmarks/training.json
 All three train a model of the same shape (the wiki recipe's: d = 192, 3 layers, 6 heads, no dropout) with AdamW in
 float32 on the assignment's examples, span corruption of characters in blocks of 128, some 4,096 tokens a batch. The
 Trainer pads a batch to its longest example, the plain loop pads every example to the block, as the assignment does.
-Tokens count pads; targets are tokens that carry loss.
+Tokens count pads; targets are tokens that carry loss. The first updates of a run are not counted: they compile, and
+warm up.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -67,23 +69,62 @@ class Task:
         return build_model(SHAPE, self.tokenizer, BLOCK)
 
 
-def this_engine(task: Task, steps: int, folder: Path) -> tuple[float, int, int]:
-    """Seconds, tokens and targets of so many updates."""
+class Clock:
+    """Tokens and targets a second, from the end of the warm-up on."""
+
+    def __init__(self, warm_up: int):
+        self.warm_up, self.steps, self.tokens, self.targets = warm_up, 0, 0, 0
+
+    def tick(self, tokens: int, targets: int) -> None:
+        """Another update is done."""
+        self.steps += 1
+        self.now = time.perf_counter()
+        if self.steps <= self.warm_up:
+            self.started = self.now
+            return
+        self.tokens += tokens
+        self.targets += targets
+
+    def speeds(self) -> dict[str, float]:
+        """What was measured."""
+        seconds = self.now - self.started
+        return {"tokens_per_second": self.tokens / seconds, "targets_per_second": self.targets / seconds}
+
+
+class TimedTrainer(Trainer):
+    """The engine, with a clock beside it."""
+
+    clock: Clock
+
+    def _update(self, micro_batches):
+        update = super()._update(micro_batches)
+        self.clock.tick(
+            sum(batch["input_ids"].numel() for batch in micro_batches),
+            sum(int((batch["shift_labels"] != IGNORE).sum()) for batch in micro_batches),
+        )
+        return update
+
+
+def this_engine(task: Task, steps: int, clock: Clock, folder: Path, torch_compile: bool = False) -> None:
+    """So many updates."""
     optimization = OptimizationArguments(
-        max_train_steps=steps, tokens_per_batch=BATCH * BLOCK, learning_rate=LEARNING_RATE, weight_decay=0.1
+        max_train_steps=steps,
+        tokens_per_batch=BATCH * BLOCK,
+        learning_rate=LEARNING_RATE,
+        weight_decay=0.1,
+        torch_compile=torch_compile,
     )
     run = RunArguments(output_dir=str(folder), save_steps=0)
     accelerator = build_accelerator(optimization, run)
-    started = time.perf_counter()
     batches = EpochBatches(
         task.corpus, task.objective, task.tokenizer.pad_token_id, seed=0, tokens_per_batch=BATCH * BLOCK
     )
-    trainer = Trainer(task.model(), task.tokenizer, batches, optimization, run, accelerator)
-    summary = trainer.train()
-    return time.perf_counter() - started, summary.tokens, round(summary.target_share * summary.tokens)
+    trainer = TimedTrainer(task.model(), task.tokenizer, batches, optimization, run, accelerator)
+    trainer.clock = clock
+    trainer.train()
 
 
-def transformers_trainer(task: Task, steps: int, folder: Path) -> tuple[float, int, int]:
+def transformers_trainer(task: Task, steps: int, clock: Clock, folder: Path) -> None:
     """The same by `transformers.Trainer`, of GPT-2 in the same shape, with dynamic padding."""
     config = GPT2Config(
         vocab_size=len(task.tokenizer),
@@ -100,14 +141,14 @@ def transformers_trainer(task: Task, steps: int, folder: Path) -> tuple[float, i
     # GPT-2 shifts labels by itself, so they are given unshifted and without the pads
     rows = [row["input_ids"][: used_length(row["shift_labels"]) + 1] for row in task.examples]
     examples = [{"input_ids": row, "labels": row} for row in rows]
-    counted = {"tokens": 0, "targets": 0}
     pad = DataCollatorForSeq2Seq(task.tokenizer, label_pad_token_id=IGNORE)
 
-    def collate(batch):
-        padded = pad(batch)
-        counted["tokens"] += padded["input_ids"].numel()
-        counted["targets"] += int((padded["labels"][:, 1:] != IGNORE).sum())
-        return padded
+    class TimedHuggingFaceTrainer(transformers.Trainer):
+        def training_step(self, model, inputs, *arguments, **settings):
+            tokens, targets = inputs["input_ids"].numel(), int((inputs["labels"][:, 1:] != IGNORE).sum())
+            loss = super().training_step(model, inputs, *arguments, **settings)
+            clock.tick(tokens, targets)
+            return loss
 
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -122,20 +163,16 @@ def transformers_trainer(task: Task, steps: int, folder: Path) -> tuple[float, i
         disable_tqdm=True,
         logging_steps=50,
     )
-    started = time.perf_counter()
-    trainer = transformers.Trainer(GPT2LMHeadModel(config), arguments, train_dataset=examples, data_collator=collate)
-    trainer.train()
-    return time.perf_counter() - started, counted["tokens"], counted["targets"]
+    TimedHuggingFaceTrainer(GPT2LMHeadModel(config), arguments, train_dataset=examples, data_collator=pad).train()
 
 
-def plain_loop(task: Task, steps: int, folder: Path) -> tuple[float, int, int]:
+def plain_loop(task: Task, steps: int, clock: Clock, folder: Path) -> None:
     """The same by hand: this package's model, every example padded to the block, logits everywhere."""
     rows = task.examples.with_format("torch")
     loader = DataLoader(rows, batch_size=BATCH, shuffle=True)
     model = task.model().train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.1)
-    started, done, tokens, targets = time.perf_counter(), 0, 0, 0
-    while done < steps:
+    while clock.steps < steps:
         for batch in loader:
             inputs, labels = batch["input_ids"][:, : BLOCK - 1], batch["shift_labels"][:, : BLOCK - 1]
             logits = model(input_ids=inputs, use_cache=False).logits
@@ -145,15 +182,14 @@ def plain_loop(task: Task, steps: int, folder: Path) -> tuple[float, int, int]:
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             loss.item()
-            tokens, targets = tokens + inputs.numel(), targets + int((labels != IGNORE).sum())
-            done += 1
-            if done == steps:
+            clock.tick(inputs.numel(), int((labels != IGNORE).sum()))
+            if clock.steps == steps:
                 break
-    return time.perf_counter() - started, tokens, targets
 
 
 ENGINES: dict[str, Callable] = {
     "birthgpt": this_engine,
+    "birthgpt, compiled": partial(this_engine, torch_compile=True),
     "transformers.Trainer, GPT-2": transformers_trainer,
     "plain loop": plain_loop,
 }
@@ -170,32 +206,35 @@ def matrix_peak() -> float:
     return 2 * 4096**3 / min(seconds)
 
 
-def forward_backward(task: Task, mixed_precision: bool) -> float:
+def forward_backward(task: Task, mixed_precision: bool, compiled: bool) -> float:
     """FLOP/s of the model's forward and backward on a batch of 4,096 tokens, products counted as they run."""
     batches = EpochBatches(
         task.corpus, task.objective, task.tokenizer.pad_token_id, seed=0, tokens_per_batch=BATCH * BLOCK
     )
     model, batch = task.model().train(), batches[len(batches) // 2]
 
-    def step():
+    def step(called):
         model.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed_precision):
-            loss = model(**model_inputs(batch), logits_to_keep=batch["shift_labels"] != IGNORE, use_cache=False).loss
+            loss = called(**model_inputs(batch), logits_to_keep=batch["shift_labels"] != IGNORE, use_cache=False).loss
         loss.backward()
 
     with FlopCounterMode(display=False) as counter:
-        step()
+        step(model)
+    called = torch.compile(model, dynamic=True) if compiled else model
+    step(called)
     seconds = []
     for _ in range(10):
         started = time.perf_counter()
-        step()
+        step(called)
         seconds.append(time.perf_counter() - started)
     return counter.get_total_flops() / min(seconds)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=60, help="updates of a run")
+    parser.add_argument("--steps", type=int, default=60, help="updates that are measured")
+    parser.add_argument("--warm_up", type=int, default=10, help="updates before them")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each engine, in turns")
     parser.add_argument("--output_file", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
@@ -206,20 +245,33 @@ def main() -> None:
         task = Task(Path(scratch, "world"))
         for _ in range(arguments.rounds):
             for number, (name, engine) in enumerate(ENGINES.items()):
-                seconds, tokens, targets = engine(task, arguments.steps, Path(scratch, f"run-{number}"))
-                runs[name].append({"tokens_per_second": tokens / seconds, "targets_per_second": targets / seconds})
+                clock = Clock(arguments.warm_up)
+                engine(task, arguments.warm_up + arguments.steps, clock, Path(scratch, f"run-{number}"))
+                runs[name].append(clock.speeds())
         peak = matrix_peak()
         shares = {
-            "float32": forward_backward(task, mixed_precision=False) / peak,
-            "bfloat16": forward_backward(task, mixed_precision=True) / peak,
+            f"{'bfloat16' if half else 'float32'}{', compiled' if compiled else ''}": forward_backward(
+                task, half, compiled
+            )
+            / peak
+            for half in (False, True)
+            for compiled in (False, True)
         }
     rows = [
         {"name": name, **{key: median(run[key] for run in found) for key in found[0]}} for name, found in runs.items()
     ]
     print(text_table(rows, ["name", "tokens_per_second", "targets_per_second"]))
-    ours, *peers = rows
-    ratios = {key: ours[key] / max(peer[key] for peer in peers) for key in ("tokens_per_second", "targets_per_second")}
-    print("times the best of the others: " + ", ".join(f"{key} {ratio:.2f}" for key, ratio in ratios.items()))
+    ours, peers = rows[:2], rows[2:]
+    ratios = {
+        engine["name"]: {
+            key: engine[key] / max(peer[key] for peer in peers) for key in ("tokens_per_second", "targets_per_second")
+        }
+        for engine in ours
+    }
+    for name, found in ratios.items():
+        print(
+            f"{name}, times the best of the others: " + ", ".join(f"{key} {ratio:.2f}" for key, ratio in found.items())
+        )
     print(f"float32 peak {peak / 1e9:.0f} GFLOP/s; forward and backward: ", end="")
     print(", ".join(f"{share:.0%} in {name}" for name, share in shares.items()))
     if arguments.output_file:
