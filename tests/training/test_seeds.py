@@ -123,8 +123,9 @@ def test_what_many_models_left_is_never_deleted_by_a_resume(corpus, tmp_path):
 def test_settings_are_refused_before_the_old_run_is_gone(corpus, tmp_path):
     settings = ["--train_file", corpus, "--max_train_steps", 1, "--output_dir", tmp_path / "run"]
     run_pretraining(*settings)
-    with pytest.raises(ValueError, match="torch_compile is for one model"):
-        run_pretraining(*settings, "--overwrite_output_dir", True, "--seeds", 1, 2, "--torch_compile", True)
+    for name in ("torch_compile", "gradient_checkpointing"):
+        with pytest.raises(ValueError, match=f"{name} is for one model"):
+            run_pretraining(*settings, "--overwrite_output_dir", True, "--seeds", 1, 2, f"--{name}", True)
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
 

@@ -63,6 +63,8 @@ def pretrain(
     variants = variants_of(optimization, run, accelerator.num_processes)
     if variants and evaluate is not None:
         raise ValueError("eval_steps is for one model: leave it out, or seeds and learning_rates")
+    if variants and model_arguments.gradient_checkpointing:
+        raise ValueError("gradient_checkpointing is for one model: leave it out, or seeds and learning_rates")
     if run.dry_run:
         describe_run(model, tokenizer, batches, optimization)
         return None
