@@ -64,7 +64,8 @@ def finetune(
     if run.dry_run:
         describe_run(model, tokenizer, batches, optimization)
         return None
-    resume_from = open_run_folder(run, accelerator)
+    arguments = (question_arguments, tokenizer_arguments, model_arguments, optimization, run)
+    resume_from = open_run_folder(arguments, accelerator)
     evaluate = accuracy_curves(questions, held_out, tokenizer, accelerator) if held_out is not None else None
     trainer = Trainer(
         model,
@@ -79,7 +80,6 @@ def finetune(
     )
     summary = trainer.train(resume_from)
     if accelerator.is_main_process:
-        arguments = (question_arguments, tokenizer_arguments, model_arguments, optimization, run)
         save_run_record("finetuning", arguments, summary)
     return summary
 

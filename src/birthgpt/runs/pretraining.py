@@ -68,7 +68,8 @@ def pretrain(
     if run.dry_run:
         describe_run(model, tokenizer, batches, optimization)
         return None
-    resume_from = open_run_folder(run, accelerator, variants)
+    arguments = (corpus_arguments, tokenizer_arguments, model_arguments)
+    resume_from = open_run_folder((*arguments, optimization, run), accelerator, variants)
     settings = (tokenizer, batches, optimization, run, accelerator)
     if variants:
         build = partial(build_model, model_arguments, tokenizer, corpus_arguments.block_size)
@@ -77,7 +78,6 @@ def pretrain(
         trainer = Trainer(model, *settings, evaluate, corpus_arguments.eval_steps)
     summary = trainer.train(resume_from)
     if accelerator.is_main_process:
-        arguments = (corpus_arguments, tokenizer_arguments, model_arguments)
         save_records(arguments, optimization, run, variants, summary)
     return summary
 

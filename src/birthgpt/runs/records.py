@@ -2,21 +2,28 @@
 
 import dataclasses
 import datetime
+import hashlib
+import json
+import logging
 import platform
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
 
 from birthgpt.evaluation.report import save_json
-from birthgpt.training.arguments import RunArguments
 from birthgpt.training.checkpoints import (
+    MANIFEST,
+    SETTINGS,
+    TRAINING_STATE,
+    check_checkpoint,
     check_run_folder,
     check_unstarted,
     checkpoint_to_resume,
@@ -25,34 +32,129 @@ from birthgpt.training.checkpoints import (
 from birthgpt.training.loop import TrainingSummary, available_cores
 from birthgpt.training.seeds import Variant, checkpoint_of_all
 
+logger = logging.getLogger(__name__)
+
 RUN_RECORD = "run.json"
 
+# settings that change nothing of what a run comes to; accumulation times processes is held to by the training itself
+FREE_ON_RESUME = {
+    "output_dir",
+    "overwrite_output_dir",
+    "resume_from_checkpoint",
+    "gradient_accumulation_steps",
+    "logging_steps",
+    "save_steps",
+    "save_total_limit",
+    "dataloader_num_workers",
+    "with_tracking",
+    "report_to",
+    "dry_run",
+}
 
-def open_run_folder(run: RunArguments, accelerator: Accelerator, variants: Sequence[Variant] = ()) -> Path | None:
+
+def open_run_folder(arguments: tuple, accelerator: Accelerator, variants: Sequence[Variant] = ()) -> Path | None:
     """Make the folder of a run, with those of its variants; the checkpoint to resume from, or None.
 
+    The main process decides, for all: folders on other machines may hold something else.
+
+    Args:
+        arguments: the groups of settings of the run, `RunArguments` last.
+
     Raises:
-        ValueError: on every process, a folder that holds a run, or no checkpoint where one was named.
+        ValueError: on every process, a folder that holds a run, no checkpoint where one was named, one that was
+            begun with other settings, or one that is not there for each process.
     """
+    run = arguments[-1]
     folder, places = Path(run.output_dir), [variant.folder for variant in variants]
-    if run.resume_from_checkpoint is None:
-        check_run_folder(run.output_dir, overwrite=run.overwrite_output_dir)
-    if variants:
-        resume_from = checkpoint_of_all(variants, run.resume_from_checkpoint)
-    else:
-        resume_from = checkpoint_to_resume(run.output_dir, run.resume_from_checkpoint)
-    if run.resume_from_checkpoint is not None and resume_from is None:
-        for place in [folder, *places]:
-            check_unstarted(place, variants=places)
-    accelerator.wait_for_everyone()
+    resume_from = decided_by_main(lambda: _choose_checkpoint(arguments, variants), accelerator)
+    if resume_from is not None:
+        check_everywhere(resume_from, accelerator)
     if accelerator.is_main_process:
         if run.resume_from_checkpoint is None and folder.is_dir():
             shutil.rmtree(folder)
         for place in [folder, *places]:
             place.mkdir(parents=True, exist_ok=True)
             remove_unfinished(place)
+        save_json(folder / SETTINGS, settings_of(arguments))
     accelerator.wait_for_everyone()
     return resume_from
+
+
+def _choose_checkpoint(arguments: tuple, variants: Sequence[Variant]) -> Path | None:
+    run = arguments[-1]
+    if run.resume_from_checkpoint is None:
+        check_run_folder(run.output_dir, overwrite=run.overwrite_output_dir)
+        return None
+    places = [variant.folder for variant in variants]
+    if variants:
+        resume_from = checkpoint_of_all(variants, run.resume_from_checkpoint)
+    else:
+        resume_from = checkpoint_to_resume(run.output_dir, run.resume_from_checkpoint)
+    if resume_from is None:
+        for place in [Path(run.output_dir), *places]:
+            check_unstarted(place, variants=places)
+    else:
+        check_same_settings(Path(run.output_dir) if variants else resume_from.parent, arguments)
+    return resume_from
+
+
+def settings_of(arguments: tuple) -> dict[str, dict]:
+    """The settings of a run by group and name."""
+    return {type(group).__name__: dataclasses.asdict(group) for group in arguments}
+
+
+def check_same_settings(folder: Path, arguments: tuple) -> None:
+    """ValueError where the run in this folder was begun with a setting, its budget among them, that is another now."""
+    if not (folder / SETTINGS).is_file():
+        logger.warning("%s does not say with what settings the run began: see that they are the same", folder)
+        return
+    begun = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    for group, settings in settings_of(arguments).items():
+        for name in settings.keys() - FREE_ON_RESUME:
+            before = begun.get(group, {}).get(name, settings[name])
+            if before != settings[name]:
+                raise ValueError(
+                    f"{folder} was begun with {name}={before}, not {settings[name]}: a resumed run goes on as it "
+                    "began; give the same, or begin another in an output_dir of its own"
+                )
+
+
+def decided_by_main(decide: Callable[[], Path | None], accelerator: Accelerator) -> Path | None:
+    """What the main process finds, for all of them; its ValueError is raised on all."""
+    found, fault = None, None
+    if accelerator.is_main_process:
+        try:
+            found = decide()
+        except ValueError as error:
+            fault = str(error)
+    found, fault = broadcast_object_list([found, fault])
+    if fault is not None:
+        raise ValueError(fault)
+    return found
+
+
+def check_everywhere(checkpoint: Path, accelerator: Accelerator) -> None:
+    """ValueError on every process unless each of them finds the checkpoint as the main one does."""
+    fault = None
+    manifest = checkpoint / TRAINING_STATE / MANIFEST
+    (expected,) = broadcast_object_list([_digest(manifest) if accelerator.is_main_process else None])
+    try:
+        if not accelerator.is_main_process:
+            check_checkpoint(checkpoint)
+            if _digest(manifest) != expected:
+                raise ValueError(f"{checkpoint} is not that of the main process: {MANIFEST} differs")
+    except ValueError as error:
+        fault = f"process {accelerator.process_index} of {platform.node()}: {error}"
+    faults = [fault for fault in gather_object([fault]) if fault is not None]
+    if faults:
+        raise ValueError(
+            f"the run cannot go on from {checkpoint}, which the main process has: {'; '.join(faults)}; put output_dir "
+            "on a disk that all machines share, or copy the checkpoint to each"
+        )
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def save_run_record(kind: str, arguments: tuple, summary: TrainingSummary) -> None:
@@ -65,7 +167,7 @@ def save_run_record(kind: str, arguments: tuple, summary: TrainingSummary) -> No
             **dataclasses.asdict(summary),
             **circumstances(),
             "seed": run.seed,
-            "settings": {type(group).__name__: dataclasses.asdict(group) for group in arguments},
+            "settings": settings_of(arguments),
         },
     )
 

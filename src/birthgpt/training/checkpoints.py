@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 TRAINING_STATE = "training_state"
 MANIFEST = "manifest.json"
+SETTINGS = "settings.json"
 UNFINISHED = ".unfinished-"
 
 
@@ -218,7 +219,7 @@ def last_sound(candidates: Iterable[Sequence[Path]], output_dir: str | Path) -> 
 
 def check_unstarted(folder: Path, *, variants: Sequence[Path] = ()) -> None:
     """ValueError where a run that is to go on has no checkpoint, and the folder holds what no young run leaves."""
-    known = ("logs", "checkpoint-", UNFINISHED, *(path.name for path in variants))
+    known = ("logs", "checkpoint-", SETTINGS, UNFINISHED, *(path.name for path in variants))
     found = [path.name for path in sorted(folder.glob("*")) if not path.name.startswith(known)]
     if found:
         raise ValueError(f"{folder} holds {found[0]}, but no checkpoint to resume from")

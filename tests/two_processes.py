@@ -1,0 +1,66 @@
+"""A function run in two processes that know each other over gloo, as a launch on two machines would have it."""
+
+import os
+import queue
+import socket
+import traceback
+from collections.abc import Callable
+
+import torch
+from accelerate import Accelerator, FullyShardedDataParallelPlugin
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
+
+
+def in_two_processes(function: Callable, *arguments, patience: float = 3000) -> list:
+    """What it gives in each. AssertionError where one raises, or is silent for so many seconds: it waits in vain."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # a forked process hangs in OpenMP
+    context = torch.multiprocessing.get_context("spawn")
+    results = context.Queue()
+    processes = [
+        context.Process(target=_run, args=(rank, port, results, function, *arguments), daemon=True) for rank in (0, 1)
+    ]
+    for process in processes:
+        process.start()
+    found = {}
+    try:
+        for _ in processes:
+            rank, result, error = results.get(timeout=patience)
+            assert error is None, f"process {rank}: {error}"
+            found[rank] = result
+    except queue.Empty:
+        raise AssertionError(f"only {sorted(found)} of the processes 0 and 1 came to an end") from None
+    finally:
+        for process in processes:
+            process.join(timeout=5)
+            process.kill()
+    return [found[rank] for rank in (0, 1)]
+
+
+def _run(rank: int, port: int, results, function: Callable, *arguments) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "ACCELERATE_USE_CPU": "true",
+    }
+    try:
+        results.put((rank, function(*arguments), None))
+    except BaseException:
+        results.put((rank, None, traceback.format_exc()))
+
+
+def pretend_fsdp(mixed_precision: str = "no") -> None:
+    """Let accelerate shard on CPUs too: a launch there would not, and all that follows works over gloo."""
+    AcceleratorState._reset_state()
+    state = Accelerator(cpu=True, mixed_precision=mixed_precision).state
+    state.fsdp_plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap")
+    if mixed_precision != "no":
+        state.fsdp_plugin.set_mixed_precision(mixed_precision)
+    state.distributed_type = DistributedType.FSDP
