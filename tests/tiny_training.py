@@ -34,7 +34,7 @@ def train(
     run = RunArguments(output_dir=str(folder), logging_steps=1, **settings)
     accelerator = build_accelerator(optimization, run)
     lines = Dataset.from_dict({"line_id": list(range(16)), "text": LINES * 4, "name": NAMES * 4})
-    parts = optimization.gradient_accumulation_steps
+    parts = accelerator.num_processes * optimization.gradient_accumulation_steps
     batches = EpochBatches(
         lines, NameFirst(bpe, 128), bpe.pad_token_id, seed=run.seed, tokens_per_batch=400, parts=parts
     )

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import torch
 from accelerate import Accelerator, FullyShardedDataParallelPlugin
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
 
-def in_two_processes(function: Callable, *arguments, patience: float = 3000) -> list:
+def in_two_processes(function: Callable, *arguments, patience: float = 300) -> list:
     """What it gives in each. AssertionError where one raises, or is silent for so many seconds: it waits in vain."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -63,4 +63,4 @@ def pretend_fsdp(mixed_precision: str = "no") -> None:
     state.fsdp_plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap")
     if mixed_precision != "no":
         state.fsdp_plugin.set_mixed_precision(mixed_precision)
-    state.distributed_type = DistributedType.FSDP
+    state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP

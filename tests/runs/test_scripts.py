@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import launch_command_parser
 
 from birthgpt.runs.comparing import ComparisonArguments
 from birthgpt.runs.exporting import ExportArguments
@@ -75,6 +76,9 @@ def test_accelerate_reads_each_launch_file_as_it_is_written(config):
     # some are members of an enumeration
     found = {name: getattr(read, name) for name in settings}
     assert {name: getattr(value, "value", value) for name, value in found.items()} == settings
+    # what is sharded how is not checked by the reader
+    known = vars(launch_command_parser().parse_args(["script.py"]))
+    assert set(settings.get("fsdp_config", {})) <= known.keys()
 
 
 def test_there_is_a_test_for_every_script():

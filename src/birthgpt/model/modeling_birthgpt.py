@@ -28,7 +28,6 @@ class BirthGPTPreTrainedModel(PreTrainedModel):
     config_class = BirthGPTConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["BirthGPTBlock", "PerceiverBlock"]
     _skip_keys_device_placement = ["past_key_values"]
     _supports_flash_attn = True
     _supports_sdpa = True
@@ -63,6 +62,8 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         self.layers = nn.ModuleList(build_block(config, i) for i in range(config.num_hidden_layers))
         self.norm = build_norm(config, config.hidden_size)
         self.gradient_checkpointing = False
+        # FSDP looks for each of the named classes in the model, so that only those that are there are named
+        self._no_split_modules = {type(layer).__name__ for layer in self.layers}
         self.post_init()
 
     @can_return_tuple

@@ -22,6 +22,8 @@ from safetensors.torch import save_model as save_torch_module
 from torch.optim.swa_utils import AveragedModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from birthgpt.training.sharding import scatter, scatter_weights
+
 logger = logging.getLogger(__name__)
 
 TRAINING_STATE = "training_state"
@@ -66,12 +68,12 @@ def save_checkpoint(
     run_folder: Path,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    optimizers: list[torch.optim.Optimizer],
+    optimizers: list[dict],
     progress: Progress,
     best_weights: dict[str, torch.Tensor] | None = None,
     average: AveragedModel | None = None,
 ) -> Path:
-    """Write `checkpoint-STEP` beside its place and rename it there.
+    """Write `checkpoint-STEP` beside its place and rename it there; of the optimisers, their `state_dict`.
 
     Raises:
         ValueError: it could not be written, as on a full disk; what was there before is as it was.
@@ -125,7 +127,8 @@ def load_checkpoint(
     state = checkpoint / TRAINING_STATE
     try:
         # strict=False: a tied head is stored once
-        missing, unexpected = model.load_state_dict(load_file(checkpoint / "model.safetensors"), strict=False)
+        weights = scatter_weights(load_file(checkpoint / "model.safetensors"), model)
+        missing, unexpected = model.load_state_dict(weights, strict=False)
     except RuntimeError as error:
         raise ValueError(f"{checkpoint} holds another model than this run's: {error}") from None
     if unexpected or set(missing) - set(model._tied_weights_keys or {}):
@@ -139,7 +142,8 @@ def load_checkpoint(
     if average is not None:
         load_torch_module(average, state / "average.safetensors")
     best = state / "best_weights.safetensors"
-    return Progress(**json.loads((state / "progress.json").read_text())), load_file(best) if best.is_file() else None
+    best_weights = scatter_weights(load_file(best), model) if best.is_file() else None
+    return Progress(**json.loads((state / "progress.json").read_text())), best_weights
 
 
 def check_checkpoint(checkpoint: Path) -> None:
@@ -273,8 +277,7 @@ def _remove(checkpoint: Path) -> None:
     shutil.rmtree(beside)
 
 
-def _save_optimizer(optimizer: torch.optim.Optimizer, stem: Path) -> None:
-    state = optimizer.state_dict()
+def _save_optimizer(state: dict, stem: Path) -> None:
     tensors = {
         f"{index}.{key}": torch.as_tensor(value).contiguous()
         for index, entries in state["state"].items()
@@ -285,9 +288,10 @@ def _save_optimizer(optimizer: torch.optim.Optimizer, stem: Path) -> None:
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, stem: Path) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     entries: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in load_file(stem.with_suffix(".safetensors")).items():
         index, key = name.split(".", 1)
-        entries.setdefault(int(index), {})[key] = tensor
+        entries.setdefault(int(index), {})[key] = scatter(tensor, parameters[int(index)])
     groups = json.loads(stem.with_suffix(".json").read_text())
     optimizer.load_state_dict({"state": entries, "param_groups": groups})

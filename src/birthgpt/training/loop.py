@@ -31,6 +31,7 @@ from birthgpt.training.checkpoints import (
 )
 from birthgpt.training.optimizers import build_optimizers
 from birthgpt.training.schedules import learning_rate_factor
+from birthgpt.training.sharding import gather, gather_optimizer, prepare_sharding, whole_model, whole_tensor
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ def build_accelerator(optimization: OptimizationArguments, run: RunArguments) ->
     )
     if accelerator.mixed_precision not in ("no", "bf16"):
         raise ValueError(f"mixed precision {accelerator.mixed_precision} is not for this training: launch with bf16")
+    prepare_sharding(accelerator, optimization, run)
     use_all_cores(accelerator)
     set_seed(run.seed)
     return accelerator
@@ -365,7 +367,7 @@ class Trainer:
         self._settle()
         progress.evaluated_at = progress.step
         (member,) = self.members
-        results = self.evaluate(member.kept_model)
+        results = self.evaluate(whole_model(member.kept_model))
         member.model.train()
         score = results[self.choose_by] if self.choose_by else None
         if score is not None and (progress.best_score is None or score > progress.best_score):
@@ -399,7 +401,7 @@ class Trainer:
         for member in self.members:
             kept = member.kept_model.named_parameters()
             for name, weights in [*member.model.named_parameters(), *kept]:
-                if not weights.isfinite().all():
+                if not whole_tensor(weights.isfinite().all()):
                     raise ValueError(
                         f"{member.folder}: {name} is not finite after update {self.progress.step}: lower learning_rate "
                         "or max_grad_norm; the last checkpoint is from before it"
@@ -409,17 +411,16 @@ class Trainer:
         self._settle()
         self._check_weights()
         self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            for member in self.members:
+        for member in self.members:
+            # every process has its part in this
+            model = whole_model(member.model)
+            optimizers = [gather_optimizer(plain(optimizer)) for optimizer in member.optimizers]
+            best_weights = None if member.best_weights is None else gather(member.best_weights)
+            if self.accelerator.is_main_process:
                 save_checkpoint(
-                    member.folder,
-                    member.model,
-                    self.tokenizer,
-                    [plain(optimizer) for optimizer in member.optimizers],
-                    self.progress,
-                    member.best_weights,
-                    member.average,
+                    member.folder, model, self.tokenizer, optimizers, self.progress, best_weights, member.average
                 )
+        if self.accelerator.is_main_process:
             # when all are written: what is pruned of one may be the last that all have
             for member in self.members:
                 prune_checkpoints(member.folder, self.run.save_total_limit)
@@ -446,10 +447,9 @@ class Trainer:
 
     def _finish(self) -> TrainingSummary:
         for member in self.members:
-            model = member.kept_model
             if member.best_weights is not None:
-                model.load_state_dict(member.best_weights)
-            model.eval()
+                member.kept_model.load_state_dict(member.best_weights)
+            model = whole_model(member.kept_model).eval()
             if self.accelerator.is_main_process:
                 member.folder.mkdir(parents=True, exist_ok=True)
                 save_model(member.folder, model, self.tokenizer)

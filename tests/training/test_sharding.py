@@ -1,0 +1,198 @@
+"""Sharded over two processes (FSDP2), a run is that of one process, and leaves the same files."""
+
+import dataclasses
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from attention_cases import CASES, case_model, random_tokens
+from safetensors.torch import load_file
+from tiny_training import OPTIMIZATION, losses, train
+from torch.distributed.tensor import DTensor
+from transformers import AutoModelForCausalLM
+from two_processes import in_two_processes, pretend_fsdp
+
+from birthgpt.training.arguments import RunArguments
+from birthgpt.training.loop import Trainer
+from birthgpt.training.sharding import prepare_sharding, whole_model
+
+ADAMW = dataclasses.replace(OPTIMIZATION, optimizer="adamw", weight_decay=0.1, max_train_steps=20)
+RUNS = {
+    "untied": {"optimization": ADAMW, "architecture": {"tie_word_embeddings": False}},
+    "tied": {"optimization": ADAMW, "architecture": {"tie_word_embeddings": True}, "save_steps": 8},
+    "muon": {"optimization": dataclasses.replace(OPTIMIZATION, max_train_steps=20), "save_steps": 8},
+    "performer": {"optimization": ADAMW, "architecture": {"attention_type": "performer", "performer_redraw_steps": 4}},
+}
+
+
+def score(model) -> dict[str, float]:
+    """Asks in the second process more often than in the first: neither needs the other for it."""
+    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+    tokens = torch.arange(2, 10)[None]
+    with torch.no_grad():
+        for _ in range(1 + rank):
+            loss = model.eval()(input_ids=tokens, labels=tokens).loss
+    return {"score": -loss.item()}
+
+
+def scores(summary) -> list[float]:
+    return [entry["score"] for entry in summary.history if "score" in entry]
+
+
+def train_tiny(folder, bpe, name: str, **settings):
+    return train(folder / name, bpe, dropout=0.0, evaluate=score, choose_by="score", **RUNS[name], **settings)[0]
+
+
+def go_back(run) -> None:
+    """Take away what a run that was stopped after update 8 would not have left."""
+    for late in (run / "checkpoint-16", run / "config.json", run / "model.safetensors"):
+        shutil.rmtree(late) if late.is_dir() else late.unlink()
+
+
+def sharded_runs(folder, bpe) -> dict:
+    """Losses and scores of each run with sharded weights, and of those that save, of one resumed at update 8."""
+    pretend_fsdp()
+    sharded, step = set(), Trainer._step
+
+    def look(self, member, factor):
+        sharded.update(isinstance(parameter, DTensor) for parameter in member.model.parameters())
+        step(self, member, factor)
+
+    Trainer._step = look
+    found = {}
+    for name, settings in RUNS.items():
+        summary = train_tiny(folder, bpe, name)
+        found[name] = (losses(summary), scores(summary))
+        if "save_steps" in settings:
+            if torch.distributed.get_rank() == 0:
+                shutil.copytree(folder / name, folder / f"{name}-whole")
+                go_back(folder / name / "run")
+            torch.distributed.barrier()
+            resumed = train_tiny(folder, bpe, name, resume=True)
+            found[f"{name}-resumed"] = (losses(resumed), scores(resumed))
+    assert sharded == {True}
+    pretend_fsdp("bf16")
+    found["bf16"] = losses(train(folder / "bf16", bpe, dropout=0.0, optimization=ADAMW)[0])
+    return found
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, bpe):
+    """The folder, and what each process saw of its sharded runs."""
+    folder = tmp_path_factory.mktemp("sharded")
+    return folder, *in_two_processes(sharded_runs, folder, bpe)
+
+
+def weights_of(run) -> dict[str, torch.Tensor]:
+    return load_file(run / "model.safetensors")
+
+
+def assert_same(found: dict, expected: dict, tolerance: float) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.allclose(found[name], value, atol=tolerance, rtol=0), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["untied", "tied", "performer"])
+def test_sharded_training_is_that_of_one_process_and_leaves_the_same_model(runs, tmp_path, bpe, name):
+    folder, *found = runs
+    summary = train_tiny(tmp_path, bpe, name)
+    for of_process in found:
+        assert of_process[name][0] == pytest.approx(losses(summary), abs=1e-5)
+        assert of_process[name][1] == pytest.approx(scores(summary), abs=1e-4)
+    assert_same(weights_of(folder / name / "run"), weights_of(tmp_path / name / "run"), 1e-4)
+    config = [(place / name / "run" / "config.json").read_text() for place in (folder, tmp_path)]
+    assert config[0] == config[1]
+    loaded = AutoModelForCausalLM.from_pretrained(folder / name / "run").state_dict()
+    assert_same({key: loaded[key] for key in weights_of(folder / name / "run")}, weights_of(folder / name / "run"), 0)
+
+
+@pytest.mark.slow
+def test_muon_on_sharded_matrices_is_muon_up_to_the_rounding_of_its_bfloat16(runs, tmp_path, bpe):
+    folder, found, _ = runs
+    summary = train_tiny(tmp_path, bpe, "muon")
+    assert found["muon"][0] == pytest.approx(losses(summary), abs=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tied", "muon"])
+def test_a_resumed_sharded_run_equals_an_uninterrupted_one(runs, name):
+    folder, *found = runs
+    for of_process in found:
+        assert of_process[f"{name}-resumed"] == of_process[name]
+    assert_same(weights_of(folder / name / "run"), weights_of(folder / f"{name}-whole" / "run"), 0)
+
+
+@pytest.mark.slow
+def test_a_sharded_checkpoint_goes_on_in_one_process(runs, tmp_path, bpe):
+    folder, found, _ = runs
+    shutil.copytree(folder / "tied-whole", tmp_path / "tied")
+    go_back(tmp_path / "tied" / "run")
+    accumulated = dataclasses.replace(ADAMW, gradient_accumulation_steps=2)
+    settings = {**RUNS["tied"], "optimization": accumulated}
+    resumed, _ = train(tmp_path / "tied", bpe, dropout=0.0, evaluate=score, choose_by="score", resume=True, **settings)
+    assert losses(resumed) == pytest.approx(found["tied"][0], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_in_bfloat16_losses_are_float32_and_near_those_of_float32(runs):
+    _, found, _ = runs
+    assert found["bf16"] == pytest.approx(found["tied"][0], abs=0.1)
+    assert any(torch.tensor(loss).bfloat16().item() != loss for loss in found["bf16"])
+
+
+def sharded_losses() -> dict[str, tuple[float, float]]:
+    """Of every attention type, the loss and the norm of the gradient, sharded."""
+    found = {}
+    for case in CASES:
+        pretend_fsdp()
+        accelerator = Accelerator(cpu=True)
+        model = case_model(case, torch.float32)
+        tokens = random_tokens(4, 19)
+        model, _ = accelerator.prepare(model, torch.optim.SGD(model.parameters()))
+        assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
+        mine = tokens[accelerator.process_index * 2 :][:2]
+        loss = model(input_ids=mine, labels=mine, use_cache=False).loss
+        accelerator.backward(loss)
+        norm = accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        assert torch.allclose(whole_model(model)(input_ids=mine, labels=mine, use_cache=False).loss, loss, atol=1e-5)
+        found[case] = (accelerator.reduce(loss.detach(), "mean").item(), float(norm))
+    return found
+
+
+@pytest.mark.slow
+def test_every_attention_type_can_be_sharded():
+    found, _ = in_two_processes(sharded_losses)
+    for case in CASES:
+        model = case_model(case, torch.float32)
+        tokens = random_tokens(4, 19)
+        loss = model(input_ids=tokens, labels=tokens, use_cache=False).loss
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        assert found[case] == pytest.approx((loss.item(), norm.item()), rel=1e-3), case
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ema_decay": 0.9}, "ema_decay=0.9 is not for sharded weights: leave it out, or launch without FSDP"),
+        ({"torch_compile": True}, "torch_compile=True is not for sharded weights"),
+        ({"learning_rates": [1e-3]}, "learning_rates=.0.001. is not for sharded weights"),
+        ({"seeds": [1, 2]}, "seeds=.1, 2. is not for sharded weights"),
+    ],
+)
+def test_what_needs_whole_weights_all_the_time_is_refused(settings, message):
+    accelerator = SimpleNamespace(distributed_type=DistributedType.FSDP, is_fsdp2=True, mixed_precision="no")
+    run = RunArguments(output_dir="x", seeds=settings.pop("seeds", []))
+    with pytest.raises(ValueError, match=message):
+        prepare_sharding(accelerator, dataclasses.replace(ADAMW, **settings), run)
+
+
+def test_fsdp_of_version_1_is_refused():
+    accelerator = SimpleNamespace(distributed_type=DistributedType.FSDP, is_fsdp2=False)
+    with pytest.raises(ValueError, match="set fsdp_version to 2 in the launch file"):
+        prepare_sharding(accelerator, ADAMW, RunArguments(output_dir="x"))
