@@ -1,0 +1,258 @@
+"""What would a pretraining on 100 million people with a billion parameters take? Measured small, computed large.
+
+python benchmarks/scaling.py --output_file benchmarks/scaling.json
+
+Measured here: bytes, tokens and bits of knowledge a person of the embedded world, bytes of a checkpoint and what
+a token leaves in memory for the backward pass. `ASSUMPTIONS` are taken from elsewhere. All else is arithmetic.
+"""
+
+import argparse
+import math
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from birthgpt.data.batching import map_objective, used_length
+from birthgpt.data.corpus import load_corpus
+from birthgpt.data.objectives import NameFirst
+from birthgpt.data.people import WIKI, generate_people, write_world
+from birthgpt.evaluation.report import markdown_table, save_json
+from birthgpt.runs.building import build_model, build_tokenizer
+from birthgpt.runs.records import circumstances
+from birthgpt.training.arguments import ModelArguments, TokenizerArguments
+from birthgpt.training.checkpoints import Progress, list_checkpoints, load_checkpoint, save_checkpoint
+from birthgpt.training.loop import count_parameters
+from birthgpt.training.optimizers import build_optimizers
+from birthgpt.training.sharding import gather_optimizer
+
+BLOCK = 512
+PEOPLE = 100_000_000
+SHAPE = {
+    "position_embedding_type": "rotary",
+    "norm_type": "rmsnorm",
+    "hidden_act": "relu2",
+    "attention_bias": False,
+    "mlp_bias": False,
+    "qk_norm": True,
+    "hidden_dropout": 0.0,
+    "attention_dropout": 0.0,
+}
+BILLION = {"hidden_size": 2048, "num_hidden_layers": 20, "num_attention_heads": 16}
+
+ASSUMPTIONS = {
+    # of an H100 or H200, bfloat16 without sparsity, and the part of it that a training of this size uses
+    "peak_flops_per_second": 989e12,
+    "utilization": 0.4,
+    "gpus_per_node": 8,
+    # of one GPU in one forward and backward
+    "tokens_per_gpu": 32768,
+    # Allen-Zhu & Li, 2404.05405: what a parameter holds after so many exposures of each fact
+    "bits_per_parameter": {"100": 1.0, "1000": 2.0},
+    "disk_bytes_per_second": 1e9,
+}
+# float32 weights and gradients, two float32 moments of AdamW
+STATE_BYTES_PER_PARAMETER = {"weights": 4, "gradients": 4, "moments": 8}
+
+
+def entropy(values: Iterable) -> float:
+    """Bits of an empirical distribution."""
+    counts = Counter(values)
+    total = sum(counts.values())
+    return -sum(count / total * math.log2(count / total) for count in counts.values())
+
+
+def bits_per_person(people: int) -> dict[str, float]:
+    """Bits of the birthplace, and of all that is drawn of a person beside the name."""
+    found = list(generate_people(people, seed=0))
+    places = ("birthplace", "workplace", "study_place", "residence")
+    drawn = [
+        entropy(getattr(person, name) for person in found) for name in (*places, "occupation", "employer", "field")
+    ]
+    # day and year are independent, and a sample holds few of their pairs
+    date = entropy(person.birth_date.year for person in found) + entropy(
+        (person.birth_date.month, person.birth_date.day) for person in found
+    )
+    return {"bits_per_birthplace": drawn[0], "bits_per_person": sum(drawn) + date}
+
+
+def corpus_figures(folder: Path, people: int, vocab_size: int) -> tuple[dict[str, float], PreTrainedTokenizerBase]:
+    """Bytes and tokens a line, which is one exposure of a person, and the tokenizer that was trained on them."""
+    write_world(folder, people=people, held_out=1, biographies_per_person=1)
+    corpus = load_corpus(str(folder / WIKI))
+    texts = corpus["text"][:]
+    tokenizer = build_tokenizer(TokenizerArguments(tokenizer_type="bpe", vocab_size=vocab_size), texts, BLOCK)
+    tokens = sum(len(row) for row in tokenizer(texts).input_ids)
+    examples = map_objective(corpus, NameFirst(tokenizer, BLOCK), seed=0, epoch=0)
+    return {
+        "bytes_per_line": (folder / WIKI).stat().st_size / len(texts),
+        # and the end of the line
+        "tokens_per_line": tokens / len(texts) + 1,
+        "name_first_tokens_per_line": sum(map(used_length, examples["shift_labels"])) / len(texts),
+    }, tokenizer
+
+
+def checkpoint_figures(folder: Path, tokenizer: PreTrainedTokenizerBase, width: int) -> dict[str, float]:
+    """Bytes a parameter of the weights and of a whole checkpoint, and seconds a GB to write and to read one."""
+    arguments = ModelArguments(hidden_size=width, num_hidden_layers=2, **SHAPE)
+    model = build_model(arguments, tokenizer, BLOCK)
+    adamw = {"optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 0.1, "adam_beta1": 0.9, "adam_beta2": 0.95}
+    (optimizer,) = build_optimizers(model, **adamw)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    clock, processor = time.perf_counter(), time.process_time()
+    save_checkpoint(folder, model, tokenizer, [gather_optimizer(optimizer)], Progress())
+    written, computed = time.perf_counter() - clock, time.process_time() - processor
+    (checkpoint,) = list_checkpoints(folder)
+    clock = time.perf_counter()
+    load_checkpoint(checkpoint, model, [optimizer])
+    read = time.perf_counter() - clock
+    size = sum(file.stat().st_size for file in checkpoint.rglob("*") if file.is_file())
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {
+        "checkpoint_bytes_per_parameter": size / parameters,
+        "model_bytes_per_parameter": (checkpoint / "model.safetensors").stat().st_size / parameters,
+        "write_and_hash_seconds_per_GB": written / size * 1e9,
+        "write_and_hash_processor_seconds_per_GB": computed / size * 1e9,
+        "read_seconds_per_GB": read / size * 1e9,
+    }
+
+
+def saved_bytes(model: nn.Module, tokens: torch.Tensor) -> int:
+    """What a forward pass keeps for the backward, each storage once, the weights not counted."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    storages = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            storages[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        # the graph keeps all storages alive, so that no address is given twice
+        hidden_states = model(input_ids=tokens, use_cache=False)
+    del hidden_states
+    return sum(storage.nbytes() for storage in storages.values())
+
+
+def activation_figures(tokenizer: PreTrainedTokenizerBase, width: int, tokens: int) -> dict[str, float]:
+    """Bytes that a token leaves in a layer for the backward pass, a unit of width, in bfloat16."""
+    batch = torch.randint(len(tokenizer), (4, tokens))
+
+    def of_layers(count: int) -> int:
+        arguments = ModelArguments(hidden_size=width, num_hidden_layers=count, **SHAPE)
+        return saved_bytes(build_model(arguments, tokenizer, BLOCK).model.bfloat16().train(), batch)
+
+    return {"activation_bytes_per_token_layer_and_width": (of_layers(3) - of_layers(1)) / 2 / batch.numel() / width}
+
+
+def parameters_of(shape: dict, tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """All parameters, and those that a token's computation multiplies."""
+    with torch.device("meta"):
+        model = build_model(ModelArguments(**shape, **SHAPE), tokenizer, BLOCK)
+    return {"parameters": sum(p.numel() for p in model.parameters()), "computing": count_parameters(model)}
+
+
+def runs_table(measured: dict, assumed: dict, model: dict) -> list[dict]:
+    """A row for each number of exposures: what is learned, and what it costs."""
+    rows = []
+    for exposures, bits in assumed["bits_per_parameter"].items():
+        tokens = PEOPLE * int(exposures) * measured["tokens_per_line"]
+        flops = 6 * model["computing"] * tokens
+        gpu_days = flops / assumed["peak_flops_per_second"] / assumed["utilization"] / 86400
+        capacity = bits * model["parameters"]
+        row = {
+            "exposures": exposures,
+            "training tokens": f"{tokens:.1e}",
+            "FLOPs": f"{flops:.1e}",
+            "GPU days": f"{gpu_days:,.0f}",
+            **{f"days on {gpus} GPUs": f"{gpu_days / gpus:,.1f}" for gpus in (8, 64, 256, 1024)},
+            "capacity, Gbit": f"{capacity / 1e9:.1f}",
+            "of all birthplaces": f"{capacity / PEOPLE / measured['bits_per_birthplace']:.0%}",
+            "of all facts": f"{capacity / PEOPLE / measured['bits_per_person']:.0%}",
+        }
+        rows.append(row)
+    return rows
+
+
+def memory_table(measured: dict, assumed: dict, model: dict) -> list[dict]:
+    """A row for each number of GPUs: what one of them holds, in GB."""
+    layers, width = BILLION["num_hidden_layers"], BILLION["hidden_size"]
+    activations = measured["activation_bytes_per_token_layer_and_width"] * assumed["tokens_per_gpu"] * width
+    # checkpointed, a layer keeps what enters it, and one at a time is computed anew
+    checkpointed = (2 * layers * width * assumed["tokens_per_gpu"] + activations) / 1e9
+    block = model["computing"] / layers
+    rows = []
+    for gpus in (1, 8, 16, 64):
+        state = {name: size * model["parameters"] / gpus / 1e9 for name, size in STATE_BYTES_PER_PARAMETER.items()}
+        # two blocks gathered in bfloat16, the gradient of one in float32 before it is spread
+        gathered = 0.0 if gpus == 1 else block * (2 * 2 + 4) / 1e9
+        total = sum(state.values()) + gathered + layers * activations / 1e9
+        row = {**state, "gathered blocks": gathered, "activations": layers * activations / 1e9, "all": total}
+        row["all, checkpointed"] = total - layers * activations / 1e9 + checkpointed
+        rows.append({"GPUs": str(gpus), **{name: f"{size:.1f}" for name, size in row.items()}})
+    return rows
+
+
+def storage_table(measured: dict, assumed: dict, model: dict) -> list[dict]:
+    """Corpus and checkpoints: their size, and the time to write them."""
+    checkpoint = measured["checkpoint_bytes_per_parameter"] * model["parameters"]
+    sizes = {
+        "corpus, a line a person": PEOPLE * measured["bytes_per_line"],
+        "corpus, five lines a person": 5 * PEOPLE * measured["bytes_per_line"],
+        "the finished model": measured["model_bytes_per_parameter"] * model["parameters"],
+        "a checkpoint to resume from": checkpoint,
+        "two of them, the default": 2 * checkpoint,
+    }
+    rows = [{"what": name, "GB": f"{size / 1e9:,.1f}"} for name, size in sizes.items()]
+    computing = measured["write_and_hash_processor_seconds_per_GB"] * checkpoint / 1e9
+    disk = checkpoint / assumed["disk_bytes_per_second"]
+    rows[3]["seconds to write"] = f"{computing + disk:,.0f}"
+    return rows
+
+
+def pages(figures: dict) -> list[str]:
+    """The tables of docs/scaling.md, from the figures alone."""
+    of = (figures["measured"], figures["assumed"], figures["model"])
+    tables = [runs_table(*of), memory_table(*of), storage_table(*of)]
+    return [markdown_table(rows, list(max(rows, key=len))) for rows in tables]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--people", type=int, default=5000, help="people that are looked at")
+    parser.add_argument("--vocab_size", type=int, default=2048, help="tokens of the BPE tokenizer")
+    parser.add_argument("--checkpoint_width", type=int, default=768, help="width of the model that is saved")
+    parser.add_argument("--output_file", type=Path, help="also write the figures here")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        corpus, tokenizer = corpus_figures(Path(scratch, "world"), arguments.people, arguments.vocab_size)
+        (run := Path(scratch, "run")).mkdir()
+        measured = {
+            **corpus,
+            **bits_per_person(arguments.people),
+            **checkpoint_figures(run, tokenizer, arguments.checkpoint_width),
+            **activation_figures(tokenizer, width=128, tokens=128),
+        }
+    figures = {
+        "people": PEOPLE,
+        "measured": measured,
+        "assumed": ASSUMPTIONS,
+        "model": {**BILLION, **parameters_of(BILLION, tokenizer)},
+    }
+    for name, value in measured.items():
+        print(f"{name}: {value:.3g}")
+    print("", *pages(figures), sep="\n\n")
+    if arguments.output_file:
+        save_json(arguments.output_file, {**figures, **circumstances()})
+
+
+if __name__ == "__main__":
+    main()
