@@ -84,7 +84,7 @@ def test_each_learning_rate_equals_the_same_rate_alone(corpus, tmp_path):
 def test_seeds_and_rates_are_combined(corpus, tmp_path):
     settings = ["--train_file", corpus, "--max_train_steps", 1, "--save_steps", 0, "--output_dir", tmp_path / "all"]
     run_pretraining(*settings, "--seeds", 1, 2, "--learning_rates", 1e-3, 2e-3)
-    names = sorted(path.name for path in (tmp_path / "all").iterdir())
+    names = sorted(path.name for path in (tmp_path / "all").iterdir() if path.is_dir())
     assert names == [f"seed-{seed}_learning_rate-{rate}" for seed in (1, 2) for rate in ("0.001", "0.002")]
 
 
