@@ -17,8 +17,8 @@ from birthgpt.evaluation.report import save_json
 from birthgpt.runs.records import circumstances
 
 ROOT = Path(__file__).parents[1]
-LINES_A_PERSON = 5
-BYTES_A_PERSON = 600
+LINES_A_PERSON = 17
+BYTES_A_PERSON = 2190
 
 
 def anonymous_memory(process: subprocess.Popen) -> int:

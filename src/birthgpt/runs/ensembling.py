@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import datasets
-import torch
+from accelerate import Accelerator
 
 from birthgpt.data.corpus import lines_by_name, load_corpus
 from birthgpt.data.questions import load_questions
@@ -14,7 +14,7 @@ from birthgpt.runs.building import load_model, load_tokenizer
 from birthgpt.runs.evaluating import training_figures
 from birthgpt.runs.records import circumstances
 from birthgpt.training.arguments import EnsembleArguments
-from birthgpt.training.loop import available_cores
+from birthgpt.training.loop import use_all_cores
 
 
 def ensemble(arguments: EnsembleArguments) -> dict | None:
@@ -27,13 +27,15 @@ def ensemble(arguments: EnsembleArguments) -> dict | None:
     Raises:
         ValueError: what is wrong with a checkpoint, the files or the settings.
     """
-    torch.set_num_threads(available_cores())
+    accelerator = Accelerator()
+    use_all_cores(accelerator)
     if arguments.label_names and not (arguments.train_file and arguments.corpus_file):
         raise ValueError("label_names needs train_file and corpus_file: the answers that are known, and the names")
     questions = load_questions(arguments.question_file, require_answers=False)
     train = load_questions(arguments.train_file) if arguments.train_file else None
     by_name = lines_by_name(load_corpus(arguments.corpus_file)) if arguments.corpus_file else None
-    members = [(load_model(path).eval(), load_tokenizer(path)) for path in arguments.model_names_or_paths]
+    paths = arguments.model_names_or_paths
+    members = [(load_model(path).to(accelerator.device), load_tokenizer(path)) for path in paths]
     settings = {"batch_size": arguments.batch_size, "max_new_tokens": arguments.max_new_tokens}
     output = Path(arguments.output_dir)
     if arguments.label_names:
@@ -56,7 +58,7 @@ def ensemble(arguments: EnsembleArguments) -> dict | None:
             [answer.log_probability for answer in answers],
         ),
         **circumstances(),
-        **_cost([training_figures(path) for path in arguments.model_names_or_paths]),
+        **_cost([training_figures(path) for path in paths]),
     }
     for file in filter(None, (output / "figures.json", arguments.results_file)):
         save_json(file, result)
