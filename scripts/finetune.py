@@ -5,9 +5,9 @@
 Settings are read from the file, then from the command line, which wins; --help lists them all.
 """
 
-from birthgpt.runs.command_line import run_script
+from birthgpt.runs.command_line import print_summary, run_script
 from birthgpt.runs.finetuning import finetune
 from birthgpt.training.arguments import FINETUNE_ARGUMENTS
 
 if __name__ == "__main__":
-    run_script(finetune, FINETUNE_ARGUMENTS, __doc__)
+    print_summary(run_script(finetune, FINETUNE_ARGUMENTS, __doc__))

@@ -12,6 +12,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 
+from birthgpt.runs.command_line import print_summary
 from birthgpt.runs.comparing import ComparisonArguments
 from birthgpt.runs.exporting import ExportArguments
 from birthgpt.runs.quickstart import QuickstartArguments
@@ -24,6 +25,7 @@ from birthgpt.training.arguments import (
     ProbeArguments,
     field_names,
 )
+from birthgpt.training.loop import TrainingSummary
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = {
@@ -79,6 +81,18 @@ def test_accelerate_reads_each_launch_file_as_it_is_written(config):
     # what is sharded how is not checked by the reader
     known = vars(launch_command_parser().parse_args(["script.py"]))
     assert set(settings.get("fsdp_config", {})) <= known.keys()
+
+
+def test_a_training_ends_with_a_table_of_what_it_did(capsys):
+    summary = TrainingSummary(
+        steps=30, tokens=1_234_567, target_share=0.5, flops=4e13, parameters=2_100_000, seconds=90.0,
+        tokens_per_second=13_717.4, loss=0.3061, processes=1, mixed_precision="no",
+    )  # fmt: skip
+    print_summary(summary)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[-1].split() == ["30", "1.2M", "50.0", "2.1M", "4.0e13", "1.5", "13,717", "0.306"]
+    print_summary(None)
+    assert capsys.readouterr().out == ""
 
 
 def test_there_is_a_test_for_every_script():

@@ -53,6 +53,8 @@ _NUMBERS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "seconds": ("minutes", _minutes),
     "tokens_per_second": ("tokens/s", _thousands),
     "seed": ("seed", str),
+    "steps": ("updates", _thousands),
+    "loss": ("last loss", "{:.3f}".format),
     "count": ("n", _thousands),
     **{f"first {limit}": (f"first {limit} (%)", percent) for limit in (1, 3, 10, 30)},
 }

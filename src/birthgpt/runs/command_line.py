@@ -3,11 +3,17 @@
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
 import datasets
 import transformers
+from accelerate import PartialState
 
+from birthgpt.evaluation.report import text_table
 from birthgpt.training.arguments import parse_arguments
+from birthgpt.training.loop import TrainingSummary
+
+SUMMARY = ("steps", "tokens", "target_share", "parameters", "flops", "seconds", "tokens_per_second", "loss")
 
 
 def run_script(function: Callable, argument_classes: Sequence[type], description: str):
@@ -25,3 +31,9 @@ def run_script(function: Callable, argument_classes: Sequence[type], description
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def print_summary(summary: TrainingSummary | None) -> None:
+    """What a training did, as a table of one row; nothing for a dry run, or from any but the main process."""
+    if summary is not None and PartialState().is_main_process:
+        print(text_table([asdict(summary)], SUMMARY))
