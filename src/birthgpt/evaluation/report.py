@@ -212,9 +212,9 @@ def _check_values(path: Path, result: Mapping[str, Any]) -> None:
 
 
 def _row_order(result: Mapping[str, Any]) -> tuple:
-    order = result.get("order")
-    # the last part settles rows of one name, such as seeds, whatever their files are called
-    return (float("inf") if order is None else order, result["name"], json.dumps(result, sort_keys=True))
+    order, seed = (float("inf") if result.get(key) is None else result[key] for key in ("order", "seed"))
+    # the last part settles rows of one name and seed, whatever their files are called
+    return (order, result["name"], seed, json.dumps(result, sort_keys=True))
 
 
 def _tables(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, list]]:

@@ -19,7 +19,10 @@ def accuracy_curves(
     tokenizer: PreTrainedTokenizerBase,
     accelerator: Accelerator,
 ) -> Callable[[PreTrainedModel], dict[str, float]]:
-    """A function that gives a model's `train_accuracy`, on the same sample each time, and `held_out_accuracy`."""
+    """A function that gives a model's `train_accuracy`, on the same sample each time, and `held_out_accuracy`.
+
+    Both are shares in 0..1.
+    """
     sample = trained.shuffle(seed=0).select(range(min(SAMPLE, len(trained))))
 
     def evaluate(model: PreTrainedModel) -> dict[str, float]:
