@@ -205,9 +205,9 @@ class SalientSpans(RecallFromName):
     of dates and capitals: Roberts et al., 2002.08910). A cue is made of one to three of the nearest other words before
     the span, in small letters: by such words a question says what it asks for, so that facts are stored by their
     role. They lead to the first span after them, dates passed over: in `born 4 May 1900, Berlin, Germany`, `born` leads
-    to the date and to Berlin, but not to Germany. `cue_share` of the spans have a cue,
-    where there is one. Of spans that repeat words of the name alone, and of the other words, nothing is asked. A line
-    without salient spans gives no example.
+    to the date and to Berlin, but not to Germany. `cue_share` of the spans have a cue, where there is one. Of spans
+    that repeat words of the name alone, and of the other words, nothing is asked. A line without salient spans gives
+    no example.
     """
 
     cue_share: float = 0.8
