@@ -7,12 +7,10 @@ from accelerate import Accelerator
 
 from birthgpt.data.corpus import lines_by_name, load_corpus
 from birthgpt.data.questions import load_questions
-from birthgpt.evaluation.accuracy import figures
 from birthgpt.evaluation.ensembling import ensemble_answers
-from birthgpt.evaluation.report import save_json, write_whole
+from birthgpt.evaluation.report import write_whole
 from birthgpt.runs.building import load_model, load_tokenizer
-from birthgpt.runs.evaluating import training_figures
-from birthgpt.runs.records import circumstances
+from birthgpt.runs.evaluating import report_answers, training_figures
 from birthgpt.training.arguments import EnsembleArguments
 from birthgpt.training.loop import use_all_cores
 
@@ -37,32 +35,22 @@ def ensemble(arguments: EnsembleArguments) -> dict | None:
     paths = arguments.model_names_or_paths
     members = [(load_model(path).to(accelerator.device), load_tokenizer(path)) for path in paths]
     settings = {"batch_size": arguments.batch_size, "max_new_tokens": arguments.max_new_tokens}
-    output = Path(arguments.output_dir)
     if arguments.label_names:
         labelled = _labelled(members, train, [name for name in by_name if name], arguments.label_names, settings)
-        write_whole(output / "labelled.tsv", "".join(f"{question}\t{answer}\n" for question, answer in labelled))
+        write_whole(
+            Path(arguments.output_dir) / "labelled.tsv",
+            "".join(f"{question}\t{answer}\n" for question, answer in labelled),
+        )
     answers = ensemble_answers(members, questions["question"][:], **settings)
-    write_whole(output / "predictions.txt", "".join(" ".join(answer.text.splitlines()) + "\n" for answer in answers))
-    if questions["answer"][0] is None:
-        return None
-    result = {
-        "name": arguments.name or f"ensemble of {len(members)}",
-        "note": arguments.note,
-        "order": arguments.order,
-        "table": arguments.table or Path(arguments.question_file).stem,
-        **figures(
-            questions,
-            [answer.text for answer in answers],
-            train["answer"][:] if train is not None else [],
-            by_name,
-            [answer.log_probability for answer in answers],
-        ),
-        **circumstances(),
-        **_cost([training_figures(path) for path in paths]),
-    }
-    for file in filter(None, (output / "figures.json", arguments.results_file)):
-        save_json(file, result)
-    return result
+    return report_answers(
+        arguments,
+        questions,
+        answers,
+        train["answer"][:] if train is not None else [],
+        by_name,
+        name=f"ensemble of {len(members)}",
+        cost=_cost([training_figures(path) for path in paths]),
+    )
 
 
 def _labelled(

@@ -16,7 +16,7 @@ from birthgpt.evaluation.baselines import constant_place, most_common_train_plac
 from birthgpt.evaluation.report import save_json, write_whole
 from birthgpt.runs.building import load_model, load_tokenizer
 from birthgpt.runs.records import RUN_RECORD, circumstances
-from birthgpt.training.arguments import EvaluationArguments
+from birthgpt.training.arguments import EnsembleArguments, EvaluationArguments
 from birthgpt.training.loop import use_all_cores
 
 logger = logging.getLogger(__name__)
@@ -43,27 +43,51 @@ def evaluate(arguments: EvaluationArguments) -> dict | None:
         answers = _model_answers(arguments, questions, accelerator)
     if arguments.dry_run or not accelerator.is_main_process:
         return None
+    return report_answers(
+        arguments,
+        questions,
+        answers,
+        train_answers,
+        lines_by_name(load_corpus(arguments.corpus_file)) if arguments.corpus_file else None,
+        name=Path(arguments.model_name_or_path or arguments.baseline).name,
+        cost=training_figures(arguments.model_name_or_path),
+        with_probabilities=arguments.baseline is None,
+    )
+
+
+def report_answers(
+    arguments: EvaluationArguments | EnsembleArguments,
+    questions: datasets.Dataset,
+    answers: list[Answer],
+    train_answers: list[str],
+    lines: dict[str, list[str]] | None,
+    *,
+    name: str,
+    cost: dict,
+    with_probabilities: bool = True,
+) -> dict | None:
+    """Write `predictions.txt` and, where the questions have answers, the figures; those are returned.
+
+    Args:
+        name: of the row in tables, unless the arguments name it.
+        cost: what the training took, as `training_figures` gives it.
+    """
     output = Path(arguments.output_dir)
     # one a line, whatever a model writes
-    lines = [" ".join(answer.text.splitlines()) + "\n" for answer in answers]
-    write_whole(output / "predictions.txt", "".join(lines))
+    written = [" ".join(answer.text.splitlines()) + "\n" for answer in answers]
+    write_whole(output / "predictions.txt", "".join(written))
     if questions["answer"][0] is None:
         logger.info("%s holds no answers: only %s is written", arguments.question_file, output / "predictions.txt")
         return None
+    log_probabilities = [answer.log_probability for answer in answers] if with_probabilities else None
     result = {
-        "name": arguments.name or Path(arguments.model_name_or_path or arguments.baseline).name,
+        "name": arguments.name or name,
         "note": arguments.note,
         "order": arguments.order,
         "table": arguments.table or Path(arguments.question_file).stem,
-        **figures(
-            questions,
-            [answer.text for answer in answers],
-            train_answers,
-            lines_by_name(load_corpus(arguments.corpus_file)) if arguments.corpus_file else None,
-            None if arguments.baseline is not None else [answer.log_probability for answer in answers],
-        ),
+        **figures(questions, [answer.text for answer in answers], train_answers, lines, log_probabilities),
         **circumstances(),
-        **training_figures(arguments.model_name_or_path),
+        **cost,
     }
     for file in filter(None, (output / "figures.json", arguments.results_file)):
         save_json(file, result)
