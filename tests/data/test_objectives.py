@@ -87,6 +87,18 @@ def test_span_corruption_truncates_uniformly_and_masks_a_quarter_on_average(char
     assert any(not prefix for prefix, _, _ in cuts) and any(not suffix for _, _, suffix in cuts)
 
 
+def test_span_corruption_keeps_whole_lines_where_they_are_not_to_be_truncated(characters):
+    block_size = max(map(len, LINES)) + 3
+    for epoch in range(20):
+        objective = SpanCorruption(characters, block_size, truncate_lines=False)
+        for line, row in zip(LINES, rows(objective(BATCH, seed=0, epoch=epoch)), strict=True):
+            prefix, suffix, masked, _ = pieces(characters, row["input_ids"])
+            assert prefix + masked + suffix == line and not row["truncated"]
+        objective = SpanCorruption(characters, block_size - 1, truncate_lines=False)
+        truncated = [row["truncated"] for row in rows(objective(BATCH, seed=0, epoch=epoch))]
+        assert truncated == [len(line) == block_size - 3 for line in LINES]
+
+
 @pytest.mark.parametrize("text", ["a", "ab", "abc", "Ada."])
 def test_span_corruption_of_a_very_short_line(characters, text):
     for epoch in range(20):

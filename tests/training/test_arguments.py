@@ -48,6 +48,13 @@ def test_lists_and_nulls_of_a_file(tmp_path):
     assert corpus.name_column is None and optimization.shuffle is False
 
 
+def test_a_list_may_be_empty(tmp_path):
+    config = config_file(tmp_path, "ngram_orders: [2, 3]\n")
+    assert parse_arguments(PRETRAIN_ARGUMENTS, [*REQUIRED, "--config", config, "--ngram_orders"])[2].ngram_orders == []
+    config = config_file(tmp_path, "ngram_orders: []\n")
+    assert parse_arguments(PRETRAIN_ARGUMENTS, [*REQUIRED, "--config", config])[2].ngram_orders == []
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -36,10 +36,12 @@ class SpanCorruption:
 
     A line is truncated to a random length in [4, 7/8 of the block] and cut into prefix, masked content
     (of random length, a quarter of the line on average) and suffix. Every token but the pads is a target.
+    Without `truncate_lines`, only what the block cannot hold is cut off.
     """
 
     tokenizer: PreTrainedTokenizerBase
     block_size: int
+    truncate_lines: bool = True
 
     def __post_init__(self):
         if self.block_size < 24:
@@ -58,7 +60,9 @@ class SpanCorruption:
 
     def cut(self, tokens: list[int], generator: np.random.Generator) -> tuple[list[int], list[int], list[int]]:
         """Prefix, masked content and suffix of the truncated line."""
-        tokens = tokens[: generator.integers(4, self.block_size * 7 // 8, endpoint=True)]
+        drawn = int(generator.integers(4, self.block_size * 7 // 8, endpoint=True))
+        # the three ⁇ stand in the block too
+        tokens = tokens[: drawn if self.truncate_lines else self.block_size - 3]
         longest_mask = max(1, round(len(tokens) / 2 - 1))
         mask_length = int(generator.integers(1, longest_mask, endpoint=True))
         start = int(generator.integers(0, max(0, len(tokens) - mask_length), endpoint=True))

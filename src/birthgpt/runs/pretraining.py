@@ -137,6 +137,7 @@ def build_objective(
         _check_recall(arguments, corpus, model)
     settings = {
         "layout": arguments.objective_layout,
+        "truncate_lines": arguments.truncate_lines,
         "longest_run": arguments.longest_run,
         "cue_share": arguments.cue_share,
     }

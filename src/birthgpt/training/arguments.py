@@ -94,6 +94,7 @@ class CorpusArguments:
     streaming: bool = setting(False, "read the corpus as it is trained on, for one larger than memory")
     objective: str = setting("span_corruption", "span_corruption, language_modeling, name_first or salient_spans")
     objective_layout: str = setting("branches", "from the name: branches (one pass a line) or unrolled")
+    truncate_lines: bool = setting(True, "span_corruption: cut lines to a random length, as the assignment does")
     longest_run: int = setting(4, "name_first: words of the longest run that a line is cut into")
     cue_share: float = setting(0.8, "salient_spans: share of the spans that words of the line hint at")
     question_file: str | None = setting(None, "train questions to mix in from the start; none if not given")
@@ -293,6 +294,12 @@ class _Parser(HfArgumentParser):
 
     def error(self, message: str):
         raise ValueError(f"{message} (--help lists the settings)")
+
+    def add_argument(self, *names, **settings):
+        # a list that has a default may be emptied: `--ngram_orders` without a number leaves them out
+        if settings.get("nargs") == "+" and not settings.get("required"):
+            settings["nargs"] = "*"
+        return super().add_argument(*names, **settings)
 
 
 def _pop_config(arguments: list[str]) -> tuple[str | None, list[str]]:
