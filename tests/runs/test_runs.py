@@ -3,8 +3,10 @@
 import json
 
 import pytest
+import torch
 from helpers import LINES
 from safetensors import safe_open
+from safetensors.torch import load_file
 from tiny_runs import run_finetuning, run_pretraining
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
@@ -59,6 +61,22 @@ def test_train_questions_are_mixed_into_pretraining(world, tmp_path):
     assert mixed.target_share < plain.target_share - 0.1
     looks = [entry for entry in mixed.history if "held_out_accuracy" in entry]
     assert [entry["step"] for entry in looks] == [0, 2, 4] and all("train_accuracy" in entry for entry in looks)
+
+
+def test_looks_at_what_is_stored_and_answered_do_not_change_the_training(world, tmp_path):
+    arguments = ["--train_file", world / "wiki.txt", "--objective", "name_first"]
+    plain = run_pretraining(*arguments, "--output_dir", tmp_path / "plain")
+    looked_at = run_pretraining(
+        *arguments, "--question_file", world / "birth_places_train.tsv", "--question_share", 0,
+        "--validation_size", 10, "--eval_steps", 2, "--output_dir", tmp_path / "looked_at",
+    )  # fmt: skip
+    assert (looked_at.loss, looked_at.target_share) == (plain.loss, plain.target_share)
+    looks = [entry for entry in looked_at.history if "held_out_accuracy" in entry]
+    for look in looks:
+        shares = [look[f"name_first_{limit}"] for limit in (1, 3, 10, 30)]
+        assert shares == sorted(shares) and 0 <= shares[0] <= shares[-1] <= 1
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("plain", "looked_at")]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
 def test_a_checkpoint_holds_what_loading_needs_and_its_record(pretrained):
@@ -155,6 +173,8 @@ def test_a_dry_run_reports_and_writes_nothing(world, tmp_path, capsys):
         ("--question_file nowhere.tsv", "nowhere.tsv"),
         ("--eval_steps 2", "eval_steps looks at the accuracy on questions: give question_file"),
         ("--eval_steps 2 --question_file nowhere.tsv", "give their number, validation_size"),
+        ("--question_file nowhere.tsv --question_share 0", "give eval_steps to look at them"),
+        ("--question_file nowhere.tsv --question_share 1", "question_share=1.0"),
         ("--attn_implementation sdpaa", "sdpaa"),
         ("--attn_implementation flash_attention_2", "attn_implementation=flash_attention_2: "),
     ],

@@ -10,13 +10,13 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from birthgpt.data.batching import EpochBatches, MixedBatches
-from birthgpt.data.corpus import corpus_report, load_corpus
+from birthgpt.data.corpus import corpus_report, lines_by_name, load_corpus
 from birthgpt.data.objectives import OBJECTIVES, QuestionAnswering, RecallFromName
 from birthgpt.data.questions import load_questions
 from birthgpt.data.tokenizers import warn_unknown_characters
 from birthgpt.model.attention_types import get_attention_type
 from birthgpt.runs.building import build_batches, build_model, build_tokenizer, split_questions
-from birthgpt.runs.curves import accuracy_curves
+from birthgpt.runs.curves import accuracy_curves, recall_curves
 from birthgpt.runs.dry_run import describe_run
 from birthgpt.runs.records import open_run_folder, save_run_record
 from birthgpt.training.arguments import (
@@ -55,11 +55,12 @@ def pretrain(
     evaluate = None
     if corpus_arguments.question_file is not None:
         trained, held_out = read_questions(corpus_arguments, tokenizer, accelerator, run.seed_of_data)
-        batches = mix_questions(
-            batches, trained, corpus_arguments, tokenizer, optimization, accelerator, run.seed_of_data
-        )
+        if corpus_arguments.question_share:
+            batches = mix_questions(
+                batches, trained, corpus_arguments, tokenizer, optimization, accelerator, run.seed_of_data
+            )
         if corpus_arguments.eval_steps:
-            evaluate = accuracy_curves(trained, held_out, tokenizer, accelerator)
+            evaluate = build_evaluation(trained, held_out, corpus, tokenizer, accelerator)
     variants = variants_of(optimization, run, accelerator.num_processes)
     if variants and evaluate is not None:
         raise ValueError("eval_steps is for one model: leave it out, or seeds and learning_rates")
@@ -189,16 +190,23 @@ def mix_questions(
     accelerator: Accelerator,
     seed: int,
 ) -> MixedBatches:
-    """The batches of the corpus with those of train questions strewn in (2309.14316, section 3).
-
-    Raises:
-        ValueError: a share outside (0, 1).
-    """
-    if not 0 < arguments.question_share < 1:
-        raise ValueError(f"question_share={arguments.question_share}: a share of the batches lies between 0 and 1")
+    """The batches of the corpus with those of train questions strewn in (2309.14316, section 3)."""
     objective = QuestionAnswering(tokenizer, arguments.block_size)
     asked = build_batches(questions, objective, tokenizer, optimization, accelerator, seed)
     return MixedBatches(batches, asked, share=arguments.question_share, seed=seed)
+
+
+def build_evaluation(
+    trained: datasets.Dataset,
+    held_out: datasets.Dataset,
+    corpus: datasets.Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    accelerator: Accelerator,
+) -> Callable[[PreTrainedModel], dict[str, float]]:
+    """What is looked at while training: are facts stored, and are questions answered?"""
+    stored = recall_curves(held_out, lines_by_name(corpus), tokenizer)
+    extracted = accuracy_curves(trained, held_out, tokenizer, accelerator)
+    return lambda model: {**stored(model), **extracted(model)}
 
 
 def _check_examples(batches: EpochBatches, arguments: CorpusArguments, *, verbose: bool) -> None:

@@ -98,9 +98,9 @@ class CorpusArguments:
     longest_run: int = setting(4, "name_first: words of the longest run that a line is cut into")
     cue_share: float = setting(0.8, "salient_spans: share of the spans that words of the line hint at")
     question_file: str | None = setting(None, "train questions to mix in from the start; none if not given")
-    question_share: float = setting(0.1, "share of the batches that are questions")
+    question_share: float = setting(0.1, "share of the batches that are questions; 0: they are looked at alone")
     validation_size: int = setting(0, "questions of it left out: those that finetuning with this seed holds out")
-    eval_steps: int = setting(0, "updates between two looks at the accuracy on both kinds of them; 0: none")
+    eval_steps: int = setting(0, "updates between two looks at what is stored and what is answered; 0: none")
     block_size: int = setting(128, "longest example, in tokens")
 
     def __post_init__(self):
@@ -108,6 +108,10 @@ class CorpusArguments:
             raise ValueError(f"eval_steps={self.eval_steps}: it must be at least 0")
         if self.eval_steps and self.question_file is None:
             raise ValueError("eval_steps looks at the accuracy on questions: give question_file")
+        if not 0 <= self.question_share < 1:
+            raise ValueError(f"question_share={self.question_share}: a share of the batches lies between 0 and 1")
+        if self.question_file is not None and not self.question_share and not self.eval_steps:
+            raise ValueError("question_share=0 leaves question_file without a use: give eval_steps to look at them")
 
 
 @dataclass
