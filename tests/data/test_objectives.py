@@ -46,6 +46,17 @@ def test_examples_depend_on_seed_epoch_and_line_alone(name, tokenizer, request):
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
+def test_tokens_that_are_kept_change_no_example(name, bpe, monkeypatch):
+    fresh = OBJECTIVES[name](bpe, BLOCK)(BATCH, seed=1, epoch=2)
+    keeping = OBJECTIVES[name](bpe, BLOCK)
+    for epoch in range(5):
+        keeping(BATCH, seed=1, epoch=epoch)
+    assert keeping(BATCH, seed=1, epoch=2) == fresh
+    monkeypatch.setattr("birthgpt.data.objectives.MOST_KNOWN", 3)
+    assert keeping(BATCH, seed=1, epoch=2) == keeping(BATCH, seed=1, epoch=2) == fresh
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
 def test_columns_have_equal_lengths_within_an_example(name, bpe):
     for row in rows(OBJECTIVES[name](bpe, BLOCK)(BATCH, seed=0, epoch=0)):
         columns = ("input_ids", "position_ids", "branch_ids", "shift_labels")

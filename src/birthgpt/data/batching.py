@@ -7,7 +7,7 @@ import datasets
 import numpy as np
 import torch
 
-from birthgpt.data.objectives import IGNORE
+from birthgpt.data.objectives import FEATURES, IGNORE
 
 TensorBatch = dict[str, torch.Tensor]
 
@@ -24,10 +24,10 @@ def pad_batch(examples: list[dict], pad_token_id: int) -> TensorBatch:
     fills = {"input_ids": pad_token_id, "position_ids": 0, "branch_ids": -1, "shift_labels": IGNORE}
     batch = {}
     for column, fill in fills.items():
-        padded = torch.full((len(examples), max(lengths)), fill, dtype=torch.long)
+        padded = np.full((len(examples), max(lengths)), fill, dtype=np.int64)
         for row, (example, length) in enumerate(zip(examples, lengths, strict=True)):
-            padded[row, :length] = torch.as_tensor(example[column][:length])
-        batch[column] = padded
+            padded[row, :length] = example[column][:length]
+        batch[column] = torch.from_numpy(padded)
     if not (batch["branch_ids"] > 0).any():
         del batch["branch_ids"], batch["position_ids"]
     batch["line_ids"] = torch.tensor([example["line_id"] for example in examples])
@@ -203,6 +203,7 @@ def map_objective(source: datasets.Dataset, objective: Callable, seed: int, epoc
         batched=True,
         fn_kwargs={"seed": seed, "epoch": epoch},
         remove_columns=source.column_names,
+        features=FEATURES,
         keep_in_memory=True,
         load_from_cache_file=False,
         # the objective is a pure function of these: hashing its tokenizer every epoch is waste

@@ -14,14 +14,27 @@ process or restart it is made.
 
 import unicodedata
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
+import datasets
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 IGNORE = -100
-COLUMNS = ("line_id", "input_ids", "position_ids", "branch_ids", "shift_labels", "truncated")
+# the columns that an objective gives, and their types: datasets would look at every token to find them out
+FEATURES = datasets.Features(
+    {
+        "line_id": datasets.Value("int64"),
+        "input_ids": datasets.List(datasets.Value("int32")),
+        "position_ids": datasets.List(datasets.Value("int32")),
+        "branch_ids": datasets.List(datasets.Value("int32")),
+        "shift_labels": datasets.List(datasets.Value("int32")),
+        "truncated": datasets.Value("bool"),
+    }
+)
+# texts whose tokens an objective keeps
+MOST_KNOWN = 100_000
 Batch = dict[str, list]
 
 
@@ -31,7 +44,36 @@ def line_generator(seed: int, epoch: int, line_id: int) -> np.random.Generator:
 
 
 @dataclass(frozen=True)
-class SpanCorruption:
+class Objective:
+    """Base of every objective: a tokenizer, and the longest example in tokens."""
+
+    tokenizer: PreTrainedTokenizerBase
+    block_size: int
+
+    def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
+        raise NotImplementedError
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """The tokens of each text; they are shared with later calls, so not to be changed."""
+        # every epoch asks for the same lines and spans again
+        known = self._known_tokens
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if len(known) + len(new) > MOST_KNOWN:
+            known.clear()
+            new = list(dict.fromkeys(texts))
+        if new:
+            # silent about lines longer than a block: the objective says what becomes of them
+            encoded = self.tokenizer(new, add_special_tokens=False, return_attention_mask=False, verbose=False)
+            known.update(zip(new, encoded["input_ids"], strict=True))
+        return [known[text] for text in texts]
+
+    @cached_property
+    def _known_tokens(self) -> dict[str, list[int]]:
+        return {}
+
+
+@dataclass(frozen=True)
+class SpanCorruption(Objective):
     """The assignment's objective: `prefix ⁇ suffix ⁇ masked ⁇`, then pads up to the block.
 
     A line is truncated to a random length in [4, 7/8 of the block] and cut into prefix, masked content
@@ -39,8 +81,6 @@ class SpanCorruption:
     Without `truncate_lines`, only what the block cannot hold is cut off.
     """
 
-    tokenizer: PreTrainedTokenizerBase
-    block_size: int
     truncate_lines: bool = True
 
     def __post_init__(self):
@@ -49,7 +89,7 @@ class SpanCorruption:
 
     def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
         examples = _new_batch()
-        for line_id, tokens in zip(batch["line_id"], _encode(self.tokenizer, batch["text"]), strict=True):
+        for line_id, tokens in zip(batch["line_id"], self.encode(batch["text"]), strict=True):
             prefix, masked, suffix = self.cut(tokens, line_generator(seed, epoch, line_id))
             mask = [self.tokenizer.mask_token_id]
             text = prefix + mask + suffix + mask + masked + mask
@@ -70,15 +110,12 @@ class SpanCorruption:
 
 
 @dataclass(frozen=True)
-class LanguageModeling:
+class LanguageModeling(Objective):
     """Plain language modelling: `line ⁇`, every token a target; a longer line is cut at the block."""
-
-    tokenizer: PreTrainedTokenizerBase
-    block_size: int
 
     def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
         examples = _new_batch()
-        for line_id, tokens in zip(batch["line_id"], _encode(self.tokenizer, batch["text"]), strict=True):
+        for line_id, tokens in zip(batch["line_id"], self.encode(batch["text"]), strict=True):
             text = [*tokens, self.tokenizer.mask_token_id]
             inputs, targets = text[:-1][: self.block_size], text[1:][: self.block_size]
             _append(examples, line_id, inputs, targets, len(inputs) < len(tokens))
@@ -93,7 +130,7 @@ class Run(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RecallFromName:
+class RecallFromName(Objective):
     """Base of the objectives that ask for runs of a line's words from its name.
 
     Each run is a branch `cue ⁇ run ⁇` that sees the stem and itself only; its positions continue the stem's. The
@@ -108,8 +145,6 @@ class RecallFromName:
     cannot take branches. A line without a readable name gives no example.
     """
 
-    tokenizer: PreTrainedTokenizerBase
-    block_size: int
     layout: str = "branches"
     longest_prefix: int = 4
 
@@ -130,9 +165,9 @@ class RecallFromName:
                 names.append(name)
                 runs.append(self.cut(text, name, generator))
                 prefixes.append(self.draw_prefix(generator))
-        names = _encode(self.tokenizer, names)
-        texts = iter(_encode(self.tokenizer, [run.text for line in runs for run in line]))
-        cues = iter(_encode(self.tokenizer, [run.cue for line in runs for run in line]))
+        names = self.encode(names)
+        texts = iter(self.encode([run.text for line in runs for run in line]))
+        cues = iter(self.encode([run.cue for line in runs for run in line]))
         examples = _new_batch()
         for line_id, prefix, name, line in zip(line_ids, prefixes, names, runs, strict=True):
             self._append_line(examples, line_id, prefix + name, [(next(cues), next(texts)) for _ in line])
@@ -287,16 +322,13 @@ def _is_link(words: list[str], salient: list[bool], index: int) -> bool:
 
 
 @dataclass(frozen=True)
-class QuestionAnswering:
+class QuestionAnswering(Objective):
     """Name/place formatting: `question ⁇ answer ⁇`; targets are both ⁇ and the answer between them."""
-
-    tokenizer: PreTrainedTokenizerBase
-    block_size: int
 
     def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
         examples = _new_batch()
-        questions = _encode(self.tokenizer, batch["question"])
-        answers = _encode(self.tokenizer, batch["answer"])
+        questions = self.encode(batch["question"])
+        answers = self.encode(batch["answer"])
         mask = [self.tokenizer.mask_token_id]
         for index, question_id in enumerate(batch["question_id"]):
             question, answer = questions[index], answers[index]
@@ -319,6 +351,8 @@ OBJECTIVES = {
 }
 
 
+# lines are cut anew every epoch, and their words stay the same
+@lru_cache(maxsize=100_000)
 def without_outer_punctuation(text: str) -> str:
     """The text from its first to its last letter, mark or digit; empty where it has none."""
     inner = [index for index, character in enumerate(text) if unicodedata.category(character)[0] in "LMN"]
@@ -329,15 +363,8 @@ def _words_after_name(text: str, name: str) -> list[str]:
     return text.removeprefix(name).removeprefix(".").split()
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    if not texts:
-        return []
-    # silent about lines longer than a block: the objective says what becomes of them
-    return tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-
-
 def _new_batch() -> Batch:
-    return {column: [] for column in COLUMNS}
+    return {column: [] for column in FEATURES}
 
 
 def _append(examples: Batch, line_id: int, inputs: list[int], targets: list[int], truncated: bool) -> None:
