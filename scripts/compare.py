@@ -9,4 +9,4 @@ from birthgpt.runs.command_line import run_script
 from birthgpt.runs.comparing import ComparisonArguments, compare
 
 if __name__ == "__main__":
-    run_script(compare, (ComparisonArguments,), __doc__)
+    run_script(compare, (ComparisonArguments,), __doc__, several_processes=False)

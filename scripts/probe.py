@@ -12,4 +12,5 @@ from birthgpt.training.arguments import ProbeArguments
 
 if __name__ == "__main__":
     rows = run_script(probe, (ProbeArguments,), __doc__)
-    print(text_table(rows, list(rows[0])))
+    if rows is not None:
+        print(text_table(rows, list(rows[0])))

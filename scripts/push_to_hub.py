@@ -9,6 +9,6 @@ from birthgpt.runs.command_line import run_script
 from birthgpt.runs.exporting import ExportArguments, export
 
 if __name__ == "__main__":
-    folder = run_script(export, (ExportArguments,), __doc__)
+    folder = run_script(export, (ExportArguments,), __doc__, several_processes=False)
     if folder is not None:
         print(f"exported to {folder}")

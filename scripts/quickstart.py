@@ -7,4 +7,4 @@ from birthgpt.runs.command_line import run_script
 from birthgpt.runs.quickstart import QuickstartArguments, quickstart
 
 if __name__ == "__main__":
-    run_script(quickstart, (QuickstartArguments,), __doc__)
+    run_script(quickstart, (QuickstartArguments,), __doc__, several_processes=False)

@@ -7,5 +7,5 @@ from birthgpt.runs.command_line import run_script
 from birthgpt.runs.splitting import SplitArguments, split_questions
 
 if __name__ == "__main__":
-    for folder in run_script(split_questions, (SplitArguments,), __doc__):
+    for folder in run_script(split_questions, (SplitArguments,), __doc__, several_processes=False):
         print(folder)

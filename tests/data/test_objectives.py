@@ -56,6 +56,14 @@ def test_tokens_that_are_kept_change_no_example(name, bpe, monkeypatch):
     assert keeping(BATCH, seed=1, epoch=2) == keeping(BATCH, seed=1, epoch=2) == fresh
 
 
+def test_a_name_that_nearly_fills_the_block_goes_before_the_random_tokens(characters):
+    name = "N" * 60
+    batch = {"line_id": [0], "name": [name], "text": [f"{name}. Lived in Rome."]}
+    for epoch in range(20):
+        for row in rows(NameFirst(characters, 64)(batch, seed=0, epoch=epoch)):
+            assert name in characters.decode(row["input_ids"]) and len(row["input_ids"]) <= 64
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_columns_have_equal_lengths_within_an_example(name, bpe):
     for row in rows(OBJECTIVES[name](bpe, BLOCK)(BATCH, seed=0, epoch=0)):

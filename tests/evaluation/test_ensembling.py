@@ -57,6 +57,23 @@ def test_the_mixture_decides_among_what_the_members_say(bpe):
         assert math.exp(best.log_probability) == pytest.approx(probabilities[best.text], rel=1e-3)
 
 
+def test_no_question_has_no_answer(bpe):
+    assert ensemble_answers([(seeded_model(bpe, 0), bpe)], []) == []
+
+
+def test_answers_that_fill_the_model_are_weighed(characters):
+    torch.manual_seed(0)
+    config = {"position_embedding_type": "learned", "max_position_embeddings": 40, "initializer_range": 0.6}
+    members = [(tiny_model(vocab_size=len(characters), **config), characters) for _ in range(2)]
+    (answer,) = ensemble_answers(members, ["Where was Ada Lovelace b?"])
+    assert math.isfinite(answer.log_probability)
+    # of what does not fit, nothing is counted
+    fitting, cut, far_beyond = (
+        answer_log_probabilities(*members[0], ["Ada?"], ["a" * length])[0] for length in (35, 36, 50)
+    )
+    assert fitting != cut == far_beyond
+
+
 def test_no_member_is_refused():
     with pytest.raises(ValueError, match="at least one model"):
         ensemble_answers([], QUESTIONS)

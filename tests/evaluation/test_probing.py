@@ -13,13 +13,16 @@ QUESTIONS = [
     # not in his line, and nobody's line
     {"name": "J. J. Thomson", "question": "Where was J. J. Thomson born?", "answer": "Cheetham"},
     {"name": "Nobody", "question": "Where was Nobody born?", "answer": "London"},
+    # another question, and nobody's line: of whom it is, is not known
+    {"name": "", "question": "Which line is nobody's?", "answer": "nobody"},
     # the name is no place to find an answer in
     {"name": "Lise Meitner", "question": "Who was Lise Meitner?", "answer": "Lise"},
 ]
 
 
 def lines():
-    return lines_by_name({"name": name, "text": line} for name, line in zip(NAMES, LINES, strict=True))
+    named = zip([*NAMES, ""], [*LINES, "a line of nobody"], strict=True)
+    return lines_by_name({"name": name, "text": line} for name, line in named)
 
 
 def test_only_answers_that_stand_in_the_line_are_asked_for():
@@ -33,7 +36,15 @@ def test_only_answers_that_stand_in_the_line_are_asked_for():
 
 def test_prompts_hold_the_words_before_the_answer():
     prompts = prompts_by_kind(["A"], ["Where was A born?"], [" A was born in "])
-    assert list(prompts.values()) == [["A⁇"], ["A⁇ in"], ["A⁇ born in"], ["Where was A born?⁇"]]
+    assert list(prompts.values()) == [["A⁇"], ["A⁇in"], ["A⁇born in"], ["Where was A born?⁇"]]
+
+
+def test_an_answer_behind_words_begins_with_the_space_between_them(characters, bpe):
+    model = tiny_model(vocab_size=len(characters))
+    ranks = [answer_ranks(model, characters, ["Ada⁇born in"], [answer]) for answer in ("London", "Manchester")]
+    assert ranks[0] == ranks[1] == answer_ranks(model, characters, ["Ada⁇born in"], [" "])
+    # tokens of BPE hold their space
+    assert bpe("London", add_special_tokens=False) == bpe(" London", add_special_tokens=False)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])

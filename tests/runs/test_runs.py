@@ -1,17 +1,20 @@
 """The runs behind the scripts, end to end on a tiny world."""
 
 import json
+import shutil
 
 import pytest
 import torch
+from datasets import Dataset
 from helpers import LINES
 from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_runs import run_finetuning, run_pretraining
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
+from birthgpt.runs.building import split_questions
 from birthgpt.runs.comparing import ComparisonArguments, compare
-from birthgpt.runs.evaluating import evaluate
+from birthgpt.runs.evaluating import evaluate, training_figures
 from birthgpt.training.arguments import EvaluationArguments
 
 
@@ -134,6 +137,13 @@ def test_finetuning_without_pretraining_and_with_a_held_out_slice(world, tmp_pat
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "scratch").config.hidden_size == 32
 
 
+def test_a_dry_run_of_a_stream_without_names_is_refused(tmp_path):
+    (tmp_path / "lines.txt").write_text("no name here\nnor here\n" * 50)
+    settings = ["--objective", "name_first", "--streaming", True, "--dry_run", True]
+    with pytest.raises(ValueError, match="no line gives an example"):
+        run_pretraining("--train_file", tmp_path / "lines.txt", *settings, "--output_dir", tmp_path / "x")
+
+
 def test_a_dry_run_reports_and_writes_nothing(world, tmp_path, capsys):
     run_pretraining(
         "--train_file",
@@ -202,7 +212,7 @@ def test_a_corpus_without_names_is_refused_for_name_first(tmp_path):
         ("--model_name_or_path {pretrained} --hidden_size 64", "hidden_size=64 does not fit .* trained with 32"),
         ("--model_name_or_path {pretrained} --corpus_file {world}/wiki.txt", "brings its own tokenizer"),
         ("--model_name_or_path {pretrained} --validation_size 100", "validation_size=100 of 100 train questions"),
-        ("--model_name_or_path {pretrained} --output_dir {pretrained}", "is not empty"),
+        ("--model_name_or_path {pretrained} --output_dir {pretrained}", "holds model_name_or_path"),
     ],
 )
 def test_bad_finetuning_settings(world, pretrained, tmp_path, arguments, message):
@@ -223,6 +233,52 @@ def test_a_checkpoint_without_tokenizer_and_a_long_question_are_named(world, pre
     with pytest.raises(ValueError, match="exactly one of model_name_or_path and baseline"):
         ask(world, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_does_not_empty_the_folder_of_what_it_begins_with(world, pretrained, tmp_path):
+    settings = ["--overwrite_output_dir", True, "--train_file", world / "birth_places_train.tsv"]
+    for folder in (pretrained, pretrained.parent):
+        with pytest.raises(ValueError, match="holds model_name_or_path=.*: choose another"):
+            run_finetuning(*settings, "--model_name_or_path", pretrained, "--output_dir", folder)
+    with pytest.raises(ValueError, match="holds train_file=.*: choose another"):
+        run_pretraining("--overwrite_output_dir", True, "--train_file", world / "wiki.txt", "--output_dir", world)
+    assert (pretrained / "model.safetensors").is_file() and (world / "wiki.txt").is_file()
+
+
+def test_the_cost_of_a_checkpoint_that_descends_from_itself_is_counted_once(tmp_path):
+    # what a folder was written from may since have been written anew from it
+    keys = ("parameters", "tokens", "flops", "seconds", "tokens_per_second", "target_share", "seed")
+    for name, origin in (("a", "b"), ("b", "a")):
+        settings = {"QuestionArguments": {"model_name_or_path": str(tmp_path / origin)}}
+        record = {**dict.fromkeys(keys, 1), "command": name, "settings": settings}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(json.dumps(record))
+    figures = training_figures(str(tmp_path / "a"))
+    assert figures["tokens"] == 2 and figures["training_command"] == ["b", "a"]
+
+
+def test_an_output_folder_may_be_a_link(world, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    run_pretraining("--train_file", world / "wiki.txt", "--objective", "name_first", "--output_dir", tmp_path / "link")
+    assert (tmp_path / "disk" / "model.safetensors").is_file()
+
+
+def test_half_a_file_of_weights_is_named(world, pretrained, tmp_path):
+    shutil.copytree(pretrained, tmp_path / "half")
+    weights = (tmp_path / "half" / "model.safetensors").read_bytes()
+    (tmp_path / "half" / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(ValueError, match="half holds no model that loads here"):
+        ask(world, tmp_path / "out", model_name_or_path=str(tmp_path / "half"))
+
+
+def test_questions_that_repeat_are_held_out_together():
+    rows = [{"question": f"Q{number % 50}", "answer": "A"} for number in range(100)]
+    train, held_out = split_questions(Dataset.from_list(rows), 20, seed=0)
+    assert len(held_out) == 20 and not set(train["question"]) & set(held_out["question"])
+    twice = Dataset.from_list([{"question": "Q", "answer": "A"}] * 4)
+    with pytest.raises(ValueError, match="every train question is held out"):
+        split_questions(twice, 1, seed=0)
 
 
 def test_tracking_writes_curves(world, tmp_path):

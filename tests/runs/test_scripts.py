@@ -110,10 +110,11 @@ def test_launched_or_plain_a_run_uses_all_cores_and_gives_the_same_losses(world,
     environment = {"ACCELERATE_USE_CPU": "true"} if launcher == "two processes" else {}
     result = run(
         *programs[launcher], "scripts/pretrain.py", "--train_file", world / "wiki.txt", "--output_dir", tmp_path / "x",
-        *TINY, "--hidden_dropout", "0", "--attention_dropout", "0", **environment,
+        *TINY, "--hidden_dropout", "0", "--attention_dropout", "0", "--with_tracking", "true", **environment,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-2000:]
-    assert (tmp_path / "x" / "model.safetensors").is_file()
+    assert (tmp_path / "x" / "model.safetensors").is_file() and (tmp_path / "x" / "run.json").is_file()
+    assert list((tmp_path / "x" / "logs").rglob("events.out.tfevents*"))
     # the bar is drawn by the main process alone
     losses = re.findall(r"step 3, loss ([\d.]+)", result.stderr)
     assert len(set(losses)) == 1
@@ -150,6 +151,13 @@ def test_two_processes_and_two_accumulated_batches_train_as_one(world, tmp_path)
     for name in ("accumulated", "two processes"):
         assert losses[name] == pytest.approx(losses["one"], abs=1e-5), name
         assert tokens[name] == pytest.approx(tokens["one"]), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["compare", "push_to_hub", "quickstart", "split_questions"])
+def test_a_script_of_one_process_is_not_launched_as_two(script):
+    result = run(sys.executable, f"scripts/{script}.py", WORLD_SIZE="2")
+    assert result.returncode == 2 and "runs in one process" in result.stderr
 
 
 @pytest.mark.slow

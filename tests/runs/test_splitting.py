@@ -30,6 +30,14 @@ def test_every_question_is_held_out_once_and_trained_on_otherwise(question_file,
         assert 4 <= len(held_out) <= 6
 
 
+def test_a_cell_that_a_tsv_cannot_hold_is_refused(tmp_path):
+    path = tmp_path / "questions.jsonl"
+    path.write_text('{"question": "Where was Ann\\nBell born?", "answer": "Cork"}\n' * 2)
+    with pytest.raises(ValueError, match="holds a tab or line break"):
+        split_questions(SplitArguments(str(path), str(tmp_path / "folds"), folds=2))
+    assert not (tmp_path / "folds").exists()
+
+
 def test_folds_depend_on_the_seed_alone(question_file, tmp_path):
     first, again, other = (
         lines(split_questions(SplitArguments(str(question_file), str(tmp_path / name), seed=seed))[0] / "held_out.tsv")

@@ -42,10 +42,10 @@ def test_numbers_of_a_file_are_numbers(tmp_path, text, value):
 
 
 def test_lists_and_nulls_of_a_file(tmp_path):
-    config = config_file(tmp_path, "attention_type: [softmax, softmax]\nname_column: null\nshuffle: false\n")
-    corpus, _, model, optimization, _ = parse_arguments(PRETRAIN_ARGUMENTS, [*REQUIRED, "--config", config])
+    config = config_file(tmp_path, "attention_type: [softmax, softmax]\nname_column: null\nmlp_bias: false\n")
+    corpus, _, model, _, _ = parse_arguments(PRETRAIN_ARGUMENTS, [*REQUIRED, "--config", config])
     assert model.attention_type == ["softmax", "softmax"]
-    assert corpus.name_column is None and optimization.shuffle is False
+    assert corpus.name_column is None and model.mlp_bias is False
 
 
 def test_a_list_may_be_empty(tmp_path):
@@ -61,6 +61,7 @@ def test_a_list_may_be_empty(tmp_path):
         ("learning_rat: 1", "'learning_rat' is no setting of this script; did you mean 'learning_rate'"),
         ("model:\n  hidden_size: 3", "'model' is no setting"),
         ("hidden_size: {a: 3}", "hidden_size holds a mapping"),
+        ("on: 1", "True is no setting"),
         ("- a\n- b", "expected one `key: value` a line"),
         ("a: [", "is not YAML"),
         ("hidden_size: wide", "argument --hidden_size.*: invalid int value: 'wide'"),
@@ -72,6 +73,21 @@ def test_a_list_may_be_empty(tmp_path):
 def test_a_bad_file_is_named(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
         parse_arguments(PRETRAIN_ARGUMENTS, [*REQUIRED, "--config", config_file(tmp_path, text)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--warmup_steps -5", "warmup_steps=-5: it must be at least 0"),
+        ("--max_grad_norm -1", "max_grad_norm=-1.0: it must be at least 0"),
+        ("--weight_decay -1", "weight_decay=-1.0: it must be at least 0"),
+        ("--shuffle false", "shuffle=false: batches of like length"),
+        ("--config a.yaml --config b.yaml", "--config is given twice"),
+    ],
+)
+def test_settings_that_would_do_harm_or_nothing_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        parse_arguments(PRETRAIN_ARGUMENTS, [*REQUIRED, *arguments.split()])
 
 
 def test_a_missing_file_an_unknown_flag_and_a_missing_setting_are_named(tmp_path):

@@ -9,8 +9,9 @@ import torch
 from tiny_training import OPTIMIZATION, PERFORMER, losses, train
 from transformers import AutoModelForCausalLM
 
+from birthgpt.data.batching import EpochBatches
 from birthgpt.training.arguments import OptimizationArguments
-from birthgpt.training.checkpoints import check_run_folder, list_checkpoints
+from birthgpt.training.checkpoints import Progress, check_run_folder, list_checkpoints
 from birthgpt.training.loop import Trainer, count_parameters
 
 
@@ -60,6 +61,37 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, bpe, stopped_after,
     assert (resumed.steps, resumed.tokens) == (whole.steps, whole.tokens)
     for name, value in model.state_dict().items():
         assert torch.equal(value, resumed_model.state_dict()[name]), name
+
+
+def test_a_run_resumed_in_a_longer_epoch_does_not_end_early(tmp_path, bpe, monkeypatch):
+    set_epoch = EpochBatches.set_epoch
+
+    def lengthen_the_second(self, epoch):
+        if epoch != self.epoch:
+            set_epoch(self, epoch)
+            self.batches = self.batches * (3 if epoch == 1 else 1)
+
+    monkeypatch.setattr(EpochBatches, "set_epoch", lengthen_the_second)
+    epochs = dataclasses.replace(OPTIMIZATION, max_train_steps=None, num_train_epochs=2)
+    whole, _ = train(tmp_path, bpe, optimization=epochs, save_steps=1, save_total_limit=99)
+    folder = tmp_path / "run"
+    shutil.rmtree(folder / f"checkpoint-{whole.steps}")
+    (folder / "config.json").unlink()
+    resumed, _ = train(tmp_path, bpe, optimization=epochs, resume=True)
+    assert resumed.steps == whole.steps and losses(resumed) == losses(whole)
+
+
+def test_a_run_goes_on_under_the_precision_it_began_with(tmp_path, bpe, monkeypatch):
+    begun_under = Progress.__init__
+
+    def begin_in_bf16(self, **fields):
+        begun_under(self, **{**fields, "mixed_precision": "bf16"})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "__init__", begin_in_bf16)
+        train(tmp_path, bpe, save_steps=5)
+    with pytest.raises(ValueError, match="was written under mixed precision bf16, this run is under no"):
+        train(tmp_path, bpe, resume=True)
 
 
 def test_a_resumed_run_with_an_average_equals_an_uninterrupted_one(tmp_path, bpe):

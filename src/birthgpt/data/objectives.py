@@ -170,6 +170,8 @@ class RecallFromName(Objective):
         cues = iter(self.encode([run.cue for line in runs for run in line]))
         examples = _new_batch()
         for line_id, prefix, name, line in zip(line_ids, prefixes, names, runs, strict=True):
+            # a long name goes before what stands before it
+            prefix = prefix[: max(0, self.block_size - len(name) - 2)]
             self._append_line(examples, line_id, prefix + name, [(next(cues), next(texts)) for _ in line])
         return examples
 

@@ -132,10 +132,11 @@ def _encode(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> lis
 
 def _room_for_answer(config, question_length: int) -> int:
     # the last token of an answer is never read again, so it needs no position of its own
-    return config.max_position_embeddings - question_length + 1 if _positions_are_learned(config) else 2**31
+    return config.max_position_embeddings - question_length + 1 if positions_are_learned(config) else 2**31
 
 
-def _positions_are_learned(config) -> bool:
+def positions_are_learned(config) -> bool:
+    """Whether the model, ours or another, has a vector for each position and none beyond the last."""
     position_embedding_type = getattr(config, "position_embedding_type", None)
     if position_embedding_type is None:
         return getattr(config, "rope_parameters", None) is None

@@ -3,30 +3,38 @@
 from collections.abc import Sequence
 
 import torch
+from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from birthgpt.data.objectives import IGNORE
-from birthgpt.evaluation.answering import Answer, answer_questions, evaluation_mode
+from birthgpt.evaluation.answering import Answer, answer_questions, evaluation_mode, positions_are_learned
 
 Member = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 
 def ensemble_answers(
-    members: Sequence[Member], questions: Sequence[str], *, batch_size: int = 256, max_new_tokens: int = 48
+    members: Sequence[Member],
+    questions: Sequence[str],
+    *,
+    batch_size: int = 256,
+    max_new_tokens: int = 48,
+    accelerator: Accelerator | None = None,
 ) -> list[Answer]:
     """The likeliest answer to each question under the mixture p(answer) = mean over the members of p_k(answer).
 
     Of all answers, those are weighed that a member gives by greedy decoding. `log_probability` is that of the mixture.
     Each member has its own tokenizer: answers meet as text.
 
+    Args:
+        accelerator: with several processes, each answers a slice, and every one returns the whole list.
+
     Raises:
         ValueError: no member, or what is wrong with a question for one of them.
     """
     if not members:
         raise ValueError("an ensemble needs at least one model")
-    given = [
-        answer_questions(*member, questions, batch_size=batch_size, max_new_tokens=max_new_tokens) for member in members
-    ]
+    settings = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "accelerator": accelerator}
+    given = [answer_questions(*member, questions, **settings) for member in members]
     # in the order of the members, so that equal probabilities are decided the same way every time
     candidates = [list(dict.fromkeys(answer.text for answer in answers)) for answers in zip(*given, strict=True)]
     asked = [question for question, texts in zip(questions, candidates, strict=True) for _ in texts]
@@ -51,12 +59,18 @@ def answer_log_probabilities(
     *,
     batch_size: int = 256,
 ) -> list[float]:
-    """log p(answer ⁇ | question ⁇) of each pair, the natural logarithm, summed over the answer's tokens and its ⁇."""
+    """log p(answer ⁇ | question ⁇) of each pair, the natural logarithm, summed over the answer's tokens and its ⁇.
+
+    What does not fit into a model of learned positions, such as the ⁇ of an answer that was cut off, is not counted.
+    """
+    if not len(questions):
+        return []
+    room = model.config.max_position_embeddings if positions_are_learned(model.config) else None
     prompts = tokenizer(list(questions))["input_ids"]
     # a question and its answer are tokenized apart, as in training
     replies = tokenizer(list(answers), add_special_tokens=False)["input_ids"]
     rows = [
-        (prompt + reply, [IGNORE] * (len(prompt) - 1) + reply + [tokenizer.eos_token_id])
+        ((prompt + reply)[:room], ([IGNORE] * (len(prompt) - 1) + reply + [tokenizer.eos_token_id])[:room])
         for prompt, reply in zip(prompts, replies, strict=True)
     ]
     found = []

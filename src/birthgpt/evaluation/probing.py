@@ -22,10 +22,10 @@ def prompts_by_kind(names: Sequence[str], questions: Sequence[str], befores: Seq
     return {
         "name": [f"{name}⁇" for name in names],
         "name, and the word before the answer": [
-            f"{name}⁇ {' '.join(words[-1:])}" for name, words in zip(names, last_words, strict=True)
+            f"{name}⁇{' '.join(words[-1:])}" for name, words in zip(names, last_words, strict=True)
         ],
         "name, and the two words before it": [
-            f"{name}⁇ {' '.join(words[-2:])}" for name, words in zip(names, last_words, strict=True)
+            f"{name}⁇{' '.join(words[-2:])}" for name, words in zip(names, last_words, strict=True)
         ],
         "question": [f"{question}⁇" for question in questions],
     }
@@ -48,6 +48,10 @@ def answer_ranks(
         ValueError: an answer or a prompt without a token.
     """
     encoded = _encode(tokenizer, prompts)
+    # an answer behind words, not behind ⁇, begins with the space between them
+    answers = [
+        answer if prompt.endswith("⁇") else f" {answer}" for prompt, answer in zip(prompts, answers, strict=True)
+    ]
     firsts = [tokens[0] for tokens in _encode(tokenizer, answers)]
     ranks = []
     with evaluation_mode(model):
@@ -69,9 +73,14 @@ def shares_within(ranks: Sequence[int], limits: Sequence[int] = LIMITS) -> dict[
 def answerable(
     questions: Sequence[Mapping[str, str]], lines_by_name: Mapping[str, Sequence[str]]
 ) -> list[tuple[Mapping[str, str], str]]:
-    """The questions whose answer stands in a line of the person, each with what stands there before it."""
+    """The questions whose answer stands in a line of the person, each with what stands there before it.
+
+    Questions of which no name is read are left out.
+    """
     found = []
     for question in questions:
+        if not question["name"]:
+            continue
         for line in lines_by_name.get(question["name"], ()):
             text = line.removeprefix(question["name"]).removeprefix(".")
             if question["answer"] in text:

@@ -9,6 +9,7 @@ import datasets
 import torch
 from accelerate import Accelerator
 from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -94,7 +95,8 @@ def load_model(name_or_path: str, arguments: ModelArguments | None = None) -> Pr
     gradient_checkpointing = overrides.pop("gradient_checkpointing", False)
     try:
         model = AutoModelForCausalLM.from_pretrained(name_or_path, **overrides)
-    except (OSError, ValueError, ImportError) as error:
+    # half a file of weights, or weights of another shape
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{name_or_path} holds no model that loads here ({_first_line(error)})") from None
     if arguments is not None:
         _check_attn_implementation(arguments.attn_implementation, model.config)
@@ -137,6 +139,8 @@ def split_questions(
 ) -> tuple[datasets.Dataset, datasets.Dataset | None]:
     """The questions to train on, and those held out (None where none are).
 
+    Of a question that occurs more than once, nothing is trained on where one is held out.
+
     Raises ValueError where nothing would be left to train on.
     """
     if not 0 <= validation_size < len(questions):
@@ -146,7 +150,11 @@ def split_questions(
     if validation_size == 0:
         return questions, None
     parts = questions.train_test_split(test_size=validation_size, seed=seed)
-    return parts["train"], parts["test"]
+    held_out = set(parts["test"]["question"])
+    rows = [index for index, question in enumerate(parts["train"]["question"]) if question not in held_out]
+    if not rows:
+        raise ValueError(f"validation_size={validation_size}: every train question is held out, so none is left")
+    return parts["train"].select(rows), parts["test"]
 
 
 def _check_attn_implementation(name: str, config: BirthGPTConfig) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import time
 
+from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from birthgpt.data.batching import EpochBatches, StreamedBatches, TensorBatch, model_inputs
@@ -20,13 +21,27 @@ def describe_run(
     tokenizer: PreTrainedTokenizerBase,
     batches: EpochBatches | StreamedBatches,
     optimization: OptimizationArguments,
+    accelerator: Accelerator,
+    models: int = 1,
 ) -> dict[str, float]:
-    """Print parameters, FLOPs, predicted time, padding share and three examples; returns the figures."""
+    """Print parameters, FLOPs, predicted time, padding share and three examples; returns the figures.
+
+    Args:
+        models: trained at once; tokens and FLOPs are of each alone, the time is of all.
+
+    Raises:
+        ValueError: not one example.
+    """
     looked_at = list(itertools.islice(iter_batches(batches), BATCHES_LOOKED_AT))
+    if not looked_at:
+        raise ValueError("no line gives an example for this objective")
     tokens = sum(batch["input_ids"].numel() for batch in looked_at) / len(looked_at)
     pads = sum(int((batch["input_ids"] == tokenizer.pad_token_id).sum()) for batch in looked_at)
     targets = sum(int((batch["shift_labels"] != IGNORE).sum()) for batch in looked_at)
-    seconds = sum(_seconds(model, batch) for batch in looked_at[:3]) / sum(
+    model = model.to(accelerator.device).train()
+    # the first call is slower than those that follow
+    _seconds(model, looked_at[0], accelerator)
+    seconds = sum(_seconds(model, batch, accelerator) for batch in looked_at[:3]) / sum(
         batch["input_ids"].numel() for batch in looked_at[:3]
     )
     run_tokens = _run_tokens(model, batches, optimization, tokens)
@@ -34,10 +49,12 @@ def describe_run(
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "tokens": run_tokens,
         "flops": training_flops(model, run_tokens),
-        "predicted_minutes": run_tokens * seconds / 60,
+        "predicted_minutes": run_tokens * seconds * models / accelerator.num_processes / 60,
         "padding_share": pads / (tokens * len(looked_at)),
         "target_share": targets / (tokens * len(looked_at)),
     }
+    if not accelerator.is_main_process:
+        return figures
     for name, value in figures.items():
         print(f"{name:18} {value:,.3g}" if value < 1000 else f"{name:18} {value:,.0f}")
     examples = (
@@ -63,10 +80,15 @@ def _run_tokens(model, batches, optimization: OptimizationArguments, tokens_per_
     return optimization.num_train_epochs * len(batches) * tokens_per_batch
 
 
-def _seconds(model: PreTrainedModel, batch: TensorBatch) -> float:
+def _seconds(model: PreTrainedModel, batch: TensorBatch, accelerator: Accelerator) -> float:
     """Forward and backward of one batch; the weights stay as they are."""
+    batch = {name: values.to(accelerator.device) for name, values in batch.items()}
     started = time.perf_counter()
-    model.train()
-    model(**model_inputs(batch), logits_to_keep=batch["shift_labels"] != IGNORE, use_cache=False).loss.backward()
+    with accelerator.autocast():
+        keep = batch["shift_labels"] != IGNORE
+        loss = model(**model_inputs(batch), logits_to_keep=keep, use_cache=False).loss
+    loss.backward()
+    # reading it waits for the device
+    loss.item()
     model.zero_grad()
     return time.perf_counter() - started

@@ -7,6 +7,7 @@ from accelerate import Accelerator
 
 from birthgpt.data.corpus import lines_by_name, load_corpus
 from birthgpt.data.questions import load_questions
+from birthgpt.data.tokenizers import MASK_TOKEN, PAD_TOKEN
 from birthgpt.evaluation.ensembling import ensemble_answers
 from birthgpt.evaluation.report import write_whole
 from birthgpt.runs.building import load_model, load_tokenizer
@@ -16,7 +17,7 @@ from birthgpt.training.loop import use_all_cores
 
 
 def ensemble(arguments: EnsembleArguments) -> dict | None:
-    """Ask the ensemble; `predictions.txt`, and `figures.json` where there are answers.
+    """Ask the ensemble; `predictions.txt`, and `figures.json` where there are answers; those, on the main process.
 
     With `label_names`, everybody in the corpus is asked about as well, and `labelled.tsv` holds the questions: with
     the train questions' own answers, and with the ensemble's for all others. A model finetuned on it learns what the
@@ -34,14 +35,22 @@ def ensemble(arguments: EnsembleArguments) -> dict | None:
     by_name = lines_by_name(load_corpus(arguments.corpus_file)) if arguments.corpus_file else None
     paths = arguments.model_names_or_paths
     members = [(load_model(path).to(accelerator.device), load_tokenizer(path)) for path in paths]
-    settings = {"batch_size": arguments.batch_size, "max_new_tokens": arguments.max_new_tokens}
+    settings = {
+        "batch_size": arguments.batch_size,
+        "max_new_tokens": arguments.max_new_tokens,
+        "accelerator": accelerator,
+    }
+    labelled = None
     if arguments.label_names:
         labelled = _labelled(members, train, [name for name in by_name if name], arguments.label_names, settings)
+    answers = ensemble_answers(members, questions["question"][:], **settings)
+    if not accelerator.is_main_process:
+        return None
+    if labelled is not None:
         write_whole(
             Path(arguments.output_dir) / "labelled.tsv",
             "".join(f"{question}\t{answer}\n" for question, answer in labelled),
         )
-    answers = ensemble_answers(members, questions["question"][:], **settings)
     return report_answers(
         arguments,
         questions,
@@ -60,11 +69,15 @@ def _labelled(
     if template.count("{name}") != 1:
         raise ValueError(f"label_names={template!r}: a question with {{name}} in it once")
     known = dict(zip(train["question"][:], train["answer"][:], strict=True))
-    others = [question for question in (template.format(name=name) for name in names) if question not in known]
+    others = [question for question in (template.replace("{name}", name) for name in names) if question not in known]
     answers = ensemble_answers(members, others, **settings)
-    # an empty answer is none to learn
-    labelled = [(question, answer.text) for question, answer in zip(others, answers, strict=True) if answer.text]
-    return [*known.items(), *labelled]
+    labelled = [(question, answer.text) for question, answer in zip(others, answers, strict=True)]
+    return [*known.items(), *((question, answer) for question, answer in labelled if _is_cell(answer))]
+
+
+def _is_cell(answer: str) -> bool:
+    """Whether `load_questions` reads it again: a model may write nothing, a line break or a pad."""
+    return answer.isprintable() and answer != "" and not {MASK_TOKEN, PAD_TOKEN} & set(answer)
 
 
 def _cost(of_members: list[dict]) -> dict:

@@ -37,6 +37,7 @@ def evaluate(arguments: EvaluationArguments) -> dict | None:
     _check(arguments)
     questions = load_questions(arguments.question_file, require_answers=False)
     train_answers = load_questions(arguments.train_file)["answer"][:] if arguments.train_file else []
+    lines = lines_by_name(load_corpus(arguments.corpus_file)) if arguments.corpus_file else None
     if arguments.baseline is not None:
         answers = _baseline_answers(arguments.baseline, train_answers, len(questions))
     else:
@@ -48,7 +49,7 @@ def evaluate(arguments: EvaluationArguments) -> dict | None:
         questions,
         answers,
         train_answers,
-        lines_by_name(load_corpus(arguments.corpus_file)) if arguments.corpus_file else None,
+        lines,
         name=Path(arguments.model_name_or_path or arguments.baseline).name,
         cost=training_figures(arguments.model_name_or_path),
         with_probabilities=arguments.baseline is None,
@@ -97,6 +98,8 @@ def report_answers(
 def _check(arguments: EvaluationArguments) -> None:
     if (arguments.model_name_or_path is None) == (arguments.baseline is None):
         raise ValueError("give exactly one of model_name_or_path and baseline")
+    if Path(arguments.output_dir).is_file():
+        raise ValueError(f"output_dir={arguments.output_dir} is a file: name a folder")
 
 
 def _baseline_answers(baseline: str, train_answers: list[str], count: int) -> list[Answer]:
@@ -114,7 +117,7 @@ def _model_answers(
     if accelerator.is_main_process:
         warn_unknown_characters(tokenizer, texts, arguments.question_file)
     if arguments.dry_run:
-        for question in texts[:3]:
+        for question in texts[: 3 * accelerator.is_main_process]:
             print(tokenizer.decode(tokenizer(question)["input_ids"]))
         return []
     return answer_questions(
@@ -132,7 +135,12 @@ def _model_answers(
 def training_figures(checkpoint: str | None) -> dict:
     """What the checkpoint's run cost, with that of the run it started from added."""
     total: dict = {}
+    visited = set()
     while checkpoint is not None and (Path(checkpoint) / RUN_RECORD).is_file():
+        # a folder may have been written anew from what was made of it
+        if (place := Path(checkpoint).resolve()) in visited:
+            break
+        visited.add(place)
         record = json.loads((Path(checkpoint) / RUN_RECORD).read_text(encoding="utf-8"))
         if not total:
             total = {key: record[key] for key in FROM_RUN_RECORD}

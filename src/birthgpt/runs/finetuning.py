@@ -20,7 +20,7 @@ from birthgpt.runs.building import (
 from birthgpt.runs.curves import accuracy_curves
 from birthgpt.runs.dry_run import describe_run
 from birthgpt.runs.pretraining import texts_of
-from birthgpt.runs.records import open_run_folder, save_run_record
+from birthgpt.runs.records import check_apart, open_run_folder, save_run_record
 from birthgpt.training.arguments import (
     ModelArguments,
     OptimizationArguments,
@@ -51,6 +51,13 @@ def finetune(
     """
     if variants_of(optimization, run):
         raise ValueError("seeds and learning_rates are for pretraining: finetune one checkpoint after the other")
+    check_apart(
+        run,
+        model_name_or_path=question_arguments.model_name_or_path,
+        train_file=question_arguments.train_file,
+        corpus_file=question_arguments.corpus_file,
+        tokenizer_name_or_path=tokenizer_arguments.tokenizer_name_or_path,
+    )
     accelerator = build_accelerator(optimization, run)
     questions = load_questions(question_arguments.train_file)
     model, tokenizer = _starting_point(question_arguments, tokenizer_arguments, model_arguments)
@@ -62,7 +69,7 @@ def finetune(
     objective = QuestionAnswering(tokenizer, model.config.max_position_embeddings)
     batches = build_batches(questions, objective, tokenizer, optimization, accelerator, run.seed_of_data)
     if run.dry_run:
-        describe_run(model, tokenizer, batches, optimization)
+        describe_run(model, tokenizer, batches, optimization, accelerator)
         return None
     arguments = (question_arguments, tokenizer_arguments, model_arguments, optimization, run)
     resume_from = open_run_folder(arguments, accelerator)

@@ -18,7 +18,7 @@ from birthgpt.model.attention_types import get_attention_type
 from birthgpt.runs.building import build_batches, build_model, build_tokenizer, split_questions
 from birthgpt.runs.curves import accuracy_curves, recall_curves
 from birthgpt.runs.dry_run import describe_run
-from birthgpt.runs.records import open_run_folder, save_run_record
+from birthgpt.runs.records import check_apart, open_run_folder, save_run_record
 from birthgpt.training.arguments import (
     CorpusArguments,
     ModelArguments,
@@ -44,9 +44,17 @@ def pretrain(
     Raises:
         ValueError: what is wrong with the corpus, the settings or the folder, before any training.
     """
+    check_apart(
+        run,
+        train_file=corpus_arguments.train_file,
+        question_file=corpus_arguments.question_file,
+        tokenizer_name_or_path=tokenizer_arguments.tokenizer_name_or_path,
+    )
     accelerator = build_accelerator(optimization, run)
     corpus = read_corpus(corpus_arguments, verbose=accelerator.is_main_process)
     tokenizer = build_tokenizer(tokenizer_arguments, texts_of(corpus), corpus_arguments.block_size)
+    if accelerator.is_main_process and not corpus_arguments.streaming:
+        warn_unknown_characters(tokenizer, corpus["text"], corpus_arguments.train_file)
     model = build_model(model_arguments, tokenizer, corpus_arguments.block_size)
     objective = build_objective(corpus_arguments, corpus, tokenizer, model)
     batches = build_batches(corpus, objective, tokenizer, optimization, accelerator, run.seed_of_data)
@@ -67,7 +75,7 @@ def pretrain(
     if variants and model_arguments.gradient_checkpointing:
         raise ValueError("gradient_checkpointing is for one model: leave it out, or seeds and learning_rates")
     if run.dry_run:
-        describe_run(model, tokenizer, batches, optimization)
+        describe_run(model, tokenizer, batches, optimization, accelerator, models=max(1, len(variants)))
         return None
     arguments = (corpus_arguments, tokenizer_arguments, model_arguments)
     resume_from = open_run_folder((*arguments, optimization, run), accelerator, variants)

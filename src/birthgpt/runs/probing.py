@@ -17,10 +17,11 @@ from birthgpt.training.loop import use_all_cores
 logger = logging.getLogger(__name__)
 
 
-def probe(arguments: ProbeArguments) -> list[dict]:
+def probe(arguments: ProbeArguments) -> list[dict] | None:
     """A row for each kind of prompt, with the share of answers whose first token is among the 1, 3, 10, 30 likeliest.
 
-    Only people are asked about whose answer stands in their line. `probe.json` is written to `output_dir`.
+    Only people are asked about whose answer stands in their line. `probe.json` is written to `output_dir`,
+    by the main process; the others return None.
 
     Raises:
         ValueError: what is wrong with the checkpoint or the files, or no such question.
@@ -43,6 +44,7 @@ def probe(arguments: ProbeArguments) -> list[dict]:
     for kind, texts in prompts.items():
         ranks = answer_ranks(model, tokenizer, texts, answers, batch_size=arguments.batch_size)
         rows.append({"name": kind, **shares_within(ranks), "total": len(ranks)})
-    if accelerator.is_main_process:
-        save_json(Path(arguments.output_dir) / "probe.json", {"rows": rows, **circumstances()})
+    if not accelerator.is_main_process:
+        return None
+    save_json(Path(arguments.output_dir) / "probe.json", {"rows": rows, **circumstances()})
     return rows

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -44,14 +45,17 @@ def quickstart(arguments: QuickstartArguments) -> list[dict]:
     folder = Path(arguments.output_dir)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "world" / WIKI).is_file():
         raise ValueError(f"{folder} holds something else than an earlier quickstart: choose another output_dir")
-    shutil.rmtree(folder, ignore_errors=True)
-    world = write_world(
-        folder / "world",
-        people=arguments.people,
-        held_out=arguments.held_out,
-        biographies_per_person=arguments.biographies_per_person,
-        seed=arguments.seed,
-    )
+    # beside it, so that a world that cannot be made costs no earlier one
+    with tempfile.TemporaryDirectory() as scratch:
+        world = write_world(
+            Path(scratch, "world"),
+            people=arguments.people,
+            held_out=arguments.held_out,
+            biographies_per_person=arguments.biographies_per_person,
+            seed=arguments.seed,
+        )
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(Path(scratch, "world"), folder / "world")
     print(
         f"a world of {world.people:,} people from {world.places} places in {world.lines:,} lines; "
         f"{world.held_out} people are held out\n"
@@ -114,6 +118,7 @@ class _Runner:
 def _show_answers(folder: Path, count: int = 5) -> None:
     questions = load_questions(str(folder / "world" / DEV))
     predictions = (folder / "evaluation" / "with_pretraining" / "predictions.txt").read_text(encoding="utf-8")
-    for row, prediction in zip(questions.select(range(count)), predictions.splitlines(), strict=False):
+    shown = questions.select(range(min(count, len(questions))))
+    for row, prediction in zip(shown, predictions.splitlines(), strict=False):
         verdict = "right" if prediction == row["answer"] else f"wrong, it was {row['answer']}"
         print(f"{row['question']} {prediction} ({verdict})")

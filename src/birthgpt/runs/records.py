@@ -15,10 +15,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
 from birthgpt.evaluation.report import save_json
+from birthgpt.training.arguments import RunArguments
 from birthgpt.training.checkpoints import (
     MANIFEST,
     SETTINGS,
@@ -71,7 +72,7 @@ def open_run_folder(arguments: tuple, accelerator: Accelerator, variants: Sequen
         check_everywhere(resume_from, accelerator)
     if accelerator.is_main_process:
         if run.resume_from_checkpoint is None and folder.is_dir():
-            shutil.rmtree(folder)
+            empty_folder(folder)
         for place in [folder, *places]:
             place.mkdir(parents=True, exist_ok=True)
             remove_unfinished(place)
@@ -90,12 +91,34 @@ def _choose_checkpoint(arguments: tuple, variants: Sequence[Variant]) -> Path | 
         resume_from = checkpoint_of_all(variants, run.resume_from_checkpoint)
     else:
         resume_from = checkpoint_to_resume(run.output_dir, run.resume_from_checkpoint)
+    if resume_from is not None and not variants and resume_from.resolve().parent != Path(run.output_dir).resolve():
+        check_run_folder(run.output_dir, overwrite=run.overwrite_output_dir)
     if resume_from is None:
         for place in [Path(run.output_dir), *places]:
             check_unstarted(place, variants=places)
     else:
         check_same_settings(Path(run.output_dir) if variants else resume_from.parent, arguments)
     return resume_from
+
+
+def empty_folder(folder: Path) -> None:
+    """Remove all that is in it; the folder itself may be a link, or where a disk is mounted."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def check_apart(run: RunArguments, **sources: str | None) -> None:
+    """ValueError where `output_dir` is, or holds, a file or checkpoint that the run begins with: it is emptied."""
+    folder = Path(run.output_dir).resolve()
+    for name, source in sources.items():
+        # what is not there may be a name on the Hub
+        if source is None or not Path(source).exists():
+            continue
+        if folder in (Path(source).resolve(), *Path(source).resolve().parents):
+            raise ValueError(f"output_dir={run.output_dir} is made anew, but holds {name}={source}: choose another")
 
 
 def settings_of(arguments: tuple) -> dict[str, dict]:
@@ -184,9 +207,10 @@ def circumstances() -> dict:
 
 
 def hardware() -> str:
-    """The processor that computes, in words."""
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} × {torch.cuda.get_device_name()}"
+    """The processors that compute, in words."""
+    state = PartialState()
+    if state.device.type == "cuda":
+        return f"{state.num_processes} × {torch.cuda.get_device_name(state.device)}"
     return f"{available_cores()} cores of {_processor_name()}"
 
 

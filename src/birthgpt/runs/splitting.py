@@ -24,11 +24,16 @@ def split_questions(arguments: SplitArguments) -> list[Path]:
     """Write the folds, and return their folders. Questions that occur twice stay together.
 
     Raises:
-        ValueError: what is wrong with the questions, or not as many as folds.
+        ValueError: what is wrong with the questions, one that a .tsv cannot hold, or not as many as folds.
     """
     questions = load_questions(arguments.question_file)
     rows: dict[str, list[str]] = {}
     for row in questions:
+        for cell in (row["question"], row["answer"]):
+            if any(character in cell for character in "\t\n\r"):
+                raise ValueError(
+                    f"{arguments.question_file}: {cell!r} holds a tab or line break: no cell of a .tsv may"
+                )
         rows.setdefault(row["question"], []).append(f"{row['question']}\t{row['answer']}\n")
     if not 2 <= arguments.folds <= len(rows):
         raise ValueError(f"folds={arguments.folds}: give a number from 2 to that of the questions, {len(rows):,}")

@@ -137,7 +137,9 @@ class OptimizationArguments:
     max_train_steps: int | None = setting(None, "updates; give one of steps, epochs and FLOPs")
     num_train_epochs: float | None = setting(None, "passes over the data")
     max_train_flops: float | None = setting(None, "budget: 6 × parameters (without embeddings) × tokens")
-    tokens_per_batch: int | None = setting(None, "plan batches of like length under this many tokens, pads counted")
+    tokens_per_batch: int | None = setting(
+        None, "plan batches of like length under this many tokens, pads and all processes counted"
+    )
     per_device_train_batch_size: int | None = setting(None, "or: examples a batch")
     gradient_accumulation_steps: int = setting(1, "batches an update")
     shuffle: bool = setting(True, "shuffle the examples every epoch")
@@ -172,6 +174,14 @@ class OptimizationArguments:
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay={self.ema_decay}: it lies between 0 and 1, as 0.999 does; 0 for no average")
         positive = (*given, "learning_rate", "gradient_accumulation_steps")
+        if self.tokens_per_batch is not None and not self.shuffle:
+            raise ValueError(
+                "shuffle=false: batches of like length (tokens_per_batch) are not in the order of the lines; give "
+                "per_device_train_batch_size instead"
+            )
+        for name in ("warmup_steps", "max_grad_norm", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)}: it must be at least 0")
         for name in (*positive, "tokens_per_batch", "per_device_train_batch_size"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -189,7 +199,7 @@ class RunArguments:
     data_seed: int | None = setting(None, "of the examples and their order, if another than seed")
     seeds: list[int] = setting([], "pretraining: train a model of each seed at once, in output_dir/seed-N")
     logging_steps: int = setting(50, "updates between two reports")
-    save_steps: int = setting(500, "updates between two checkpoints; 0: only the last")
+    save_steps: int = setting(500, "updates between two checkpoints; 0: none, the finished model alone")
     save_total_limit: int = setting(2, "checkpoints to keep")
     dataloader_num_workers: int = setting(0, "processes that make batches beside the training; they change no batch")
     with_tracking: bool = setting(False, "write curves while training, TensorBoard's under output_dir/logs")
@@ -285,6 +295,8 @@ def parse_arguments(argument_classes: Sequence[type], arguments: Sequence[str] |
     parser = _Parser(argument_classes, allow_abbrev=False, **kwargs)
     parser.add_argument("--config", metavar="FILE.yaml", help="settings, one a line; the command line wins")
     config_file, arguments = _pop_config(arguments)
+    if _pop_config(arguments)[0] is not None:
+        raise ValueError("--config is given twice: settings come from one file, and from the command line over it")
     if config_file is not None:
         arguments = _config_as_arguments(config_file, argument_classes) + arguments
     *parsed, _, unknown = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
@@ -345,5 +357,5 @@ def field_names(argument_classes: Sequence[type]) -> list[str]:
 
 
 def _unknown_key(key: str, argument_classes: Sequence[type], where: str) -> str:
-    nearest = get_close_matches(key, field_names(argument_classes), n=1)
+    nearest = get_close_matches(str(key), field_names(argument_classes), n=1)
     return f"{where}: {key!r} is no setting of this script" + (f"; did you mean {nearest[0]!r}?" if nearest else "")

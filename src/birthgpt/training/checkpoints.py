@@ -44,6 +44,7 @@ class Progress:
     seconds: float = 0.0
     # processes × accumulation steps, by which the epoch was planned
     parts: int = 1
+    mixed_precision: str | None = None
     # of each model, over the updates since the last report
     loss_sums: list[float] = field(default_factory=list)
     loss_steps: int = 0

@@ -173,7 +173,11 @@ class Trainer:
         self.loader = accelerator.prepare(loader)
         self.members = self._prepare(model)
         self.flops_per_token = training_flops(self.members[0].model, 1)
-        self.progress = Progress(loss_sums=[0.0] * len(self.members), parts=batches.parts)
+        self.progress = Progress(
+            loss_sums=[0.0] * len(self.members),
+            parts=batches.parts,
+            mixed_precision=accelerator.mixed_precision,
+        )
         self.unsettled: Update | None = None
 
     def _prepare(self, model: PreTrainedModel) -> list[Member]:
@@ -444,6 +448,14 @@ class Trainer:
                     f"{place} was written by a run of {self.progress.parts} processes × gradient_accumulation_steps, "
                     f"this one has {self.batches.parts}: give the same"
                 )
+            if self.progress.mixed_precision not in (None, self.accelerator.mixed_precision):
+                raise ValueError(
+                    f"{place} was written under mixed precision {self.progress.mixed_precision}, this run is under "
+                    f"{self.accelerator.mixed_precision}: launch it with the same"
+                )
+        self.progress.mixed_precision = self.accelerator.mixed_precision
+        # epochs differ in length: what is done of this one is a share of its own
+        self.batches.set_epoch(self.progress.epoch)
 
     def _finish(self) -> TrainingSummary:
         for member in self.members:
@@ -453,8 +465,9 @@ class Trainer:
             if self.accelerator.is_main_process:
                 member.folder.mkdir(parents=True, exist_ok=True)
                 save_model(member.folder, model, self.tokenizer)
-        if self.run.with_tracking:
-            self.accelerator.end_training()
+        # accelerate's end_training would end the process group with them
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
         self.accelerator.wait_for_everyone()
         progress = self.progress
         losses = [entry["loss"] for entry in progress.history if "loss" in entry]
