@@ -9,7 +9,8 @@ TEMPLATE = """---
 
 # {title}
 
-A birthgpt model: a small GPT that answers `Where was NAME born?` from what it read in pretraining.
+A birthgpt model: a small GPT that answers short questions, such as `Where was NAME born?`, from what it read in
+pretraining. It needs torch ≥ 2.11 and transformers ≥ 5.17.
 
 {figures}
 
