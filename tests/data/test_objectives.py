@@ -52,8 +52,12 @@ def test_tokens_that_are_kept_change_no_example(name, bpe, monkeypatch):
     for epoch in range(5):
         keeping(BATCH, seed=1, epoch=epoch)
     assert keeping(BATCH, seed=1, epoch=2) == fresh
-    monkeypatch.setattr("birthgpt.data.objectives.MOST_KNOWN", 3)
-    assert keeping(BATCH, seed=1, epoch=2) == keeping(BATCH, seed=1, epoch=2) == fresh
+    monkeypatch.setattr("birthgpt.data.objectives.MOST_KNOWN", 30)
+    forgetting = OBJECTIVES[name](bpe, BLOCK)
+    for start in range(len(BATCH["line_id"])):
+        forgetting({column: values[start : start + 1] for column, values in BATCH.items()}, seed=1, epoch=0)
+    assert sum(map(len, forgetting._known.values())) == forgetting._known.count
+    assert forgetting(BATCH, seed=1, epoch=2) == forgetting(BATCH, seed=1, epoch=2) == fresh
 
 
 def test_a_name_that_nearly_fills_the_block_goes_before_the_random_tokens(characters):

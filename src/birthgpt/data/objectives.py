@@ -33,14 +33,29 @@ FEATURES = datasets.Features(
         "truncated": datasets.Value("bool"),
     }
 )
-# texts whose tokens an objective keeps
-MOST_KNOWN = 100_000
+# tokens that an objective keeps in memory, of 8 bytes each
+MOST_KNOWN = 5_000_000
 Batch = dict[str, list]
 
 
 def line_generator(seed: int, epoch: int, line_id: int) -> np.random.Generator:
     """The random numbers of one line in one epoch."""
     return np.random.default_rng((seed, epoch, line_id))
+
+
+class KnownTokens(dict):
+    """The tokens of texts: every epoch asks for the same lines and spans again. Too many are forgotten, all at once."""
+
+    count = 0
+
+    def remember(self, tokens_of: dict[str, list[int]]) -> None:
+        """Keep these, in the place of all others where they would be too many together."""
+        count = sum(map(len, tokens_of.values()))
+        if self.count + count > MOST_KNOWN:
+            self.clear()
+            self.count = 0
+        self.update(tokens_of)
+        self.count += count
 
 
 @dataclass(frozen=True)
@@ -55,21 +70,19 @@ class Objective:
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """The tokens of each text; they are shared with later calls, so not to be changed."""
-        # every epoch asks for the same lines and spans again
-        known = self._known_tokens
-        new = [text for text in dict.fromkeys(texts) if text not in known]
-        if len(known) + len(new) > MOST_KNOWN:
-            known.clear()
-            new = list(dict.fromkeys(texts))
+        tokens_of = {text: self._known.get(text) for text in texts}
+        new = [text for text, tokens in tokens_of.items() if tokens is None]
         if new:
             # silent about lines longer than a block: the objective says what becomes of them
             encoded = self.tokenizer(new, add_special_tokens=False, return_attention_mask=False, verbose=False)
-            known.update(zip(new, encoded["input_ids"], strict=True))
-        return [known[text] for text in texts]
+            encoded = dict(zip(new, encoded["input_ids"], strict=True))
+            self._known.remember(encoded)
+            tokens_of |= encoded
+        return [tokens_of[text] for text in texts]
 
     @cached_property
-    def _known_tokens(self) -> dict[str, list[int]]:
-        return {}
+    def _known(self) -> "KnownTokens":
+        return KnownTokens()
 
 
 @dataclass(frozen=True)
