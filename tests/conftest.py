@@ -34,6 +34,12 @@ def one_thread_and_seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def nothing_compiled():
+    """After so many models of other shapes, torch compiles a function no more: each test begins anew."""
+    torch.compiler.reset()
+
+
 @pytest.fixture(scope="session")
 def characters():
     return train_character_tokenizer([*LINES, QUESTION], 128)

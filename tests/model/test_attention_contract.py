@@ -170,7 +170,7 @@ def test_attentions_have_one_entry_a_layer(case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ATTENTION_TYPES)
-def test_a_compiled_model_equals_the_model(name):
+def test_a_compiled_model_equals_the_model(name, nothing_compiled):
     model, tokens = case_model(name), random_tokens(2, 16)
     # the capture of graphs alone: code generation is torch's own affair, and takes minutes
     compiled = torch.compile(model, backend="eager")

@@ -256,7 +256,7 @@ def test_embeddings_can_be_resized():
 
 @pytest.mark.slow
 @variants
-def test_compiled_model_equals_eager_mode(variant):
+def test_compiled_model_equals_eager_mode(variant, nothing_compiled):
     model, tokens = tiny_model(variant), random_tokens(2, 8)
     compiled = torch.compile(model, fullgraph=True)
     torch.testing.assert_close(compiled(tokens, use_cache=False).logits, model(tokens).logits, rtol=0, atol=1e-10)

@@ -134,7 +134,7 @@ def test_the_average_is_that_of_the_weights_after_each_update(tmp_path, bpe):
 
 
 @pytest.mark.slow
-def test_compiling_changes_no_loss(tmp_path, bpe):
+def test_compiling_changes_no_loss(tmp_path, bpe, nothing_compiled):
     short = dataclasses.replace(OPTIMIZATION, max_train_steps=4)
     eager, _ = train(tmp_path / "eager", bpe, optimization=short, dropout=0.0)
     compiled, _ = train_and_load(
