@@ -53,32 +53,32 @@ def test_every_attention_of_the_assignments_trains_is_finetuned_and_answers(worl
     assert ask(world, tmp_path / "answers", model_name_or_path=str(tmp_path / "finetuned"))["total"] == 20
 
 
-def test_train_questions_are_mixed_into_pretraining(world, tmp_path):
+def run_with_and_without_questions(world, folder, question_share):
+    """Two summaries and the looks of the first: with questions in `folder/with`, and without in `folder/without`."""
     arguments = ["--train_file", world / "wiki.txt", "--objective", "name_first"]
-    plain = run_pretraining(*arguments, "--output_dir", tmp_path / "plain")
-    mixed = run_pretraining(
-        *arguments, "--question_file", world / "birth_places_train.tsv", "--question_share", 0.5,
-        "--validation_size", 10, "--eval_steps", 2, "--output_dir", tmp_path / "mixed",
+    plain = run_pretraining(*arguments, "--output_dir", folder / "without")
+    asked = run_pretraining(
+        *arguments, "--question_file", world / "birth_places_train.tsv", "--question_share", question_share,
+        "--validation_size", 10, "--eval_steps", 2, "--output_dir", folder / "with",
     )  # fmt: skip
+    looks = [entry for entry in asked.history if "held_out_accuracy" in entry]
+    assert [entry["step"] for entry in looks] == [0, 2, 4] and all("train_accuracy" in entry for entry in looks)
+    return asked, plain, looks
+
+
+def test_train_questions_are_mixed_into_pretraining(world, tmp_path):
+    mixed, plain, _ = run_with_and_without_questions(world, tmp_path, 0.5)
     # of a question the answer alone is a target
     assert mixed.target_share < plain.target_share - 0.1
-    looks = [entry for entry in mixed.history if "held_out_accuracy" in entry]
-    assert [entry["step"] for entry in looks] == [0, 2, 4] and all("train_accuracy" in entry for entry in looks)
 
 
 def test_looks_at_what_is_stored_and_answered_do_not_change_the_training(world, tmp_path):
-    arguments = ["--train_file", world / "wiki.txt", "--objective", "name_first"]
-    plain = run_pretraining(*arguments, "--output_dir", tmp_path / "plain")
-    looked_at = run_pretraining(
-        *arguments, "--question_file", world / "birth_places_train.tsv", "--question_share", 0,
-        "--validation_size", 10, "--eval_steps", 2, "--output_dir", tmp_path / "looked_at",
-    )  # fmt: skip
+    looked_at, plain, looks = run_with_and_without_questions(world, tmp_path, 0)
     assert (looked_at.loss, looked_at.target_share) == (plain.loss, plain.target_share)
-    looks = [entry for entry in looked_at.history if "held_out_accuracy" in entry]
     for look in looks:
         shares = [look[f"name_first_{limit}"] for limit in (1, 3, 10, 30)]
         assert shares == sorted(shares) and 0 <= shares[0] <= shares[-1] <= 1
-    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("plain", "looked_at")]
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("with", "without")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 

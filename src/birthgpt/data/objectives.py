@@ -81,7 +81,7 @@ class Objective:
         return [tokens_of[text] for text in texts]
 
     @cached_property
-    def _known(self) -> "KnownTokens":
+    def _known(self) -> KnownTokens:
         return KnownTokens()
 
 

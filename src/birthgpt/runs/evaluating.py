@@ -117,8 +117,9 @@ def _model_answers(
     if accelerator.is_main_process:
         warn_unknown_characters(tokenizer, texts, arguments.question_file)
     if arguments.dry_run:
-        for question in texts[: 3 * accelerator.is_main_process]:
-            print(tokenizer.decode(tokenizer(question)["input_ids"]))
+        if accelerator.is_main_process:
+            for question in texts[:3]:
+                print(tokenizer.decode(tokenizer(question)["input_ids"]))
         return []
     return answer_questions(
         model,
