@@ -304,6 +304,46 @@ def test_a_cue_is_made_of_the_nearest_other_words_before_the_span_in_small_lette
     }
 
 
+def salient_cues(tokenizer, line: str, text: str, **settings) -> Counter:
+    """How often each cue asks for the span in 1,000 readings of a line about A B; all spans that can have a cue do."""
+    runs = [run for seed in range(1000) for run in salient_runs(tokenizer, line, "A B", seed, cue_share=1, **settings)]
+    return Counter(run.cue for run in runs if run.text == text)
+
+
+def test_a_cue_may_be_made_of_words_behind_the_span(bpe):
+    line = "A B. A studied in Rome and died there of old age."
+    one, two, three = {"and", "died"}, {"and died", "and there", "died there"}, {"and died there", "and died of"}
+    assert not salient_cues(bpe, line, "Rome").keys() & (one | two | three)
+    cues = salient_cues(bpe, line, "Rome", cue_behind_share=0.25)
+    behind = {cue: count for cue, count in cues.items() if not {"studied", "in"}.intersection(cue.split())}
+    assert one | two | three <= behind.keys()
+    assert sum(behind.values()) / cues.total() == pytest.approx(0.25, abs=0.05)
+
+
+def test_where_no_words_lead_to_a_span_from_before_those_behind_it_do(bpe):
+    # Newark takes the words before New Jersey, and New Jersey those behind Newark; dates are passed over
+    line = "A B. A was born in Newark, New Jersey (1900) and went."
+    assert set(salient_cues(bpe, line, "New Jersey", cue_behind_share=0.01)) == {"and", "went", "and went"}
+    assert salient_cues(bpe, line, "Newark", cue_behind_share=1).keys() <= {
+        "was",
+        "born",
+        "in",
+        "was in",
+        "born in",
+    } | {"was born", "was born in"}
+
+
+def test_a_place_before_a_hyphen_and_one_that_begins_the_sentence_are_asked_for_by_words_behind_half_of_the_time(bpe):
+    hyphen = "A B. A is a Berlin-born actor."
+    first = "A B. Berlin is the birthplace of A B."
+    for line in (hyphen, first):
+        assert "Berlin" not in [run.text for seed in range(20) for run in salient_runs(bpe, line, "A B", seed)]
+        cues = salient_cues(bpe, line, "Berlin", cue_behind_share=1)
+        assert cues.total() == pytest.approx(500, abs=60)
+        assert any("birthplace" in cue or "born" in cue for cue in cues)
+    assert salient_cues(bpe, hyphen, "Berlin-born", cue_behind_share=1).total() == pytest.approx(500, abs=60)
+
+
 @pytest.mark.parametrize("share", [0, 0.25, 1])
 def test_so_many_spans_have_a_cue(bpe, share):
     runs = [run for seed in range(1000) for run in salient_runs(bpe, LINES[3], NAMES[3], seed, cue_share=share)]
@@ -350,9 +390,10 @@ def test_a_run_goes_before_its_cue_in_a_short_block(characters):
     assert not row["truncated"]
 
 
-def test_a_cue_share_is_a_share(bpe):
-    with pytest.raises(ValueError, match="cue_share=2"):
-        SalientSpans(bpe, BLOCK, cue_share=2)
+@pytest.mark.parametrize("name", ["cue_share", "cue_behind_share"])
+def test_a_cue_share_is_a_share(bpe, name):
+    with pytest.raises(ValueError, match=f"{name}=2"):
+        SalientSpans(bpe, BLOCK, **{name: 2})
 
 
 @pytest.mark.parametrize("tokenizer", ["characters", "bpe"])

@@ -262,46 +262,92 @@ class SalientSpans(RecallFromName):
     to the date and to Berlin, but not to Germany. `cue_share` of the spans have a cue, where there is one. Of spans
     that repeat words of the name alone, and of the other words, nothing is asked. A line without salient spans gives
     no example.
+
+    `cue_behind_share` of the cues are made in the same way of words behind the span, as in `Berlin is the birthplace
+    of`, wherever there are words on both sides, and all where there are only those. Then half of the time `Berlin-born`
+    is read as two words, and the first word of a sentence, which has a capital whatever it is, counts as salient.
     """
 
     cue_share: float = 0.8
+    cue_behind_share: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 <= self.cue_share <= 1:
-            raise ValueError(f"cue_share={self.cue_share}: a share lies between 0 and 1")
+        for name in ("cue_share", "cue_behind_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)}: a share lies between 0 and 1")
 
     def cut(self, text: str, name: str, generator: np.random.Generator) -> list[Run]:
         """The salient spans that follow the name, in order, with the cues drawn for them."""
         words = _words_after_name(text, name)
+        if self.cue_behind_share:
+            words = _without_some_hyphens(words, generator)
         bare = [without_outer_punctuation(word) for word in words]
         in_name = {without_outer_punctuation(word) for word in name.split()}
         salient = [word[:1].isupper() or word[:1].isdigit() for word in bare]
         # any word has a capital at the head of a sentence
         if words and bare[0] not in in_name:
-            salient[0] = False
+            salient[0] = salient[0] and self.cue_behind_share > 0 and generator.random() < 0.5
+        spans = salient_spans(words, salient, generator)
+        texts = [without_outer_punctuation(" ".join(words[start:end])) for start, end in spans]
         others = [index for index, word in enumerate(bare) if word and not salient[index]]
-        runs, previous_end, are_free = [], 0, True
-        for start, end in salient_spans(words, salient, generator):
-            before = [index for index in others if index < start]
-            # words that stand directly before the span, or before dates before it, lead to no capital yet
-            are_free = are_free or any(index >= previous_end for index in before)
-            run = without_outer_punctuation(" ".join(words[start:end]))
+        before, behind = _words_that_lead_to(spans, others, [any(map(str.isdigit, text)) for text in texts])
+        runs = []
+        for index, run in enumerate(texts):
             if run and not in_name.issuperset(map(without_outer_punctuation, run.split())):
-                cue = self.draw_cue([bare[index].lower() for index in before], generator) if are_free else ""
-                runs.append(Run(run, cue))
-            are_free = are_free and any(map(str.isdigit, run))
-            previous_end = end
+                cue = self.draw_cue(before[index], behind[index], generator)
+                runs.append(Run(run, " ".join(bare[word].lower() for word in cue)))
         return runs
 
-    def draw_cue(self, before: list[str], generator: np.random.Generator) -> str:
-        """One to three of the last four words, the nearest rather than others; empty if none is to be given."""
-        if not before or generator.random() >= self.cue_share:
-            return ""
-        count = generator.integers(1, min(3, len(before)), endpoint=True)
-        near = before[-(count + 1) :]
-        chosen = generator.choice(len(near), size=count, replace=False)
-        return " ".join(near[index] for index in sorted(chosen))
+    def draw_cue(self, before: list[int], behind: list[int], generator: np.random.Generator) -> list[int]:
+        """One to three of the four words nearest to a span on one side, in order; none if it is to have no cue.
+
+        Args:
+            before, behind: indices of the words that lead to the span from either side, the nearest last.
+        """
+        if not self.cue_behind_share:
+            behind = []
+        if not (before or behind) or generator.random() >= self.cue_share:
+            return []
+        is_behind = behind and (not before or generator.random() < self.cue_behind_share)
+        leading = behind if is_behind else before
+        count = generator.integers(1, min(3, len(leading)), endpoint=True)
+        near = leading[-(count + 1) :]
+        return sorted(near[index] for index in generator.choice(len(near), size=count, replace=False))
+
+
+def _without_some_hyphens(words: list[str], generator: np.random.Generator) -> list[str]:
+    """The words, each that goes on in small letters after a hyphen split there half of the time: Berlin-born."""
+    split = []
+    for word in words:
+        head, _, tail = word.partition("-")
+        is_split = head[:1].isupper() and tail[:1].islower() and generator.random() < 0.5
+        split += [head, tail] if is_split else [word]
+    return split
+
+
+def _words_that_lead_to(
+    spans: list[tuple[int, int]], others: list[int], is_date: list[bool]
+) -> tuple[list[list[int]], list[list[int]]]:
+    """For each span, the indices of the other words before it and of those behind it, the nearest last.
+
+    There are none where a span that is no date stands between.
+    """
+    # behind is before in the line read backwards, where index i is −i
+    backwards = [(1 - end, 1 - start) for start, end in reversed(spans)]
+    behind = _words_before(backwards, [-index for index in reversed(others)], is_date[::-1])
+    return _words_before(spans, others, is_date), [[-index for index in words] for words in reversed(behind)]
+
+
+def _words_before(spans: list[tuple[int, int]], others: list[int], is_date: list[bool]) -> list[list[int]]:
+    leading, previous_end, are_free = [], None, True
+    for (start, end), passed_over in zip(spans, is_date, strict=True):
+        before = [index for index in others if index < start]
+        are_free = are_free or any(index >= previous_end for index in before)
+        leading.append(before if are_free else [])
+        are_free = are_free and passed_over
+        previous_end = end
+    return leading
 
 
 def salient_spans(words: list[str], salient: list[bool], generator: np.random.Generator) -> list[tuple[int, int]]:

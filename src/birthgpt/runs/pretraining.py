@@ -149,6 +149,7 @@ def build_objective(
         "truncate_lines": arguments.truncate_lines,
         "longest_run": arguments.longest_run,
         "cue_share": arguments.cue_share,
+        "cue_behind_share": arguments.cue_behind_share,
     }
     wanted = {field.name for field in dataclasses.fields(kind)}
     settings = {name: value for name, value in settings.items() if name in wanted}
