@@ -324,13 +324,8 @@ def test_where_no_words_lead_to_a_span_from_before_those_behind_it_do(bpe):
     # Newark takes the words before New Jersey, and New Jersey those behind Newark; dates are passed over
     line = "A B. A was born in Newark, New Jersey (1900) and went."
     assert set(salient_cues(bpe, line, "New Jersey", cue_behind_share=0.01)) == {"and", "went", "and went"}
-    assert salient_cues(bpe, line, "Newark", cue_behind_share=1).keys() <= {
-        "was",
-        "born",
-        "in",
-        "was in",
-        "born in",
-    } | {"was born", "was born in"}
+    from_before = {"born", "in", "was born", "was in", "born in", "was born in"}
+    assert set(salient_cues(bpe, line, "Newark", cue_behind_share=1)) == from_before
 
 
 def test_a_place_before_a_hyphen_and_one_that_begins_the_sentence_are_asked_for_by_words_behind_half_of_the_time(bpe):

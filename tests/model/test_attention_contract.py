@@ -155,6 +155,34 @@ def test_half_precision_stays_close_and_keeps_its_type(case):
 
 
 @cases
+@pytest.mark.parametrize("cached", [0, 6])
+def test_the_positions_that_are_kept_have_the_logits_of_the_whole(case, cached):
+    model, tokens = case_model(case), random_tokens(2, 15)
+
+    def forward(**arguments):
+        cache = DynamicCache(config=model.config)
+        if cached:
+            model(tokens[:, :cached], past_key_values=cache)
+        return model(tokens[:, cached:], past_key_values=cache, **arguments)
+
+    with torch.no_grad():
+        whole = forward().logits
+        index = torch.tensor([[1, 8, 2], [0, 3, 3]])
+        mask = torch.arange(2)[:, None] == torch.arange(15 - cached) % 3
+        ways = [
+            (3, whole[:, -3:]),
+            (index[0], whole[:, index[0]]),
+            (index, whole.take_along_dim(index[..., None], dim=1)),
+            (mask, whole[mask]),
+        ]
+        for kept, expected in ways:
+            torch.testing.assert_close(forward(logits_to_keep=kept).logits, expected, rtol=0, atol=1e-12)
+            outputs = forward(logits_to_keep=kept, output_hidden_states=True)
+            torch.testing.assert_close(outputs.logits, expected, rtol=0, atol=1e-12)
+            assert outputs.hidden_states[-1].shape[:2] == whole.shape[:2]
+
+
+@cases
 def test_attentions_have_one_entry_a_layer(case):
     model, tokens = case_model(case, attn_implementation="eager"), random_tokens(2, 9)
     with torch.no_grad():

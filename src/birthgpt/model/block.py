@@ -7,14 +7,15 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from .attention import Mixer
 from .canon import Canon
 from .configuration_birthgpt import BirthGPTConfig
-from .layers import MLP, build_norm
+from .layers import MLP, build_norm, keep_positions
 
 
 class Block(GradientCheckpointingLayer):
     """Base of every block.
 
     `forward(hidden_states, **kwargs)` takes (batch, length, hidden_size), by keyword what `Mixer.forward` takes,
-    and `token_states`, the embedded tokens; it gives the new states and the attention weights or None. An
+    `token_states`, the embedded tokens, and `kept`, the positions that the last block's new states are wanted of, as in
+    `keep_positions`; it gives the new states and the attention weights or None. An
     attention type that is more than a mixer, because its states have another length between its blocks, is a
     subclass with a constructor `(config, layer_index)`; it has the two attributes that a `Mixer` declares.
     """
@@ -41,9 +42,14 @@ class BirthGPTBlock(Block):
         self.mask_kind, self.takes_branches = mixer_class.mask_kind, mixer_class.takes_branches
 
     def forward(
-        self, hidden_states: torch.Tensor, *, token_states: torch.Tensor | None = None, **kwargs
+        self,
+        hidden_states: torch.Tensor,
+        *,
+        token_states: torch.Tensor | None = None,
+        kept: int | torch.Tensor = 0,
+        **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, length, hidden_size) → the same, and the mixer's weights or None."""
+        """(batch, length, hidden_size) → the same at the positions that are kept, and the mixer's weights or None."""
         normed = self.attention_norm(hidden_states)
         if self.attention_canon is not None:
             normed = self.attention_canon(normed, **kwargs)
@@ -52,4 +58,5 @@ class BirthGPTBlock(Block):
         normed = self.mlp_norm(hidden_states)
         if self.mlp_canon is not None:
             normed = self.mlp_canon(normed, **kwargs)
+        hidden_states, normed = (keep_positions(states, kept) for states in (hidden_states, normed))
         return hidden_states + self.dropout(self.mlp(normed)), weights

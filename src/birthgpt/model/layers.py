@@ -71,6 +71,21 @@ def pick(states: torch.Tensor, slots: torch.Tensor | int, length: int) -> torch.
     return states.gather(2, index.expand(-1, states.shape[1], -1, states.shape[3]))
 
 
+def keep_positions(hidden_states: torch.Tensor, kept: int | torch.Tensor) -> torch.Tensor:
+    """(batch, length, hidden_size) → the states of the last k, of chosen positions, or of a (batch, length) mask.
+
+    `kept` is what transformers calls `logits_to_keep`: k, or 0 for all; (count,) or (batch, count); or boolean, which
+    gives (positions, hidden_size).
+    """
+    if isinstance(kept, int):
+        return hidden_states[:, -kept:] if kept else hidden_states
+    if kept.dtype == torch.bool:
+        return hidden_states[kept]
+    if kept.ndim == 2:
+        return torch.take_along_dim(hidden_states, kept[..., None], dim=1)
+    return hidden_states[:, kept]
+
+
 class OutputProjection(nn.Linear):
     """The linear map that writes into the residual stream; zero at first under `zero_init_residual`."""
 

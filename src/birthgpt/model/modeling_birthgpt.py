@@ -12,7 +12,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from .attention_types import build_block, get_attention_type
 from .cache import count_tokens
 from .configuration_birthgpt import STATE_LAYER, BirthGPTConfig
-from .layers import OutputProjection, RotaryEmbedding, build_norm
+from .layers import OutputProjection, RotaryEmbedding, build_norm, keep_positions
 from .masks import build_mask
 from .ngrams import NgramEmbedding
 
@@ -79,6 +79,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
         **kwargs,
     ) -> BaseModelOutputWithPast:
         """Run the blocks.
@@ -91,6 +92,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             past_key_values: the cache to continue from.
             branch_ids: (batch, length): 0 = stem, −1 = padding, k > 0 = the k-th branch. A branch sees the
                 stem and itself only; `position_ids` restart after the stem.
+            logits_to_keep: the positions whose last state is wanted, as of `BirthGPTForCausalLM.forward`.
 
         Raises:
             ValueError: neither or both of `input_ids` and `inputs_embeds`, or the second with n-grams; a sequence
@@ -132,6 +134,8 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         wants_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         all_hidden_states, all_weights = [hidden_states], []
         for layer in self.layers:
+            # what follows the last mixer goes position by position
+            is_last = layer is self.layers[-1]
             hidden_states, weights = layer(
                 hidden_states,
                 attention_mask=masks[layer.mask_kind],
@@ -141,6 +145,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
                 token_mask=token_mask,
                 token_states=token_states,
                 past_key_values=past_key_values,
+                kept=logits_to_keep if is_last and not wants_states else 0,
                 **kwargs,
             )
             if wants_states:
@@ -151,6 +156,8 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         hidden_states = self.norm(hidden_states)
         # as elsewhere in transformers, the last entry is the normalised output
         all_hidden_states[-1] = hidden_states
+        if wants_states:
+            hidden_states = keep_positions(hidden_states, logits_to_keep)
 
         return BaseModelOutputWithPast(
             last_hidden_state=hidden_states,
@@ -236,17 +243,6 @@ def tokens_of_mask(attention_mask: torch.Tensor | None, length: int) -> torch.Te
     return attention_mask[:, -length:].bool()
 
 
-def keep_positions(hidden_states: torch.Tensor, logits_to_keep: int | torch.Tensor) -> torch.Tensor:
-    """The states that the head is computed for: the last k, chosen positions, or those of a (batch, length) mask."""
-    if isinstance(logits_to_keep, int):
-        return hidden_states[:, -logits_to_keep:] if logits_to_keep else hidden_states
-    if logits_to_keep.dtype == torch.bool:
-        return hidden_states[logits_to_keep]  # (positions, hidden_size)
-    if logits_to_keep.ndim == 2:
-        return torch.take_along_dim(hidden_states, logits_to_keep[..., None], dim=1)
-    return hidden_states[:, logits_to_keep]
-
-
 class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
     """The model with an output head over the vocabulary."""
 
@@ -308,9 +304,10 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
+            logits_to_keep=logits_to_keep,
             **kwargs,
         )
-        logits = self.lm_head(keep_positions(outputs.last_hidden_state, logits_to_keep))
+        logits = self.lm_head(outputs.last_hidden_state)
         loss = None
         if labels is not None or shift_labels is not None:
             if shift_labels is None:
