@@ -1,6 +1,7 @@
 import json
 import re
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
 
@@ -260,6 +261,21 @@ def test_the_command_tells_what_is_wrong_in_one_line_and_writes_nothing(tmp_path
 def test_the_published_results_are_those_of_the_result_files():
     published = (REPOSITORY / "RESULTS.md").read_text(encoding="utf-8")
     assert published == results_markdown(REPOSITORY / "results")
+
+
+def test_the_accuracies_that_the_readme_quotes_are_published_results():
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    told = readme[readme.index("## Another attention") : readme.index("## Where things are")]
+    results = (REPOSITORY / "RESULTS.md").read_text(encoding="utf-8")
+    published = set(re.findall(r"\| (\d+\.\d) \| (–|\d+\.\d) \|", results))
+    folds = [json.loads(path.read_text())["accuracy"] * 100 for path in REPOSITORY.glob("results/wiki_fold_*.json")]
+    published.add((f"{mean(folds):.1f}", f"{stdev(folds):.1f}"))
+    # millions of parameters; the best public model; how often a person's line holds the place
+    not_measured_here = {"14.7", "12.6", "40.4", "95.8"}
+    quoted = re.findall(r"(\d+\.\d)(?: ± (\d+\.\d))?(?=%|[ ,;]|M )", told)
+    accuracies = {(figure, deviation or "–") for figure, deviation in quoted if figure not in not_measured_here}
+    assert len(accuracies) >= 5
+    assert accuracies <= published
 
 
 def test_compared_runs_are_rows_in_the_order_given(tmp_path):
