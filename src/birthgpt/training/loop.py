@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
-from accelerate.utils import set_seed
+from accelerate.utils import send_to_device, set_seed
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -170,7 +170,8 @@ class Trainer:
         self.evaluate, self.eval_steps, self.choose_by = evaluate, eval_steps, choose_by
         self.batches = batches
         loader = DataLoader(batches, batch_size=1, collate_fn=first_item, num_workers=run.dataloader_num_workers)
-        self.loader = accelerator.prepare(loader)
+        # each update counts its batches before it sends them to the device: reading from there would wait for it
+        self.loader = accelerator.prepare_data_loader(loader, device_placement=False)
         self.members = self._prepare(model)
         self.flops_per_token = training_flops(self.members[0].model, 1)
         self.progress = Progress(
@@ -275,20 +276,13 @@ class Trainer:
 
     def _update(self, micro_batches: list[TensorBatch]) -> Update:
         """One step of the optimisers on the mean loss over all targets of the global batch."""
-        counts = torch.tensor(
-            [
-                sum(batch["input_ids"].numel() for batch in micro_batches),
-                sum(int((batch["shift_labels"] != IGNORE).sum()) for batch in micro_batches),
-            ],
-            device=self.accelerator.device,
-        )
-        tokens, targets = self.accelerator.reduce(counts, "sum").tolist()
+        tokens, targets = self._count(micro_batches)
         self._redraw_features()
         torch.manual_seed(step_seed(self.run.seed, self.progress.step, self.accelerator.process_index))
         losses = torch.zeros(len(self.members), device=self.accelerator.device)
         for batch in micro_batches:
             with self.accelerator.accumulate(self.model):
-                shares = self._losses(batch, targets)
+                shares = self._losses(send_to_device(batch, self.accelerator.device, non_blocking=True), targets)
                 # accelerate divides by the steps, and averages over the processes: undo both
                 self.accelerator.backward(shares.sum() * len(micro_batches) * self.accelerator.num_processes)
             losses += shares.detach()
@@ -312,6 +306,19 @@ class Trainer:
         self.progress.tokens += tokens
         self.progress.targets += targets
         return update
+
+    def _count(self, micro_batches: list[TensorBatch]) -> tuple[int, int]:
+        """Tokens, pads counted, and targets of the global batch."""
+        counts = torch.tensor(
+            [
+                sum(batch["input_ids"].numel() for batch in micro_batches),
+                sum(int((batch["shift_labels"] != IGNORE).sum()) for batch in micro_batches),
+            ]
+        )
+        if self.accelerator.num_processes > 1:
+            counts = self.accelerator.reduce(counts.to(self.accelerator.device), "sum")
+        tokens, targets = counts.tolist()
+        return tokens, targets
 
     def _step(self, member: Member, rate_factor: float) -> None:
         """Clip the gradient of one model and move its weights."""
