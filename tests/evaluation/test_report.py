@@ -265,7 +265,7 @@ def test_the_published_results_are_those_of_the_result_files():
 
 def test_the_accuracies_that_the_readme_quotes_are_published_results():
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    told = readme[readme.index("## Another attention") : readme.index("## Where things are")]
+    told = readme[readme.index("## Use it") : readme.index("## Where things are")]
     results = (REPOSITORY / "RESULTS.md").read_text(encoding="utf-8")
     published = set(re.findall(r"\| (\d+\.\d) \| (–|\d+\.\d) \|", results))
     folds = [json.loads(path.read_text())["accuracy"] * 100 for path in REPOSITORY.glob("results/wiki_fold_*.json")]
