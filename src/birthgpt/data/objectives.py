@@ -317,11 +317,12 @@ class SalientSpans(RecallFromName):
 
 
 def _without_some_hyphens(words: list[str], generator: np.random.Generator) -> list[str]:
-    """The words, each that goes on in small letters after a hyphen split there half of the time: Berlin-born."""
+    """The words; half of the time, one that goes on in small letters after a hyphen, as Berlin-born, is two."""
     split = []
     for word in words:
         head, _, tail = word.partition("-")
-        is_split = head[:1].isupper() and tail[:1].islower() and generator.random() < 0.5
+        is_joined = without_outer_punctuation(head)[:1].isupper() and tail[:1].islower()
+        is_split = is_joined and generator.random() < 0.5
         split += [head, tail] if is_split else [word]
     return split
 

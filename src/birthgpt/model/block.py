@@ -14,10 +14,10 @@ class Block(GradientCheckpointingLayer):
     """Base of every block.
 
     `forward(hidden_states, **kwargs)` takes (batch, length, hidden_size), by keyword what `Mixer.forward` takes,
-    `token_states`, the embedded tokens, and `kept`, the positions that the last block's new states are wanted of, as in
-    `keep_positions`; it gives the new states and the attention weights or None. An
-    attention type that is more than a mixer, because its states have another length between its blocks, is a
-    subclass with a constructor `(config, layer_index)`; it has the two attributes that a `Mixer` declares.
+    `token_states`, the embedded tokens, and `kept`, the positions that the last block's states are wanted of, as in
+    `keep_positions`; it gives the new states and the attention weights or None. An attention type that is more than a
+    mixer, because its states have another length between its blocks, is a subclass with a constructor
+    `(config, layer_index)`; it has the two attributes that a `Mixer` declares.
     """
 
     mask_kind: str | None = None
