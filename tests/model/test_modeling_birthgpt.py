@@ -164,6 +164,25 @@ def test_the_head_at_the_targets_gives_the_same_loss_and_gradients(variant):
     assert model(tokens, logits_to_keep=2).logits.shape == (3, 2, 64)
 
 
+def test_compiled_the_blocks_and_the_loss_at_the_targets_are_one_graph_for_all_shapes(nothing_compiled):
+    calls = []
+
+    def count_calls(graph, example_inputs):
+        calls.append(sum(node.op.startswith("call") for node in graph.graph.nodes))
+        return graph
+
+    model = tiny_model(num_hidden_layers=3)
+    compiled = torch.compile(model, dynamic=True, backend=count_calls)
+    for batch, length in ((4, 12), (3, 20), (5, 9)):
+        tokens = random_tokens(batch, length)
+        arguments = {"shift_labels": tokens, "logits_to_keep": torch.rand(batch, length) < 0.5, "use_cache": False}
+        # labels elsewhere are not looked at
+        torch.testing.assert_close(compiled(tokens, **arguments).loss, model(tokens, **arguments).loss)
+    # where the targets stand is found out before it
+    assert sorted(calls)[-1] > 100
+    assert sum(calls) - max(calls) < 10
+
+
 def test_num_items_in_batch_divides_the_summed_loss():
     model, tokens = tiny_model(), random_tokens(2, 8)
     mean = model(tokens, labels=tokens).loss

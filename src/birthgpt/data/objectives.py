@@ -291,7 +291,8 @@ class SalientSpans(RecallFromName):
         spans = salient_spans(words, salient, generator)
         texts = [without_outer_punctuation(" ".join(words[start:end])) for start, end in spans]
         others = [index for index, word in enumerate(bare) if word and not salient[index]]
-        before, behind = _words_that_lead_to(spans, others, [any(map(str.isdigit, text)) for text in texts])
+        is_date = [any(map(str.isdigit, text)) for text in texts]
+        before, behind = _words_before(spans, others, is_date), _words_behind(spans, others, is_date)
         runs = []
         for index, run in enumerate(texts):
             if run and not in_name.issuperset(map(without_outer_punctuation, run.split())):
@@ -321,34 +322,32 @@ def _without_some_hyphens(words: list[str], generator: np.random.Generator) -> l
     split = []
     for word in words:
         head, _, tail = word.partition("-")
-        is_joined = without_outer_punctuation(head)[:1].isupper() and tail[:1].islower()
+        is_joined = without_outer_punctuation(head)[:1].isupper() and tail.islower()
         is_split = is_joined and generator.random() < 0.5
         split += [head, tail] if is_split else [word]
     return split
 
 
-def _words_that_lead_to(
-    spans: list[tuple[int, int]], others: list[int], is_date: list[bool]
-) -> tuple[list[list[int]], list[list[int]]]:
-    """For each span, the indices of the other words before it and of those behind it, the nearest last.
-
-    There are none where a span that is no date stands between.
-    """
-    # behind is before in the line read backwards, where index i is −i
-    backwards = [(1 - end, 1 - start) for start, end in reversed(spans)]
-    behind = _words_before(backwards, [-index for index in reversed(others)], is_date[::-1])
-    return _words_before(spans, others, is_date), [[-index for index in words] for words in reversed(behind)]
-
-
 def _words_before(spans: list[tuple[int, int]], others: list[int], is_date: list[bool]) -> list[list[int]]:
-    leading, previous_end, are_free = [], None, True
-    for (start, end), passed_over in zip(spans, is_date, strict=True):
+    """For each span, the other words before it, the nearest last; none where a span that is no date takes them."""
+    leading, previous_end, are_free = [], 0, True
+    for (start, end), date in zip(spans, is_date, strict=True):
         before = [index for index in others if index < start]
         are_free = are_free or any(index >= previous_end for index in before)
         leading.append(before if are_free else [])
-        are_free = are_free and passed_over
-        previous_end = end
+        are_free, previous_end = are_free and date, end
     return leading
+
+
+def _words_behind(spans: list[tuple[int, int]], others: list[int], is_date: list[bool]) -> list[list[int]]:
+    """The same for the words behind each span."""
+    leading, next_start, are_free = [], 0, True
+    for (start, end), date in zip(reversed(spans), reversed(is_date), strict=True):
+        behind = [index for index in reversed(others) if index >= end]
+        are_free = are_free or any(index < next_start for index in behind)
+        leading.append(behind if are_free else [])
+        are_free, next_start = are_free and date, start
+    return leading[::-1]
 
 
 def salient_spans(words: list[str], salient: list[bool], generator: np.random.Generator) -> list[tuple[int, int]]:

@@ -31,7 +31,7 @@ from .block import Block
 from .cache import StateCacheLayer, layer_state
 from .canon import Canon
 from .configuration_birthgpt import BirthGPTConfig
-from .layers import MLP, RotaryEmbedding, apply_rotary, build_norm, keep_positions
+from .layers import MLP, RotaryEmbedding, apply_rotary, build_norm, keep_rows
 from .masks import to_be_added
 
 PADDING = -1
@@ -64,14 +64,19 @@ class PerceiverBlock(Block):
         self.mlp_canon = Canon(config, layer_index, "mlp") if config.canon_width and is_last else None
 
     def forward(
-        self, hidden_states: torch.Tensor, *, token_states: torch.Tensor, kept: int | torch.Tensor = 0, **kwargs
+        self,
+        hidden_states: torch.Tensor,
+        *,
+        token_states: torch.Tensor,
+        kept_rows: torch.LongTensor | None = None,
+        **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The first block makes latents of tokens, the last one tokens of latents.
 
         Args:
             hidden_states: (batch, new latents, hidden_size); in the first block, the tokens.
             token_states: (batch, length, hidden_size), the embedded tokens.
-            kept: the positions that the last block's states are wanted of, as in `keep_positions`.
+            kept_rows: those that the last block's states are wanted of, as in `keep_rows`.
 
         Returns:
             (batch, new latents, hidden_size), from the last block those of tokens that are kept, and the weights,
@@ -85,7 +90,7 @@ class PerceiverBlock(Block):
         normed = self.mlp_norm(hidden_states)
         if self.mlp_canon is not None:
             normed = self.mlp_canon(normed, **kwargs)
-        hidden_states, normed = (keep_positions(states, kept) for states in (hidden_states, normed))
+        hidden_states, normed = (keep_rows(states, kept_rows) for states in (hidden_states, normed))
         return hidden_states + self.dropout(self.mlp(normed)), weights
 
 

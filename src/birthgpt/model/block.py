@@ -7,15 +7,15 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from .attention import Mixer
 from .canon import Canon
 from .configuration_birthgpt import BirthGPTConfig
-from .layers import MLP, build_norm, keep_positions
+from .layers import MLP, build_norm, keep_rows
 
 
 class Block(GradientCheckpointingLayer):
     """Base of every block.
 
     `forward(hidden_states, **kwargs)` takes (batch, length, hidden_size), by keyword what `Mixer.forward` takes,
-    `token_states`, the embedded tokens, and `kept`, the positions that the last block's states are wanted of, as in
-    `keep_positions`; it gives the new states and the attention weights or None. An attention type that is more than a
+    `token_states`, the embedded tokens, and `kept_rows`, those that the last block's states are wanted of, as in
+    `keep_rows`; it gives the new states and the attention weights or None. An attention type that is more than a
     mixer, because its states have another length between its blocks, is a subclass with a constructor
     `(config, layer_index)`; it has the two attributes that a `Mixer` declares.
     """
@@ -46,10 +46,10 @@ class BirthGPTBlock(Block):
         hidden_states: torch.Tensor,
         *,
         token_states: torch.Tensor | None = None,
-        kept: int | torch.Tensor = 0,
+        kept_rows: torch.LongTensor | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, length, hidden_size) → the same at the positions that are kept, and the mixer's weights or None."""
+        """(batch, length, hidden_size) → the same at the rows that are kept, and the mixer's weights or None."""
         normed = self.attention_norm(hidden_states)
         if self.attention_canon is not None:
             normed = self.attention_canon(normed, **kwargs)
@@ -58,5 +58,5 @@ class BirthGPTBlock(Block):
         normed = self.mlp_norm(hidden_states)
         if self.mlp_canon is not None:
             normed = self.mlp_canon(normed, **kwargs)
-        hidden_states, normed = (keep_positions(states, kept) for states in (hidden_states, normed))
+        hidden_states, normed = (keep_rows(states, kept_rows) for states in (hidden_states, normed))
         return hidden_states + self.dropout(self.mlp(normed)), weights

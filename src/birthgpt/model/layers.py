@@ -28,8 +28,10 @@ class RotaryEmbedding(nn.Module):
     @torch.no_grad()
     def forward(self, position_ids: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines of (batch, length) positions, (batch, length, d_head) each."""
+        # Apple's devices have no double precision
+        precise = torch.float32 if position_ids.device.type == "mps" else torch.float64
         exponents = torch.arange(0, self.head_dim, 2, device=position_ids.device) / self.head_dim
-        angles = position_ids[..., None].double() * self.theta ** -exponents.double()
+        angles = position_ids[..., None].to(precise) * self.theta ** -exponents.to(precise)
         angles = torch.cat((angles, angles), dim=-1)  # (batch, length, d_head)
         return angles.cos().to(dtype), angles.sin().to(dtype)
 
@@ -71,19 +73,28 @@ def pick(states: torch.Tensor, slots: torch.Tensor | int, length: int) -> torch.
     return states.gather(2, index.expand(-1, states.shape[1], -1, states.shape[3]))
 
 
-def keep_positions(hidden_states: torch.Tensor, kept: int | torch.Tensor) -> torch.Tensor:
-    """(batch, length, hidden_size) → the states of the last k, of chosen positions, or of a (batch, length) mask.
+def rows_to_keep(
+    logits_to_keep: int | torch.Tensor, batch: int, length: int, device: torch.device
+) -> torch.LongTensor | None:
+    """Where the positions that a head is wanted for stand among batch · length rows; None for all.
 
-    `kept` is what transformers calls `logits_to_keep`: k, or 0 for all; (count,) or (batch, count); or boolean, which
-    gives (positions, hidden_size).
+    Args:
+        logits_to_keep: the last k positions (0: all), or positions, (count,) or (batch, count), which give
+            (batch, k or count) rows; or a boolean (batch, length), which gives (positions,). It may lie elsewhere:
+            a mask is counted where it is, and counting one on a GPU waits for it.
     """
-    if isinstance(kept, int):
-        return hidden_states[:, -kept:] if kept else hidden_states
-    if kept.dtype == torch.bool:
-        return hidden_states[kept]
-    if kept.ndim == 2:
-        return torch.take_along_dim(hidden_states, kept[..., None], dim=1)
-    return hidden_states[:, kept]
+    if isinstance(logits_to_keep, int):
+        if not 0 < logits_to_keep < length:
+            return None
+        logits_to_keep = torch.arange(length - logits_to_keep, length, device=device)
+    if logits_to_keep.dtype == torch.bool:
+        return logits_to_keep.flatten().nonzero().squeeze(1).to(device, non_blocking=True)
+    return torch.arange(batch, device=device)[:, None] * length + logits_to_keep.to(device) % length
+
+
+def keep_rows(states: torch.Tensor, rows: torch.LongTensor | None) -> torch.Tensor:
+    """(batch, length, hidden_size) → (*rows, hidden_size), or all of them where `rows` is None."""
+    return states if rows is None else states.flatten(0, 1)[rows]
 
 
 class OutputProjection(nn.Linear):

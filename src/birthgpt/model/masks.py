@@ -16,7 +16,7 @@ def build_mask(
     config,
     inputs_embeds: torch.Tensor,
     attention_mask: torch.Tensor | dict | None,
-    position_ids: torch.Tensor,
+    position_ids: torch.Tensor | None,
     past_key_values: Cache | None,
     branch_ids: torch.Tensor | None,
 ) -> object:

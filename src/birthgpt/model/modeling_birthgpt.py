@@ -12,7 +12,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from .attention_types import build_block, get_attention_type
 from .cache import count_tokens
 from .configuration_birthgpt import STATE_LAYER, BirthGPTConfig
-from .layers import OutputProjection, RotaryEmbedding, build_norm, keep_positions
+from .layers import OutputProjection, RotaryEmbedding, build_norm, keep_rows, rows_to_keep
 from .masks import build_mask
 from .ngrams import NgramEmbedding
 
@@ -79,7 +79,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
-        logits_to_keep: int | torch.Tensor = 0,
+        kept_rows: torch.LongTensor | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPast:
         """Run the blocks.
@@ -92,7 +92,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             past_key_values: the cache to continue from.
             branch_ids: (batch, length): 0 = stem, −1 = padding, k > 0 = the k-th branch. A branch sees the
                 stem and itself only; `position_ids` restart after the stem.
-            logits_to_keep: the positions whose last state is wanted, as of `BirthGPTForCausalLM.forward`.
+            kept_rows: the tokens whose last state is wanted, as of `rows_to_keep`; None for all.
 
         Raises:
             ValueError: neither or both of `input_ids` and `inputs_embeds`, or the second with n-grams; a sequence
@@ -116,16 +116,19 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
                 input_ids, token_mask=token_mask, branch_ids=branch_ids, past_key_values=past_key_values
             )
         seen = past_key_values.get_seq_length() if past_key_values is not None else 0
+        given_position_ids = position_ids
         if position_ids is None:
             position_ids = positions_from_mask(attention_mask, inputs_embeds, seen)
 
-        self._check_length(seen + inputs_embeds.shape[1] if branch_ids is None else int(position_ids.max()) + 1)
+        if self.config.position_embedding_type == "learned":
+            self._check_length(seen + inputs_embeds.shape[1] if branch_ids is None else int(position_ids.max()) + 1)
         hidden_states, position_embeddings = self._add_positions(inputs_embeds, position_ids)
         hidden_states = self.dropout(hidden_states)
         masks = self._build_masks(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
-            position_ids=position_ids,
+            # those made here restart nowhere: transformers would look whether they do
+            position_ids=given_position_ids,
             past_key_values=past_key_values,
             branch_ids=branch_ids,
         )
@@ -145,7 +148,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
                 token_mask=token_mask,
                 token_states=token_states,
                 past_key_values=past_key_values,
-                kept=logits_to_keep if is_last and not wants_states else 0,
+                kept_rows=kept_rows if is_last and not wants_states else None,
                 **kwargs,
             )
             if wants_states:
@@ -157,7 +160,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         # as elsewhere in transformers, the last entry is the normalised output
         all_hidden_states[-1] = hidden_states
         if wants_states:
-            hidden_states = keep_positions(hidden_states, logits_to_keep)
+            hidden_states = keep_rows(hidden_states, kept_rows)
 
         return BaseModelOutputWithPast(
             last_hidden_state=hidden_states,
@@ -211,7 +214,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
 
     def _check_length(self, length: int) -> None:
         limit = self.config.max_position_embeddings
-        if self.config.position_embedding_type == "learned" and length > limit:
+        if length > limit:
             raise ValueError(f"a sequence of {length} tokens does not fit max_position_embeddings={limit}")
 
     def _add_positions(self, inputs_embeds, position_ids):
@@ -294,6 +297,9 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
             `loss` where targets were given, `logits` (batch, length or k, vocab_size), `past_key_values`,
             `hidden_states` and `attentions` (one entry a layer, None where the type has none to show).
         """
+        inputs = input_ids if input_ids is not None else inputs_embeds
+        # neither is given: the model says so
+        kept_rows = rows_to_keep(logits_to_keep, *inputs.shape[:2], inputs.device) if inputs is not None else None
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -304,7 +310,7 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
-            logits_to_keep=logits_to_keep,
+            kept_rows=kept_rows,
             **kwargs,
         )
         logits = self.lm_head(outputs.last_hidden_state)
@@ -313,7 +319,7 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
             if shift_labels is None:
                 shift_labels = nn.functional.pad(labels, (0, 1), value=-100)[:, 1:]
             if isinstance(logits_to_keep, torch.Tensor) and logits_to_keep.dtype == torch.bool:
-                shift_labels = shift_labels[logits_to_keep]
+                shift_labels = shift_labels.flatten()[kept_rows]
             loss = self.loss_function(
                 logits=logits,
                 labels=labels,

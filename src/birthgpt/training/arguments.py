@@ -97,7 +97,7 @@ class CorpusArguments:
     truncate_lines: bool = setting(True, "span_corruption: cut lines to a random length, as the assignment does")
     longest_run: int = setting(4, "name_first: words of the longest run that a line is cut into")
     cue_share: float = setting(0.8, "salient_spans: share of the spans that words of the line hint at")
-    cue_behind_share: float = setting(0.0, "salient_spans: share of those hints that stand behind the span")
+    cue_behind_share: float = setting(0.0, "salient_spans: of hints that could stand on either side, share behind")
     question_file: str | None = setting(None, "train questions to mix in from the start; none if not given")
     question_share: float = setting(0.1, "share of the batches that are questions; 0: they are looked at alone")
     validation_size: int = setting(0, "questions of it left out: those that finetuning with this seed holds out")

@@ -110,7 +110,7 @@ def plain(optimizer) -> torch.optim.Optimizer:
 
 
 def count_parameters(model: PreTrainedModel) -> int:
-    """Parameters that a token's computation multiplies: without embeddings, with the head."""
+    """Parameters that a token can meet: without embeddings, with the head."""
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
     head = model.get_output_embeddings()
     embeddings -= {id(head.weight)} if head is not None else set()
@@ -118,7 +118,7 @@ def count_parameters(model: PreTrainedModel) -> int:
 
 
 def training_flops(model: PreTrainedModel, tokens: int) -> float:
-    """6 · N · tokens: forward and backward of every token, pads counted."""
+    """6 · N · tokens, pads counted: nominal, as if every parameter were applied at every token."""
     return 6.0 * count_parameters(model) * tokens
 
 
@@ -169,7 +169,13 @@ class Trainer:
         self.accelerator = accelerator
         self.evaluate, self.eval_steps, self.choose_by = evaluate, eval_steps, choose_by
         self.batches = batches
-        loader = DataLoader(batches, batch_size=1, collate_fn=first_item, num_workers=run.dataloader_num_workers)
+        loader = DataLoader(
+            batches,
+            batch_size=1,
+            collate_fn=first_item,
+            num_workers=run.dataloader_num_workers,
+            pin_memory=accelerator.device.type == "cuda",
+        )
         # each update counts its batches before it sends them to the device: reading from there would wait for it
         self.loader = accelerator.prepare_data_loader(loader, device_placement=False)
         self.members = self._prepare(model)
@@ -282,7 +288,7 @@ class Trainer:
         losses = torch.zeros(len(self.members), device=self.accelerator.device)
         for batch in micro_batches:
             with self.accelerator.accumulate(self.model):
-                shares = self._losses(send_to_device(batch, self.accelerator.device, non_blocking=True), targets)
+                shares = self._losses(self._inputs(batch, targets))
                 # accelerate divides by the steps, and averages over the processes: undo both
                 self.accelerator.backward(shares.sum() * len(micro_batches) * self.accelerator.num_processes)
             losses += shares.detach()
@@ -361,14 +367,16 @@ class Trainer:
                 if hasattr(module, "redraw_features"):
                     module.redraw_features(generator)
 
-    def _losses(self, batch: TensorBatch, targets: int) -> torch.Tensor:
+    def _losses(self, inputs: dict) -> torch.Tensor:
         """(members,): the batch's summed loss, divided by the targets of the global batch."""
-        return self.model(**self._inputs(batch, targets)).loss[None]
+        return self.model(**inputs).loss[None]
 
     def _inputs(self, batch: TensorBatch, targets: int) -> dict:
         """What a model is called with: it computes the head only where a target stands."""
+        # the mask stays: where the targets stand is found out without waiting for the device
         keep = batch["shift_labels"] != IGNORE
-        return {**model_inputs(batch), "logits_to_keep": keep, "num_items_in_batch": targets, "use_cache": False}
+        inputs = send_to_device(model_inputs(batch), self.accelerator.device, non_blocking=True)
+        return {**inputs, "logits_to_keep": keep, "num_items_in_batch": targets, "use_cache": False}
 
     def _evaluate(self, bar: tqdm) -> None:
         """Evaluate, and keep these weights if they are the best so far."""

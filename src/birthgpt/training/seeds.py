@@ -76,9 +76,9 @@ class StackedTrainer(Trainer):
             for model, variant, average in zip(models, self.variants, map(self._average_of, models), strict=True)
         ]
 
-    def _losses(self, batch, targets: int) -> torch.Tensor:
+    def _losses(self, inputs: dict) -> torch.Tensor:
         with self.accelerator.autocast():
-            return self.model.losses(self._inputs(batch, targets))
+            return self.model.losses(inputs)
 
     def _update(self, micro_batches):
         update = super()._update(micro_batches)
@@ -99,6 +99,8 @@ class StackedModels:
     def __init__(self, models: Sequence[PreTrainedModel]):
         self.models = models
         self.template = copy.deepcopy(models[0]).to("meta")
+        # fused kernels on CUDA refuse a mask that all models share
+        self.template.set_attn_implementation("eager")
         # the way there gives each of two tied weights a place of its own
         self.template.tie_weights()
         self.weights, self.buffers = stack_module_state(list(models))
