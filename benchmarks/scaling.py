@@ -209,7 +209,7 @@ def storage_table(measured: dict, assumed: dict, model: dict) -> list[dict]:
         "corpus, five lines a person": 5 * PEOPLE * measured["bytes_per_line"],
         "the finished model": measured["model_bytes_per_parameter"] * model["parameters"],
         "a checkpoint to resume from": checkpoint,
-        "two of them, the default": 2 * checkpoint,
+        "two of them, the default, and a third while it is written": 3 * checkpoint,
     }
     rows = [{"what": name, "GB": f"{size / 1e9:,.1f}"} for name, size in sizes.items()]
     computing = measured["write_and_hash_processor_seconds_per_GB"] * checkpoint / 1e9
