@@ -186,6 +186,16 @@ def test_mixing_keeps_every_line_and_goes_through_the_questions_pass_by_pass(cha
     assert max(counts.values()) - min(counts.values()) <= 1
 
 
+def test_epoch_after_epoch_all_questions_come(characters):
+    batches, asked = mixed(characters, 0.1), set()
+    for epoch in range(60):
+        batches.set_epoch(epoch)
+        for source, number in batches.batches:
+            if source is not batches.lines:
+                asked.update(source[number]["line_ids"].tolist())
+    assert asked == set(range(40))
+
+
 def test_a_mixed_epoch_is_a_function_of_seed_and_epoch(characters):
     first, second = mixed(characters, 0.3), mixed(characters, 0.3)
     second.set_epoch(5)
@@ -193,3 +203,16 @@ def test_a_mixed_epoch_is_a_function_of_seed_and_epoch(characters):
     first.set_epoch(2)
     same = [torch.equal(first[i]["input_ids"], second[i]["input_ids"]) for i in range(len(first))]
     assert len(first) == len(second) and all(same)
+
+
+def test_a_stream_draws_anew_every_epoch(bpe):
+    stream = StreamedBatches(
+        corpus(2).to_iterable_dataset(), NameFirst(bpe, 256), bpe.pad_token_id, seed=0, tokens_per_batch=800
+    )
+
+    def tokens(epoch: int) -> list:
+        stream.set_epoch(epoch)
+        return [batch["input_ids"].tolist() for batch in stream]
+
+    assert tokens(0) != tokens(1)
+    assert tokens(1) == tokens(1)

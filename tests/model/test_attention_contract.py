@@ -183,6 +183,22 @@ def test_the_positions_that_are_kept_have_the_logits_of_the_whole(case, cached):
 
 
 @cases
+@pytest.mark.parametrize("name", ["hidden_dropout", "attention_dropout"])
+def test_dropout_acts_in_training_alone(case, name):
+    model, tokens = case_model(case, **{name: 0.5}), random_tokens(2, 9)
+
+    def gives_the_same_twice() -> bool:
+        with torch.no_grad():
+            return torch.equal(*(model(tokens, use_cache=False).logits for _ in range(2)))
+
+    assert gives_the_same_twice()
+    model.train()
+    # gated_deltanet has no weights to drop
+    has_weights = set(model.config.attention_types) != {"gated_deltanet"}
+    assert gives_the_same_twice() == (name == "attention_dropout" and not has_weights)
+
+
+@cases
 def test_attentions_have_one_entry_a_layer(case):
     model, tokens = case_model(case, attn_implementation="eager"), random_tokens(2, 9)
     with torch.no_grad():

@@ -4,7 +4,15 @@ import pytest
 import torch
 from helpers import VARIANTS, random_tokens, tiny_config, tiny_model
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, DynamicCache, StaticCache
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    DynamicCache,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    StaticCache,
+)
 
 from birthgpt import BirthGPTForCausalLM, BirthGPTModel
 from birthgpt.model.attention_softmax import SoftmaxAttention
@@ -284,3 +292,53 @@ def test_compiled_model_equals_eager_mode(variant, nothing_compiled):
 def test_bfloat16_runs_and_keeps_its_type():
     model = tiny_model().to(torch.bfloat16)
     assert model(random_tokens(1, 5)).logits.dtype == torch.bfloat16
+
+
+def as_gpt_neox(ours: BirthGPTForCausalLM) -> GPTNeoXForCausalLM:
+    """The model of transformers with the same weights."""
+    settings = (
+        "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size max_position_embeddings "
+        "hidden_act layer_norm_eps"
+    )
+    config = GPTNeoXConfig(
+        **{name: getattr(ours.config, name) for name in settings.split()},
+        use_parallel_residual=False,
+        tie_word_embeddings=False,
+        rope_parameters={"rope_type": "default", "partial_rotary_factor": 1.0, **ours.config.rope_parameters},
+        attn_implementation="eager",
+    )
+    theirs = GPTNeoXForCausalLM(config).double().eval()
+    modules = {
+        "gpt_neox.embed_in": ours.model.embed_tokens,
+        "gpt_neox.final_layer_norm": ours.model.norm,
+        "lm_head": ours.lm_head,
+    }
+    for index, (block, layer) in enumerate(zip(ours.model.layers, theirs.gpt_neox.layers, strict=True)):
+        parts = {
+            "input_layernorm": block.attention_norm,
+            "post_attention_layernorm": block.mlp_norm,
+            "attention.dense": block.attention.o_proj,
+            "mlp.dense_h_to_4h": block.mlp.up_proj,
+            "mlp.dense_4h_to_h": block.mlp.down_proj,
+        }
+        modules |= {f"gpt_neox.layers.{index}.{name}": module for name, module in parts.items()}
+        maps = (block.attention.q_proj, block.attention.k_proj, block.attention.v_proj)
+        for name in ("weight", "bias"):
+            # theirs holds q, k and v of one head after another
+            of_heads = [
+                getattr(linear, name).detach().unflatten(0, (config.num_attention_heads, -1)) for linear in maps
+            ]
+            getattr(layer.attention.query_key_value, name).data = torch.cat(of_heads, dim=1).flatten(0, 1)
+    for name, module in modules.items():
+        theirs.get_submodule(name).load_state_dict(module.state_dict())
+    return theirs
+
+
+def test_with_rotary_positions_it_is_gpt_neox_of_transformers():
+    ours = tiny_model("assignment", position_embedding_type="rotary", rope_parameters={"rope_theta": 100.0})
+    with torch.no_grad():
+        for parameter in ours.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    theirs, tokens = as_gpt_neox(ours), random_tokens(2, 30)
+    # theirs takes its angles in single precision
+    torch.testing.assert_close(ours(tokens).logits, theirs(tokens).logits, rtol=0, atol=1e-4)

@@ -39,6 +39,14 @@ def looked_up(embedding: NgramEmbedding, tokens: list[int]) -> torch.Tensor:
     return torch.stack(sums)
 
 
+@pytest.mark.parametrize("gram", [[5, 6], [23, 2, 11], [2047, 0, 1999, 7]], ids=str)
+def test_a_hash_is_the_polynomial_of_whole_numbers_that_checkpoints_were_trained_with(gram):
+    value = 0
+    for token in gram:
+        value = (value * 1_000_003 + token + 2) % (2**31 - 1)
+    assert hashed(torch.tensor(gram), 50).item() == value % 50
+
+
 def assert_close(actual, expected):
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
 

@@ -5,12 +5,14 @@ import os
 import site
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from attention_cases import CASES, case_model, random_tokens
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from birthgpt.runs import exporting
 from birthgpt.runs.exporting import ExportArguments, add_code, export
 
 # -S leaves out the .pth file by which the package is installed; the other packages are named one by one
@@ -113,6 +115,18 @@ def test_an_existing_folder_is_kept_and_an_unreachable_hub_is_named(exported, fi
     with pytest.raises(ValueError, match="user/name could not be pushed .* the export lies in"):
         export(ExportArguments(**arguments, overwrite_output_dir=True, hub_model_id="user/name"))
     assert (exported / "config.json").is_file()
+
+
+def test_a_push_goes_to_the_name_given_and_is_shown_to_whom_it_should(finetuned, tmp_path, monkeypatch):
+    created, uploaded = {}, {}
+    api = SimpleNamespace(
+        create_repo=lambda name, **settings: created.update(name=name, **settings),
+        upload_folder=lambda **settings: uploaded.update(settings),
+    )
+    monkeypatch.setattr(exporting, "HfApi", lambda: api)
+    folder = export(ExportArguments(str(finetuned), str(tmp_path / "export"), hub_model_id="you/mine", private=True))
+    assert (created["name"], created["private"]) == ("you/mine", True)
+    assert (uploaded["repo_id"], uploaded["folder_path"]) == ("you/mine", folder)
 
 
 def test_a_dry_run_writes_nothing(finetuned, tmp_path, capsys):

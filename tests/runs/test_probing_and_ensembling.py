@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from birthgpt.evaluation.answering import Answer
 from birthgpt.runs.ensembling import ensemble
 from birthgpt.runs.probing import probe
 from birthgpt.training.arguments import EnsembleArguments, ProbeArguments
@@ -45,13 +46,34 @@ def test_an_ensemble_leaves_predictions_figures_and_labelled_questions(world, fi
     assert len((tmp_path / "predictions.txt").read_text().splitlines()) == figures["total"] == 20
     alone = json.loads((finetuned / "run.json").read_text())
     assert figures["parameters"] == 2 * alone["parameters"]
-    labelled = [line.split("\t") for line in (tmp_path / "labelled.tsv").read_text().splitlines()]
-    train = [line.split("\t") for line in (world / "birth_places_train.tsv").read_text().splitlines()]
-    # what is known stays as it is; the others are labelled by the ensemble
+
+
+def test_labels_are_the_known_answers_and_what_the_ensemble_says_of_everybody_else(
+    world, finetuned, tmp_path, monkeypatch
+):
+    def answer(members, questions, **settings):
+        # of the fourth nothing is said
+        return [Answer("" if index == 3 else f"Place {question}", -1.0) for index, question in enumerate(questions)]
+
+    monkeypatch.setattr("birthgpt.runs.ensembling.ensemble_answers", answer)
+    ensemble(
+        EnsembleArguments(
+            model_names_or_paths=[str(finetuned)],
+            question_file=str(world / "birth_dev.tsv"),
+            train_file=str(world / "birth_places_train.tsv"),
+            corpus_file=str(world / "wiki.txt"),
+            label_names="Where was {name} born?",
+            output_dir=str(tmp_path),
+        )
+    )
+    train, dev, labelled = (
+        [line.split("\t") for line in path.read_text().splitlines()]
+        for path in (world / "birth_places_train.tsv", world / "birth_dev.tsv", tmp_path / "labelled.tsv")
+    )
     assert labelled[: len(train)] == train
-    assert {question for question, _ in labelled[len(train) :]} <= {
-        line.split("\t")[0] for line in (world / "birth_dev.tsv").read_text().splitlines()
-    }
+    others = labelled[len(train) :]
+    assert len(others) == len(dev) - 1 and {question for question, _ in others} < {question for question, _ in dev}
+    assert all(place == f"Place {question}" for question, place in others)
 
 
 @pytest.mark.parametrize(

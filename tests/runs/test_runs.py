@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from tiny_runs import run_finetuning, run_pretraining
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
+from birthgpt.data.objectives import QuestionAnswering
+from birthgpt.runs import curves
 from birthgpt.runs.building import split_questions
 from birthgpt.runs.comparing import ComparisonArguments, compare
 from birthgpt.runs.evaluating import evaluate, training_figures
@@ -287,3 +289,38 @@ def test_tracking_writes_curves(world, tmp_path):
         *("--with_tracking", True, "--logging_steps", 2),
     )
     assert list((tmp_path / "x" / "logs").rglob("events.out.tfevents*"))
+
+
+def test_held_out_questions_are_trained_on_nowhere_and_the_same_ones_choose(world, pretrained, tmp_path, monkeypatch):
+    trained, asked, learn, answer = set(), [], QuestionAnswering.__call__, curves.answer_questions
+
+    def learning(self, batch, **settings):
+        trained.update(batch["question"])
+        return learn(self, batch, **settings)
+
+    def asking(model, tokenizer, questions, **settings):
+        asked.append(set(questions))
+        return answer(model, tokenizer, questions, max_new_tokens=2)
+
+    monkeypatch.setattr(QuestionAnswering, "__call__", learning)
+    monkeypatch.setattr(curves, "answer_questions", asking)
+    train_file = world / "birth_places_train.tsv"
+    questions = {line.split("\t")[0] for line in train_file.read_text().splitlines()}
+    looks = ("--validation_size", 10, "--eval_steps", 4)
+    mixed_in = ("--objective", "name_first", "--question_file", train_file, "--question_share", 0.5)
+    runs = {
+        "pretrained": lambda *settings: run_pretraining("--train_file", world / "wiki.txt", *mixed_in, *settings),
+        "finetuned": lambda *settings: run_finetuning(
+            "--train_file", train_file, "--model_name_or_path", pretrained, *settings
+        ),
+    }
+    held_out = []
+    for name, run in runs.items():
+        trained.clear()
+        asked.clear()
+        run(*looks, "--output_dir", tmp_path / name)
+        held_out.append(questions - trained)
+        # each look asks of train questions first, then of those held out
+        assert len(asked) == 4
+        assert all(look <= trained for look in asked[::2]) and all(look == held_out[-1] for look in asked[1::2])
+    assert len(held_out[0]) == 10 and held_out[0] == held_out[1]

@@ -2,14 +2,19 @@
 
 import copy
 import dataclasses
+import math
 import shutil
 
 import pytest
 import torch
+from datasets import Dataset
+from helpers import LINES, NAMES, VARIANTS, tiny_config, tiny_model
 from tiny_training import OPTIMIZATION, PERFORMER, losses, train
 from transformers import AutoModelForCausalLM
 
-from birthgpt.data.batching import EpochBatches
+from birthgpt import BirthGPTForCausalLM
+from birthgpt.data.batching import EpochBatches, model_inputs
+from birthgpt.data.objectives import NameFirst
 from birthgpt.training.arguments import OptimizationArguments
 from birthgpt.training.checkpoints import Progress, check_run_folder, list_checkpoints
 from birthgpt.training.loop import Trainer, count_parameters
@@ -202,11 +207,13 @@ def test_the_best_weights_are_kept(tmp_path, bpe):
 
 @pytest.mark.parametrize(
     ("budget", "steps"),
-    [({"max_train_steps": 5}, 5), ({"num_train_epochs": 2}, None), ({"max_train_flops": 2e8}, None)],
+    [({"max_train_steps": 5}, 5), ({"num_train_epochs": 2}, "two epochs"), ({"max_train_flops": 2e8}, None)],
 )
 def test_each_budget_ends_the_run(tmp_path, bpe, budget, steps):
     optimization = OptimizationArguments(**budget, tokens_per_batch=400, learning_rate=1e-3)
     summary, model = train(tmp_path, bpe, optimization=optimization)
+    if steps == "two epochs":
+        steps = sum(len(tiny_batches(bpe, epoch)) for epoch in range(2))
     assert steps is None or summary.steps == steps
     assert summary.flops == 6 * count_parameters(model) * summary.tokens
     if "max_train_flops" in budget:
@@ -221,3 +228,57 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path):
     check_run_folder(str(tmp_path), overwrite=True)
     with pytest.raises(ValueError, match="is a file"):
         check_run_folder(str(tmp_path / "config.json"), overwrite=True)
+
+
+def tiny_batches(bpe, epoch: int) -> EpochBatches:
+    """Those that `train` trains on."""
+    lines = Dataset.from_dict({"line_id": list(range(16)), "text": LINES * 4, "name": NAMES * 4})
+    return EpochBatches(lines, NameFirst(bpe, 128), bpe.pad_token_id, seed=0, tokens_per_batch=400, epoch=epoch)
+
+
+def test_training_is_the_loop_of_a_textbook(tmp_path, bpe):
+    optimization = OptimizationArguments(
+        max_train_steps=12,
+        tokens_per_batch=400,
+        learning_rate=5e-3,
+        warmup_steps=3,
+        lr_scheduler_type="cosine",
+        weight_decay=0.5,
+        adam_beta1=0.8,
+        adam_beta2=0.9,
+        max_grad_norm=0.3,
+    )
+    summary, model = train(tmp_path, bpe, optimization=optimization, dropout=0.0)
+    torch.manual_seed(0)
+    config = tiny_config(vocab_size=len(bpe), hidden_dropout=0.0, attention_dropout=0.0)
+    expected = BirthGPTForCausalLM(config).train()
+    is_matrix = {name: "layers" in name and p.ndim == 2 for name, p in expected.named_parameters()}
+    groups = [
+        {"params": [p for name, p in expected.named_parameters() if is_matrix[name] == decays], "weight_decay": decay}
+        for decays, decay in ((True, 0.5), (False, 0.0))
+    ]
+    optimizer = torch.optim.AdamW(groups, betas=(0.8, 0.9))
+    batches = [batch for epoch in range(12) for batch in tiny_batches(bpe, epoch)][:12]
+    seen = []
+    for step, batch in enumerate(batches):
+        logits = expected(**model_inputs(batch), use_cache=False).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["shift_labels"].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(expected.parameters(), 0.3)
+        for group in optimizer.param_groups:
+            group["lr"] = 5e-3 * min(1, (step + 1) / 3) * 0.5 * (1 + math.cos(math.pi * step / 12))
+        optimizer.step()
+        seen.append(loss.item())
+    assert losses(summary) == pytest.approx(seen, abs=1e-4)
+    for name, value in expected.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_flops_count_the_head_and_no_embedding(variant):
+    model = tiny_model(variant, ngram_orders=[2], ngram_vocab_size=100)
+    parameters = dict(model.named_parameters())
+    head = parameters.get("lm_head.weight", parameters["model.embed_tokens.weight"])
+    rest = [p for name, p in parameters.items() if "embed_" not in name and "lm_head" not in name]
+    assert count_parameters(model) == sum(p.numel() for p in (*rest, head))

@@ -58,3 +58,9 @@ def test_a_muon_step_has_the_size_of_an_adamw_step():
 def test_an_unknown_optimizer_is_named():
     with pytest.raises(ValueError, match="optimizer='sgd' does not exist: choose adamw or muon"):
         build_optimizers(tiny_model(), optimizer="sgd", **SETTINGS)
+
+
+def test_muon_decays_matrices_alone_and_adamw_has_the_betas_given():
+    muon, adamw = build_optimizers(tiny_model(), optimizer="muon", **SETTINGS)
+    assert [group["weight_decay"] for group in muon.param_groups] == [0.1]
+    assert [(group["weight_decay"], group["betas"]) for group in adamw.param_groups] == [(0.0, (0.9, 0.95))]
