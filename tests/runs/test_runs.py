@@ -324,3 +324,24 @@ def test_held_out_questions_are_trained_on_nowhere_and_the_same_ones_choose(worl
         assert len(asked) == 4
         assert all(look <= trained for look in asked[::2]) and all(look == held_out[-1] for look in asked[1::2])
     assert len(held_out[0]) == 10 and held_out[0] == held_out[1]
+
+
+def test_finetuning_keeps_the_weights_that_answer_most_of_the_held_out_questions(
+    world, pretrained, tmp_path, monkeypatch
+):
+    looks = []
+
+    def curves_that_part(*_):
+        def evaluate(model):
+            looks.append({name: value.clone() for name, value in model.state_dict().items()})
+            return {"train_accuracy": len(looks) / 10, "held_out_accuracy": [0.1, 0.9, 0.2][len(looks) - 1]}
+
+        return evaluate
+
+    monkeypatch.setattr("birthgpt.runs.finetuning.accuracy_curves", curves_that_part)
+    settings = ("--train_file", world / "birth_places_train.tsv", "--validation_size", 10, "--eval_steps", 2)
+    run_finetuning("--model_name_or_path", pretrained, *settings, "--output_dir", tmp_path)
+    assert len(looks) == 3
+    kept = load_file(tmp_path / "model.safetensors")
+    assert all(torch.equal(tensor, looks[1][name]) for name, tensor in kept.items())
+    assert not all(torch.equal(tensor, looks[2][name]) for name, tensor in kept.items())
