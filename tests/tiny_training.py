@@ -17,6 +17,13 @@ OPTIMIZATION = OptimizationArguments(
 )
 
 
+def tiny_batches(bpe, *, seed: int = 0, parts: int = 1, epoch: int = 0) -> EpochBatches:
+    """What `train` trains on in an epoch."""
+    lines = Dataset.from_dict({"line_id": list(range(16)), "text": LINES * 4, "name": NAMES * 4})
+    objective = NameFirst(bpe, 128)
+    return EpochBatches(lines, objective, bpe.pad_token_id, seed=seed, tokens_per_batch=400, parts=parts, epoch=epoch)
+
+
 def train(
     tmp_path,
     bpe,
@@ -33,11 +40,8 @@ def train(
     folder.mkdir(exist_ok=True, parents=True)
     run = RunArguments(output_dir=str(folder), logging_steps=1, **settings)
     accelerator = build_accelerator(optimization, run)
-    lines = Dataset.from_dict({"line_id": list(range(16)), "text": LINES * 4, "name": NAMES * 4})
     parts = accelerator.num_processes * optimization.gradient_accumulation_steps
-    batches = EpochBatches(
-        lines, NameFirst(bpe, 128), bpe.pad_token_id, seed=run.seed, tokens_per_batch=400, parts=parts
-    )
+    batches = tiny_batches(bpe, seed=run.seed, parts=parts)
     torch.manual_seed(run.seed)
     dropouts = {"hidden_dropout": dropout, "attention_dropout": dropout}
     config = tiny_config(vocab_size=len(bpe), **dropouts, **(architecture or {}))

@@ -7,14 +7,12 @@ import shutil
 
 import pytest
 import torch
-from datasets import Dataset
-from helpers import LINES, NAMES, VARIANTS, tiny_config, tiny_model
-from tiny_training import OPTIMIZATION, PERFORMER, losses, train
+from helpers import VARIANTS, tiny_config, tiny_model
+from tiny_training import OPTIMIZATION, PERFORMER, losses, tiny_batches, train
 from transformers import AutoModelForCausalLM
 
 from birthgpt import BirthGPTForCausalLM
 from birthgpt.data.batching import EpochBatches, model_inputs
-from birthgpt.data.objectives import NameFirst
 from birthgpt.training.arguments import OptimizationArguments
 from birthgpt.training.checkpoints import Progress, check_run_folder, list_checkpoints
 from birthgpt.training.loop import Trainer, count_parameters
@@ -213,7 +211,7 @@ def test_each_budget_ends_the_run(tmp_path, bpe, budget, steps):
     optimization = OptimizationArguments(**budget, tokens_per_batch=400, learning_rate=1e-3)
     summary, model = train(tmp_path, bpe, optimization=optimization)
     if steps == "two epochs":
-        steps = sum(len(tiny_batches(bpe, epoch)) for epoch in range(2))
+        steps = sum(len(tiny_batches(bpe, epoch=epoch)) for epoch in range(2))
     assert steps is None or summary.steps == steps
     assert summary.flops == 6 * count_parameters(model) * summary.tokens
     if "max_train_flops" in budget:
@@ -228,12 +226,6 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path):
     check_run_folder(str(tmp_path), overwrite=True)
     with pytest.raises(ValueError, match="is a file"):
         check_run_folder(str(tmp_path / "config.json"), overwrite=True)
-
-
-def tiny_batches(bpe, epoch: int) -> EpochBatches:
-    """Those that `train` trains on."""
-    lines = Dataset.from_dict({"line_id": list(range(16)), "text": LINES * 4, "name": NAMES * 4})
-    return EpochBatches(lines, NameFirst(bpe, 128), bpe.pad_token_id, seed=0, tokens_per_batch=400, epoch=epoch)
 
 
 def test_training_is_the_loop_of_a_textbook(tmp_path, bpe):
@@ -258,7 +250,7 @@ def test_training_is_the_loop_of_a_textbook(tmp_path, bpe):
         for decays, decay in ((True, 0.5), (False, 0.0))
     ]
     optimizer = torch.optim.AdamW(groups, betas=(0.8, 0.9))
-    batches = [batch for epoch in range(12) for batch in tiny_batches(bpe, epoch)][:12]
+    batches = [batch for epoch in range(12) for batch in tiny_batches(bpe, epoch=epoch)][:12]
     seen = []
     for step, batch in enumerate(batches):
         logits = expected(**model_inputs(batch), use_cache=False).logits

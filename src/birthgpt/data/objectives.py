@@ -292,7 +292,8 @@ class SalientSpans(RecallFromName):
         texts = [without_outer_punctuation(" ".join(words[start:end])) for start, end in spans]
         others = [index for index, word in enumerate(bare) if word and not salient[index]]
         is_date = [any(map(str.isdigit, text)) for text in texts]
-        before, behind = _words_before(spans, others, is_date), _words_behind(spans, others, is_date)
+        before = _words_before(spans, others, is_date)
+        behind = _words_behind(spans, others, is_date) if self.cue_behind_share else [[]] * len(spans)
         runs = []
         for index, run in enumerate(texts):
             if run and not in_name.issuperset(map(without_outer_punctuation, run.split())):
@@ -306,8 +307,6 @@ class SalientSpans(RecallFromName):
         Args:
             before, behind: indices of the words that lead to the span from either side, the nearest last.
         """
-        if not self.cue_behind_share:
-            behind = []
         if not (before or behind) or generator.random() >= self.cue_share:
             return []
         is_behind = behind and (not before or generator.random() < self.cue_behind_share)

@@ -136,8 +136,8 @@ def results_markdown(results_dir: str | Path) -> str:
     head = (
         "# Results\n\nGenerated from the JSON files under `results/` by "
         "`python -m birthgpt.evaluation.report results RESULTS.md`; edits are overwritten.\n\n"
-        "Training tokens count pads and, like FLOPs (6 × parameters without embeddings × tokens) and minutes, are "
-        "those of pretraining and finetuning together; the target share is the part of the tokens that carries loss; "
+        "Training tokens count pads and, like FLOPs (nominal: 6 × parameters without embeddings × tokens) and minutes, "
+        "are those of pretraining and finetuning together; the target share is the part of tokens that carries loss; "
         "± is the standard deviation over seeds (n − 1)."
     )
     return "\n\n".join([head, *(_section(table, rows) for table, rows in _tables(results))]) + "\n"

@@ -110,7 +110,7 @@ def plain(optimizer) -> torch.optim.Optimizer:
 
 
 def count_parameters(model: PreTrainedModel) -> int:
-    """Parameters that a token can meet: without embeddings, with the head."""
+    """Parameters of the products that a token goes through: without embeddings, with the head."""
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
     head = model.get_output_embeddings()
     embeddings -= {id(head.weight)} if head is not None else set()
