@@ -14,14 +14,13 @@ from pathlib import Path
 
 import torch
 
+from birthgpt.commands.building import build_model, build_tokenizer, load_model
+from birthgpt.commands.finetune import finetune
+from birthgpt.commands.run_metadata import environment_info
 from birthgpt.data.corpus import load_corpus
 from birthgpt.data.people import DEV, TRAIN, WIKI, write_world
 from birthgpt.data.questions import load_questions
 from birthgpt.evaluation.answering import answer_questions
-from birthgpt.evaluation.report import save_json
-from birthgpt.runs.building import build_model, build_tokenizer, load_model
-from birthgpt.runs.finetuning import finetune
-from birthgpt.runs.records import circumstances
 from birthgpt.training.arguments import (
     ModelArguments,
     OptimizationArguments,
@@ -29,7 +28,8 @@ from birthgpt.training.arguments import (
     RunArguments,
     TokenizerArguments,
 )
-from birthgpt.training.loop import available_cores
+from birthgpt.training.trainer import available_cores
+from birthgpt.utils.files import save_json
 
 QUESTIONS = 500
 BLOCK = 128
@@ -62,7 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="the fastest counts")
     parser.add_argument("--steps", type=int, default=40, help="updates of the finetuning")
-    parser.add_argument("--output_file", type=Path, help="also write the figures here")
+    parser.add_argument("--output_file", type=Path, help="also write the metrics here")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(available_cores())
@@ -90,7 +90,7 @@ def main() -> None:
         rows.append({"name": name, "seconds": seconds})
         print(f"{name}: {seconds:.2f} s for {QUESTIONS} questions", flush=True)
     if arguments.output_file:
-        save_json(arguments.output_file, {"questions": QUESTIONS, "rows": rows, **circumstances()})
+        save_json(arguments.output_file, {"questions": QUESTIONS, "rows": rows, **environment_info()})
 
 
 if __name__ == "__main__":

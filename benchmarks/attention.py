@@ -24,11 +24,12 @@ import torch
 from matplotlib import pyplot
 
 from birthgpt import BirthGPTConfig
-from birthgpt.evaluation.report import markdown_table, save_json, text_table
+from birthgpt.commands.run_metadata import environment_info
 from birthgpt.model.block import BirthGPTBlock
 from birthgpt.model.masks import build_mask
 from birthgpt.model.modeling_birthgpt import BirthGPTForCausalLM
-from birthgpt.runs.records import circumstances
+from birthgpt.utils.files import save_json
+from birthgpt.utils.tables import markdown_table, text_table
 
 SETTINGS = {
     "softmax": {},
@@ -90,7 +91,7 @@ def train_mixer(name: str, length: int, batch: int, device: str):
     positions = torch.arange(length, device=device)[None]
     inputs = {"position_ids": positions, "past_key_values": None, "branch_ids": None}
     mixer = model.layers[0].attention
-    mask = build_mask(mixer.mask_kind, config=model.config, inputs_embeds=states, attention_mask=None, **inputs)
+    mask = build_mask(mixer.mask_type, config=model.config, inputs_embeds=states, attention_mask=None, **inputs)
     rotary = model.rotary_embedding(positions, states.dtype)
 
     def step():
@@ -159,7 +160,7 @@ def limit_memory() -> None:
 
 
 def measure(scope: str, name: str, length: int, batch: int, device: str, seconds: float) -> dict[str, float]:
-    """The figures of a scope for one sequence; none where the type has no such scope or the memory does not do."""
+    """The metrics of a scope for one sequence; none where the type has no such scope or the memory does not do."""
     torch.manual_seed(0)
     try:
         if scope == "decoding":
@@ -179,7 +180,9 @@ def measure(scope: str, name: str, length: int, batch: int, device: str, seconds
 def measure_alone(scope: str, name: str, length: int, batch: int, device: str, seconds: float) -> dict[str, float]:
     """`measure` in a process of its own, so that the peak of its memory is its own too."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["birthgpt.model.modeling_birthgpt", "birthgpt.runs.records", "matplotlib.pyplot"])
+    context.set_forkserver_preload(
+        ["birthgpt.model.modeling_birthgpt", "birthgpt.commands.run_metadata", "matplotlib.pyplot"]
+    )
     prepare = limit_memory if device == "cpu" else None
     with ProcessPoolExecutor(1, mp_context=context, initializer=prepare) as pool:
         try:
@@ -190,7 +193,7 @@ def measure_alone(scope: str, name: str, length: int, batch: int, device: str, s
 
 
 def measure_row(name: str, length: int, batch: int, device: str, seconds: float) -> dict:
-    """All figures of one type at one length."""
+    """All metrics of one type at one length."""
     row = {"name": name, "n": length}
     for scope in ("model", "mixer", "decoding"):
         row |= measure_alone(scope, name, length, batch, device, seconds)
@@ -239,27 +242,27 @@ def _rounded(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def write_page(figures: dict) -> str:
-    """The figures as a page of Markdown."""
-    measured = {row["name"] for row in figures["rows"]}
+def write_page(metrics: dict) -> str:
+    """The metrics as a page of Markdown."""
+    measured = {row["name"] for row in metrics["rows"]}
     settings = [
         f"`{name}`: " + ", ".join(f"{key} {value}" for key, value in chosen.items())
-        for name, chosen in figures["settings"].items()
+        for name, chosen in metrics["settings"].items()
         if chosen and name in measured
     ]
     return "\n".join(
         [
             "# What each attention type costs",
             "",
-            "By `{command}`; {hardware}; {date}; torch {versions[torch]}.".format(**figures),
+            "By `{command}`; {hardware}; {date}; torch {versions[torch]}.".format(**metrics),
             __doc__.split("\n\n")[2].strip(),
             "Ratios are to softmax at the same n, by SDPA. " + "; ".join(settings) + ".",
             "",
-            markdown_table(rounded(figures["rows"]), COLUMNS),
+            markdown_table(rounded(metrics["rows"]), COLUMNS),
             "",
             "Slope of the logarithm over log n, from 2,048 tokens on (1: linear, 2: quadratic, 0: constant):",
             "",
-            markdown_table(rounded(figures["slopes"]), GROWTH_COLUMNS),
+            markdown_table(rounded(metrics["slopes"]), GROWTH_COLUMNS),
             "",
             "![time and memory over n](attention.svg)",
             "",
@@ -316,9 +319,9 @@ def main() -> None:
     rows, growth = with_ratios(rows), slopes(rows)
     print(text_table(rounded(rows), COLUMNS), "", text_table(rounded(growth), GROWTH_COLUMNS), sep="\n")
     if arguments.output_stem:
-        figures = {"rows": rows, "slopes": growth, "settings": SETTINGS, **circumstances()}
-        save_json(arguments.output_stem.with_suffix(".json"), figures)
-        arguments.output_stem.with_suffix(".md").write_text(write_page(figures), encoding="utf-8")
+        metrics = {"rows": rows, "slopes": growth, "settings": SETTINGS, **environment_info()}
+        save_json(arguments.output_stem.with_suffix(".json"), metrics)
+        arguments.output_stem.with_suffix(".md").write_text(write_page(metrics), encoding="utf-8")
         plot(rows, arguments.output_stem.with_suffix(".svg"))
 
 

@@ -11,9 +11,10 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
+from birthgpt.commands.run_metadata import environment_info
 from birthgpt.data.people import WIKI, write_world
-from birthgpt.evaluation.report import save_json, text_table
-from birthgpt.runs.records import circumstances
+from birthgpt.utils.files import save_json
+from birthgpt.utils.tables import text_table
 
 ROOT = Path(__file__).parents[1]
 LAUNCHERS = {
@@ -34,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--flops", type=float, default=1.5e12, help="budget of a run")
     parser.add_argument("--repetitions", type=int, default=3, help="runs by each launcher")
-    parser.add_argument("--output_file", type=Path, help="also write the figures here")
+    parser.add_argument("--output_file", type=Path, help="also write the metrics here")
     arguments = parser.parse_args()
     speeds = {name: [] for name in LAUNCHERS}
     with tempfile.TemporaryDirectory() as scratch:
@@ -49,7 +50,7 @@ def main() -> None:
     ratio = median(speeds["accelerate launch"]) / median(speeds["python"])
     print(f"accelerate launch / python: {ratio:.3f}")
     if arguments.output_file:
-        save_json(arguments.output_file, {"tokens_per_second": speeds, "ratio": ratio, **circumstances()})
+        save_json(arguments.output_file, {"tokens_per_second": speeds, "ratio": ratio, **environment_info()})
 
 
 if __name__ == "__main__":

@@ -18,18 +18,19 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from birthgpt.commands.building import build_model, build_tokenizer
+from birthgpt.commands.run_metadata import environment_info
 from birthgpt.data.batching import map_objective, used_length
 from birthgpt.data.corpus import load_corpus
 from birthgpt.data.objectives import NameFirst
 from birthgpt.data.people import WIKI, generate_people, write_world
-from birthgpt.evaluation.report import markdown_table, save_json
-from birthgpt.runs.building import build_model, build_tokenizer
-from birthgpt.runs.records import circumstances
 from birthgpt.training.arguments import ModelArguments, TokenizerArguments
 from birthgpt.training.checkpoints import Progress, list_checkpoints, load_checkpoint, save_checkpoint
-from birthgpt.training.loop import count_parameters
 from birthgpt.training.optimizers import build_optimizers
 from birthgpt.training.sharding import gather_optimizer
+from birthgpt.training.trainer import count_parameters
+from birthgpt.utils.files import save_json
+from birthgpt.utils.tables import markdown_table
 
 BLOCK = 512
 PEOPLE = 100_000_000
@@ -81,7 +82,7 @@ def bits_per_person(people: int) -> dict[str, float]:
     return {"bits_per_birthplace": drawn[0], "bits_per_person": sum(drawn) + date}
 
 
-def corpus_figures(folder: Path, people: int, vocab_size: int) -> tuple[dict[str, float], PreTrainedTokenizerBase]:
+def corpus_metrics(folder: Path, people: int, vocab_size: int) -> tuple[dict[str, float], PreTrainedTokenizerBase]:
     """Bytes and tokens a line, which is one exposure of a person, and the tokenizer that was trained on them."""
     write_world(folder, people=people, held_out=1, biographies_per_person=1)
     corpus = load_corpus(str(folder / WIKI))
@@ -97,7 +98,7 @@ def corpus_figures(folder: Path, people: int, vocab_size: int) -> tuple[dict[str
     }, tokenizer
 
 
-def checkpoint_figures(folder: Path, tokenizer: PreTrainedTokenizerBase, width: int) -> dict[str, float]:
+def checkpoint_metrics(folder: Path, tokenizer: PreTrainedTokenizerBase, width: int) -> dict[str, float]:
     """Bytes a parameter of the weights and of a whole checkpoint, and seconds a GB to write and to read one."""
     arguments = ModelArguments(hidden_size=width, num_hidden_layers=2, **SHAPE)
     model = build_model(arguments, tokenizer, BLOCK)
@@ -142,7 +143,7 @@ def saved_bytes(model: nn.Module, tokens: torch.Tensor) -> int:
     return sum(storage.nbytes() for storage in storages.values())
 
 
-def activation_figures(tokenizer: PreTrainedTokenizerBase, width: int, tokens: int) -> dict[str, float]:
+def activation_metrics(tokenizer: PreTrainedTokenizerBase, width: int, tokens: int) -> dict[str, float]:
     """Bytes that a token leaves in a layer for the backward pass, a unit of width, in bfloat16."""
     batch = torch.randint(len(tokenizer), (4, tokens))
 
@@ -218,9 +219,9 @@ def storage_table(measured: dict, assumed: dict, model: dict) -> list[dict]:
     return rows
 
 
-def pages(figures: dict) -> list[str]:
-    """The tables of docs/scaling.md, from the figures alone."""
-    of = (figures["measured"], figures["assumed"], figures["model"])
+def pages(metrics: dict) -> list[str]:
+    """The tables of docs/scaling.md, from the metrics alone."""
+    of = (metrics["measured"], metrics["assumed"], metrics["model"])
     tables = [runs_table(*of), memory_table(*of), storage_table(*of)]
     return [markdown_table(rows, list(max(rows, key=len))) for rows in tables]
 
@@ -230,18 +231,18 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=5000, help="people that are looked at")
     parser.add_argument("--vocab_size", type=int, default=2048, help="tokens of the BPE tokenizer")
     parser.add_argument("--checkpoint_width", type=int, default=768, help="width of the model that is saved")
-    parser.add_argument("--output_file", type=Path, help="also write the figures here")
+    parser.add_argument("--output_file", type=Path, help="also write the metrics here")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        corpus, tokenizer = corpus_figures(Path(scratch, "world"), arguments.people, arguments.vocab_size)
+        corpus, tokenizer = corpus_metrics(Path(scratch, "world"), arguments.people, arguments.vocab_size)
         (run := Path(scratch, "run")).mkdir()
         measured = {
             **corpus,
             **bits_per_person(arguments.people),
-            **checkpoint_figures(run, tokenizer, arguments.checkpoint_width),
-            **activation_figures(tokenizer, width=128, tokens=128),
+            **checkpoint_metrics(run, tokenizer, arguments.checkpoint_width),
+            **activation_metrics(tokenizer, width=128, tokens=128),
         }
-    figures = {
+    metrics = {
         "people": PEOPLE,
         "measured": measured,
         "assumed": ASSUMPTIONS,
@@ -249,9 +250,9 @@ def main() -> None:
     }
     for name, value in measured.items():
         print(f"{name}: {value:.3g}")
-    print("", *pages(figures), sep="\n\n")
+    print("", *pages(metrics), sep="\n\n")
     if arguments.output_file:
-        save_json(arguments.output_file, {**figures, **circumstances()})
+        save_json(arguments.output_file, {**metrics, **environment_info()})
 
 
 if __name__ == "__main__":

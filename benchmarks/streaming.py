@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 from statistics import median
 
+from birthgpt.commands.run_metadata import environment_info
 from birthgpt.data.people import WIKI, write_world
-from birthgpt.evaluation.report import save_json
-from birthgpt.runs.records import circumstances
+from birthgpt.utils.files import save_json
 
 ROOT = Path(__file__).parents[1]
 LINES_A_PERSON = 17
@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gigabytes", type=float, default=2.0, help="size of the corpus")
     parser.add_argument("--flops", type=float, default=4e12, help="budget of the pretraining")
-    parser.add_argument("--output_file", type=Path, help="also write the figures here")
+    parser.add_argument("--output_file", type=Path, help="also write the metrics here")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         started = time.perf_counter()
@@ -73,7 +73,7 @@ def main() -> None:
     if len(speeds) < 4:
         parser.error(f"flops={arguments.flops:g} give {len(history)} reports: too few to compare, take more")
     quarter = len(speeds) // 4
-    figures = {
+    metrics = {
         "corpus_bytes": size,
         "peak_anonymous_bytes": max(memory),
         "anonymous_bytes_at_the_middle": memory[len(memory) // 2],
@@ -81,10 +81,10 @@ def main() -> None:
         "tokens_per_second_in_the_second_quarter": median(speeds[quarter : 2 * quarter]),
         "tokens_per_second_in_the_last_quarter": median(speeds[-quarter:]),
     }
-    for name, value in figures.items():
+    for name, value in metrics.items():
         print(f"{name.replace('_', ' ')}: {value / 1e6:,.0f} M" if "bytes" in name else f"{name}: {value:,.0f}")
     if arguments.output_file:
-        save_json(arguments.output_file, {**figures, **circumstances()})
+        save_json(arguments.output_file, {**metrics, **environment_info()})
 
 
 if __name__ == "__main__":

@@ -24,16 +24,17 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import DataCollatorForSeq2Seq, GPT2Config, GPT2LMHeadModel, TrainingArguments
 
+from birthgpt.commands.building import build_model, build_tokenizer
+from birthgpt.commands.run_metadata import environment_info
 from birthgpt.data.batching import EpochBatches, map_objective, model_inputs, used_length
 from birthgpt.data.corpus import load_corpus
 from birthgpt.data.objectives import IGNORE, SpanCorruption
 from birthgpt.data.people import WIKI, write_world
-from birthgpt.evaluation.report import save_json, text_table
 from birthgpt.model import BirthGPTForCausalLM
-from birthgpt.runs.building import build_model, build_tokenizer
-from birthgpt.runs.records import circumstances
 from birthgpt.training.arguments import ModelArguments, OptimizationArguments, RunArguments, TokenizerArguments
-from birthgpt.training.loop import Trainer, build_accelerator
+from birthgpt.training.trainer import Trainer, build_accelerator
+from birthgpt.utils.files import save_json
+from birthgpt.utils.tables import text_table
 
 BLOCK = 128
 BATCH = 32
@@ -236,7 +237,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60, help="updates that are measured")
     parser.add_argument("--warm_up", type=int, default=10, help="updates before them")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each engine, in turns")
-    parser.add_argument("--output_file", type=Path, help="also write the figures here")
+    parser.add_argument("--output_file", type=Path, help="also write the metrics here")
     arguments = parser.parse_args()
     # all three on the processor, wherever this runs
     os.environ["ACCELERATE_USE_CPU"] = "true"
@@ -275,8 +276,8 @@ def main() -> None:
     print(f"float32 peak {peak / 1e9:.0f} GFLOP/s; forward and backward: ", end="")
     print(", ".join(f"{share:.0%} in {name}" for name, share in shares.items()))
     if arguments.output_file:
-        figures = {"engines": rows, "ratios": ratios, "float32_peak": peak, "share_of_peak": shares}
-        save_json(arguments.output_file, {**figures, **circumstances()})
+        metrics = {"engines": rows, "ratios": ratios, "float32_peak": peak, "share_of_peak": shares}
+        save_json(arguments.output_file, {**metrics, **environment_info()})
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@
 Settings are read from the file, then from the command line, which wins; --help lists them all.
 """
 
-from birthgpt.runs.command_line import run_script
-from birthgpt.runs.ensembling import ensemble
+from birthgpt.commands.command_line import run_script
+from birthgpt.commands.ensemble import ensemble
 from birthgpt.training.arguments import EnsembleArguments
 
 if __name__ == "__main__":
-    figures = run_script(ensemble, (EnsembleArguments,), __doc__)
-    if figures is not None:
-        print(f"{figures['name']}: {figures['correct']} of {figures['total']} right, {figures['accuracy']:.1%}")
+    metrics = run_script(ensemble, (EnsembleArguments,), __doc__)
+    if metrics is not None:
+        print(f"{metrics['name']}: {metrics['correct']} of {metrics['total']} right, {metrics['accuracy']:.1%}")

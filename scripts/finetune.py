@@ -5,8 +5,8 @@
 Settings are read from the file, then from the command line, which wins; --help lists them all.
 """
 
-from birthgpt.runs.command_line import print_summary, run_script
-from birthgpt.runs.finetuning import finetune
+from birthgpt.commands.command_line import print_summary, run_script
+from birthgpt.commands.finetune import finetune
 from birthgpt.training.arguments import FINETUNE_ARGUMENTS
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@
 Settings are read from the file, then from the command line, which wins; --help lists them all.
 """
 
-from birthgpt.runs.command_line import print_summary, run_script
-from birthgpt.runs.pretraining import pretrain
+from birthgpt.commands.command_line import print_summary, run_script
+from birthgpt.commands.pretrain import pretrain
 from birthgpt.training.arguments import PRETRAIN_ARGUMENTS
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@
 Settings are read from the file, then from the command line, which wins; --help lists them all.
 """
 
-from birthgpt.evaluation.report import text_table
-from birthgpt.runs.command_line import run_script
-from birthgpt.runs.probing import probe
+from birthgpt.commands.command_line import run_script
+from birthgpt.commands.probe import probe
 from birthgpt.training.arguments import ProbeArguments
+from birthgpt.utils.tables import text_table
 
 if __name__ == "__main__":
     rows = run_script(probe, (ProbeArguments,), __doc__)

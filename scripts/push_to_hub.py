@@ -5,8 +5,8 @@
 Settings are read from --config FILE.yaml, then from the command line, which wins; --help lists them all.
 """
 
-from birthgpt.runs.command_line import run_script
-from birthgpt.runs.exporting import ExportArguments, export
+from birthgpt.commands.command_line import run_script
+from birthgpt.commands.push import ExportArguments, export
 
 if __name__ == "__main__":
     folder = run_script(export, (ExportArguments,), __doc__, several_processes=False)

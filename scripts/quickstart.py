@@ -3,8 +3,8 @@
 Settings are read from --config FILE.yaml, then from the command line, which wins; --help lists them all.
 """
 
-from birthgpt.runs.command_line import run_script
-from birthgpt.runs.quickstart import QuickstartArguments, quickstart
+from birthgpt.commands.command_line import run_script
+from birthgpt.commands.quickstart import QuickstartArguments, quickstart
 
 if __name__ == "__main__":
     run_script(quickstart, (QuickstartArguments,), __doc__, several_processes=False)

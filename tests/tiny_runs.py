@@ -1,9 +1,9 @@
 """Pretraining and finetuning on a scale of seconds."""
 
-from birthgpt.runs.finetuning import finetune
-from birthgpt.runs.pretraining import pretrain
+from birthgpt.commands.finetune import finetune
+from birthgpt.commands.pretrain import pretrain
 from birthgpt.training.arguments import FINETUNE_ARGUMENTS, PRETRAIN_ARGUMENTS, parse_arguments
-from birthgpt.training.loop import TrainingSummary
+from birthgpt.training.trainer import TrainingSummary
 
 TINY = (
     "--hidden_size 32 --num_hidden_layers 1 --num_attention_heads 2 --tokens_per_batch 2000 --max_train_steps 4 "

@@ -9,7 +9,7 @@ from birthgpt.data.batching import EpochBatches
 from birthgpt.data.objectives import NameFirst
 from birthgpt.training.arguments import OptimizationArguments, RunArguments
 from birthgpt.training.checkpoints import checkpoint_to_resume
-from birthgpt.training.loop import Trainer, build_accelerator
+from birthgpt.training.trainer import Trainer, build_accelerator
 
 PERFORMER = {"attention_type": "performer", "performer_features": 16, "performer_redraw_steps": 4}
 OPTIMIZATION = OptimizationArguments(
@@ -32,7 +32,7 @@ def train(
     dropout=0.1,
     resume=False,
     evaluate=None,
-    choose_by=None,
+    metric_for_best_model=None,
     architecture=None,
     **settings,
 ):
@@ -47,7 +47,15 @@ def train(
     config = tiny_config(vocab_size=len(bpe), **dropouts, **(architecture or {}))
     model = BirthGPTForCausalLM(config)
     trainer = Trainer(
-        model, bpe, batches, optimization, run, accelerator, evaluate, 4 if evaluate else 0, choose_by=choose_by
+        model,
+        bpe,
+        batches,
+        optimization,
+        run,
+        accelerator,
+        evaluate,
+        4 if evaluate else 0,
+        metric_for_best_model=metric_for_best_model,
     )
     summary = trainer.train(checkpoint_to_resume(str(folder), "latest") if resume else None)
     return summary, model

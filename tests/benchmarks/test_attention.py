@@ -64,17 +64,17 @@ def test_a_row_without_memory_has_no_ratio_and_a_dash(benchmark):
 def test_the_run_leaves_figures_a_page_and_a_plot(benchmark, tmp_path, monkeypatch):
     command = ["attention.py", "--names", "softmax", "performer", "--lengths", "32", "64", "--tokens", "64"]
     monkeypatch.setattr(
-        sys, "argv", [*command, "--seconds", "0", "--rounds", "2", "--output_stem", str(tmp_path / "figures")]
+        sys, "argv", [*command, "--seconds", "0", "--rounds", "2", "--output_stem", str(tmp_path / "metrics")]
     )
     monkeypatch.setattr(benchmark, "measure_alone", benchmark.measure)
     benchmark.main()
-    figures = json.loads((tmp_path / "figures.json").read_text())
-    assert [(row["name"], row["n"]) for row in figures["rows"]] == [
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert [(row["name"], row["n"]) for row in metrics["rows"]] == [
         ("softmax", 32),
         ("performer", 32),
         ("softmax", 64),
         ("performer", 64),
     ]
-    page = (tmp_path / "figures.md").read_text()
+    page = (tmp_path / "metrics.md").read_text()
     assert "| performer | 64 |" in page and "bigbird" not in page
-    assert (tmp_path / "figures.svg").read_text().startswith("<?xml")
+    assert (tmp_path / "metrics.svg").read_text().startswith("<?xml")

@@ -24,15 +24,15 @@ def test_a_run_measures_all_that_it_computes_with(benchmark, tmp_path, monkeypat
     command = ["scaling.py", "--people", "100", "--vocab_size", "400", "--checkpoint_width", "32"]
     monkeypatch.setattr(sys, "argv", [*command, "--output_file", str(tmp_path / "scaling.json")])
     benchmark.main()
-    figures = json.loads((tmp_path / "scaling.json").read_text())
-    measured = figures["measured"]
+    metrics = json.loads((tmp_path / "scaling.json").read_text())
+    measured = metrics["measured"]
     assert all(value > 0 for value in measured.values())
     # float32 weights, and with them two moments of the same size
     assert measured["model_bytes_per_parameter"] == pytest.approx(4, rel=0.2)
     assert measured["checkpoint_bytes_per_parameter"] > 3 * measured["model_bytes_per_parameter"] - 0.1
     assert measured["name_first_tokens_per_line"] > measured["tokens_per_line"]
     printed = capsys.readouterr().out
-    assert all(page in printed for page in benchmark.pages(figures))
+    assert all(page in printed for page in benchmark.pages(metrics))
 
 
 def test_entropy_is_that_of_the_frequencies(benchmark):
@@ -74,7 +74,7 @@ def test_time_and_memory_are_those_of_a_reckoning_by_hand(benchmark):
 
 
 def test_the_page_shows_the_figures_of_its_json(benchmark):
-    figures = json.loads((ROOT / "benchmarks" / "scaling.json").read_text())
+    metrics = json.loads((ROOT / "benchmarks" / "scaling.json").read_text())
     page = (ROOT / "docs" / "scaling.md").read_text()
-    for table in benchmark.pages(figures):
+    for table in benchmark.pages(metrics):
         assert table in page, table

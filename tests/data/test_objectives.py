@@ -52,7 +52,7 @@ def test_tokens_that_are_kept_change_no_example(name, bpe, monkeypatch):
     for epoch in range(5):
         keeping(BATCH, seed=1, epoch=epoch)
     assert keeping(BATCH, seed=1, epoch=2) == fresh
-    monkeypatch.setattr("birthgpt.data.objectives.MOST_KNOWN", 30)
+    monkeypatch.setattr("birthgpt.data.objectives.MAX_CACHED_TOKENS", 30)
     forgetting = OBJECTIVES[name](bpe, BLOCK)
     for start in range(len(BATCH["line_id"])):
         forgetting({column: values[start : start + 1] for column, values in BATCH.items()}, seed=1, epoch=0)
@@ -284,14 +284,16 @@ def test_a_number_goes_together_with_the_capital_after_it_half_of_the_time(bpe):
     ],
 )
 def test_a_cue_belongs_to_the_first_span_after_its_words(bpe, line, with_a_cue):
-    found = {run.text for seed in range(20) for run in salient_runs(bpe, line, "A B", seed, cue_share=1) if run.cue}
+    found = {
+        run.text for seed in range(20) for run in salient_runs(bpe, line, "A B", seed, cue_probability=1) if run.cue
+    }
     assert [text for text in with_a_cue if text in found] == with_a_cue
     assert found == set(with_a_cue)
 
 
 def test_a_cue_is_made_of_the_nearest_other_words_before_the_span_in_small_letters(bpe):
     line = "A B. Born on the 4 May 1900 in lovely Oslo, and died there."
-    cues = Counter(salient_runs(bpe, line, "A B", seed, cue_share=1)[-1].cue for seed in range(3000))
+    cues = Counter(salient_runs(bpe, line, "A B", seed, cue_probability=1)[-1].cue for seed in range(3000))
     # words of one to three of the last four, each time of the nearest that are one more than that
     one = {"in", "lovely"}
     two = {"the in", "the lovely", "in lovely"}
@@ -300,13 +302,15 @@ def test_a_cue_is_made_of_the_nearest_other_words_before_the_span_in_small_lette
     for same in (one, two, three):
         assert sum(cues[cue] for cue in same) == pytest.approx(1000, rel=0.1)
     assert {"born on", "born the", "on the"} <= {
-        salient_runs(bpe, line, "A B", seed, cue_share=1)[0].cue for seed in range(100)
+        salient_runs(bpe, line, "A B", seed, cue_probability=1)[0].cue for seed in range(100)
     }
 
 
 def salient_cues(tokenizer, line: str, text: str, **settings) -> Counter:
     """How often each cue asks for the span in 1,000 readings of a line about A B; all spans that can have a cue do."""
-    runs = [run for seed in range(1000) for run in salient_runs(tokenizer, line, "A B", seed, cue_share=1, **settings)]
+    runs = [
+        run for seed in range(1000) for run in salient_runs(tokenizer, line, "A B", seed, cue_probability=1, **settings)
+    ]
     return Counter(run.cue for run in runs if run.text == text)
 
 
@@ -314,7 +318,7 @@ def test_a_cue_may_be_made_of_words_behind_the_span(bpe):
     line = "A B. A studied in Rome and died there of old age."
     one, two, three = {"and", "died"}, {"and died", "and there", "died there"}, {"and died there", "and died of"}
     assert not salient_cues(bpe, line, "Rome").keys() & (one | two | three)
-    cues = salient_cues(bpe, line, "Rome", cue_behind_share=0.25)
+    cues = salient_cues(bpe, line, "Rome", cue_after_probability=0.25)
     behind = {cue: count for cue, count in cues.items() if not {"studied", "in"}.intersection(cue.split())}
     assert one | two | three <= behind.keys()
     assert sum(behind.values()) / cues.total() == pytest.approx(0.25, abs=0.05)
@@ -323,9 +327,9 @@ def test_a_cue_may_be_made_of_words_behind_the_span(bpe):
 def test_where_no_words_lead_to_a_span_from_before_those_behind_it_do(bpe):
     # Newark takes the words before New Jersey, and New Jersey those behind Newark; dates are passed over
     line = "A B. A was born in Newark, New Jersey (1900) and went."
-    assert set(salient_cues(bpe, line, "New Jersey", cue_behind_share=0.01)) == {"and", "went", "and went"}
+    assert set(salient_cues(bpe, line, "New Jersey", cue_after_probability=0.01)) == {"and", "went", "and went"}
     from_before = {"born", "in", "was born", "was in", "born in", "was born in"}
-    assert set(salient_cues(bpe, line, "Newark", cue_behind_share=1)) == from_before
+    assert set(salient_cues(bpe, line, "Newark", cue_after_probability=1)) == from_before
 
 
 def test_a_place_before_a_hyphen_and_one_that_begins_the_sentence_are_asked_for_by_words_behind_half_of_the_time(bpe):
@@ -333,20 +337,20 @@ def test_a_place_before_a_hyphen_and_one_that_begins_the_sentence_are_asked_for_
     first = "A B. Berlin is the birthplace of A B."
     for line in (hyphen, first):
         assert "Berlin" not in [run.text for seed in range(20) for run in salient_runs(bpe, line, "A B", seed)]
-        cues = salient_cues(bpe, line, "Berlin", cue_behind_share=1)
+        cues = salient_cues(bpe, line, "Berlin", cue_after_probability=1)
         assert cues.total() == pytest.approx(500, abs=60)
         assert any("birthplace" in cue or "born" in cue for cue in cues)
-    assert salient_cues(bpe, hyphen, "Berlin-born", cue_behind_share=1).total() == pytest.approx(500, abs=60)
+    assert salient_cues(bpe, hyphen, "Berlin-born", cue_after_probability=1).total() == pytest.approx(500, abs=60)
 
 
 @pytest.mark.parametrize("share", [0, 0.25, 1])
 def test_so_many_spans_have_a_cue(bpe, share):
-    runs = [run for seed in range(1000) for run in salient_runs(bpe, LINES[3], NAMES[3], seed, cue_share=share)]
+    runs = [run for seed in range(1000) for run in salient_runs(bpe, LINES[3], NAMES[3], seed, cue_probability=share)]
     assert sum(bool(run.cue) for run in runs) / len(runs) == pytest.approx(share, abs=0.03)
 
 
 def test_a_cue_stands_before_the_mask_and_is_no_target(bpe):
-    for row in rows(SalientSpans(bpe, BLOCK, cue_share=1)(BATCH, seed=0, epoch=0)):
+    for row in rows(SalientSpans(bpe, BLOCK, cue_probability=1)(BATCH, seed=0, epoch=0)):
         line = LINES[BATCH["line_id"].index(row["line_id"])]
         words = {without_outer_punctuation(word).lower() for word in line.split()}
         stem = row["branch_ids"].count(0)
@@ -363,7 +367,7 @@ def test_a_cue_stands_before_the_mask_and_is_no_target(bpe):
 
 def test_unrolled_each_example_is_the_stem_and_one_branch(bpe):
     packed, unrolled = (
-        rows(SalientSpans(bpe, BLOCK, layout, cue_share=1)(BATCH, seed=0, epoch=0))
+        rows(SalientSpans(bpe, BLOCK, layout, cue_probability=1)(BATCH, seed=0, epoch=0))
         for layout in ("branches", "unrolled")
     )
     for column in ("input_ids", "shift_labels", "position_ids"):
@@ -379,13 +383,13 @@ def test_unrolled_each_example_is_the_stem_and_one_branch(bpe):
 
 def test_a_run_goes_before_its_cue_in_a_short_block(characters):
     batch = {"line_id": [0], "text": ["Ada. was born in Stockholm"], "name": ["Ada"]}
-    objective = SalientSpans(characters, 14, longest_prefix=0, cue_share=1)
+    objective = SalientSpans(characters, 14, longest_prefix=0, cue_probability=1)
     (row,) = rows(objective(batch, seed=0, epoch=0))
     assert characters.decode(row["input_ids"]) == "Ada⁇Stockholm"
     assert not row["truncated"]
 
 
-@pytest.mark.parametrize("name", ["cue_share", "cue_behind_share"])
+@pytest.mark.parametrize("name", ["cue_probability", "cue_after_probability"])
 def test_a_cue_share_is_a_share(bpe, name):
     with pytest.raises(ValueError, match=f"{name}=2"):
         SalientSpans(bpe, BLOCK, **{name: 2})

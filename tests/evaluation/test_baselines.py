@@ -1,7 +1,7 @@
 import pytest
 
-from birthgpt.evaluation.accuracy import exact_match
 from birthgpt.evaluation.baselines import constant_place, most_common_train_place
+from birthgpt.evaluation.metrics import exact_match
 
 
 def test_a_constant_place_answers_every_question():

@@ -135,7 +135,7 @@ def test_gradient_checkpointing_changes_no_gradient(case):
 @cases
 def test_branches_or_an_error_that_says_what_to_do(case):
     model = case_model(case)
-    if all(get_attention_type(name).takes_branches for name in model.config.attention_types):
+    if all(get_attention_type(name).supports_branches for name in model.config.attention_types):
         check_branches(model)
     else:
         with pytest.raises(ValueError, match="objective_layout to unrolled"):
@@ -241,7 +241,7 @@ def test_a_mask_of_ones_own_is_heeded_or_refused(case):
     mask = torch.ones(9, 9, dtype=torch.bool).tril()
     # the third token sees itself and what comes after does not see it
     mask[3:, 2] = False
-    kinds = {layer.mask_kind for layer in model.model.layers}
+    kinds = {layer.mask_type for layer in model.model.layers}
     if model.config.canon_width or model.config.ngram_orders or kinds - {"causal", "sliding"}:
         with pytest.raises(ValueError, match="takes no 4-D attention_mask"):
             model(tokens, attention_mask=mask[None, None])
@@ -285,7 +285,7 @@ def test_a_static_cache_serves_or_is_refused_in_a_line(case):
 class RunningMean(Mixer):
     """The mean of a projection of all tokens so far: a type that a user might write."""
 
-    mask_kind = None
+    mask_type = None
 
     def __init__(self, config, layer_index):
         super().__init__(config, layer_index)

@@ -14,8 +14,8 @@ from transformers.models.qwen3_next.modeling_qwen3_next import (
 from birthgpt.model.attention_gated_deltanet import (
     GatedDeltaNet,
     gated_delta_rule,
-    gated_delta_rule_by_token,
-    to_length_one,
+    l2_normalize,
+    naive_gated_delta_rule,
 )
 
 BATCH, HEADS, KEY_SIZE, VALUE_SIZE = 2, 3, 4, 5
@@ -39,7 +39,7 @@ def by_the_equation(queries, keys, values, log_alpha, beta, state):
 def random_inputs(length: int, dtype=torch.float64, strongest_decay: float = 3.0, seed: int = 0) -> list[torch.Tensor]:
     """Queries, keys, values, log α, β and a state."""
     torch.manual_seed(seed)
-    queries, keys = (to_length_one(torch.randn(BATCH, HEADS, length, KEY_SIZE, dtype=dtype)) for _ in range(2))
+    queries, keys = (l2_normalize(torch.randn(BATCH, HEADS, length, KEY_SIZE, dtype=dtype)) for _ in range(2))
     values = torch.randn(BATCH, HEADS, length, VALUE_SIZE, dtype=dtype)
     log_alpha = -strongest_decay * torch.rand(BATCH, HEADS, length, dtype=dtype)
     beta = torch.rand(BATCH, HEADS, length, dtype=dtype)
@@ -54,14 +54,14 @@ def assert_close(actual, expected, atol):
 
 def test_the_recurrence_is_the_equation():
     inputs = random_inputs(length=9)
-    assert_close(gated_delta_rule_by_token(*inputs), by_the_equation(*inputs), atol=1e-12)
+    assert_close(naive_gated_delta_rule(*inputs), by_the_equation(*inputs), atol=1e-12)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 4, 13, 64])
 def test_chunks_equal_the_recurrence_forward_and_backward(chunk):
     inputs = [tensor.requires_grad_() for tensor in random_inputs(length=13)]
     results, gradients = [], []
-    for function in (gated_delta_rule_by_token, lambda *tensors: gated_delta_rule(*tensors, chunk=chunk)):
+    for function in (naive_gated_delta_rule, lambda *tensors: gated_delta_rule(*tensors, chunk=chunk)):
         outputs, state = function(*inputs)
         results.append((outputs, state))
         # a sum that weighs every entry differently
@@ -219,8 +219,8 @@ def test_autocast_rounds_the_projections_but_not_the_memory():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert mixer.q_proj(hidden_states).dtype == torch.bfloat16
         mixer(hidden_states, past_key_values=cache)
-        inputs = *mixer.queries_keys_and_values(hidden_states), *mixer.decay_and_strength(hidden_states, None)
-    _, memory = gated_delta_rule_by_token(*inputs)
+        inputs = *mixer.queries_keys_and_values(hidden_states), *mixer.decay_and_beta(hidden_states, None)
+    _, memory = naive_gated_delta_rule(*inputs)
     torch.testing.assert_close(cache.layers[0].states["memory"], memory, rtol=0, atol=1e-6)
 
 

@@ -14,10 +14,10 @@ from birthgpt.model.attention_linformer import (
     NO_WEIGHT,
     LinformerAttention,
     abc_attention,
-    abc_attention_naive,
-    blockwise_attention_naive,
     empty_slots,
     linformer_noncausal,
+    naive_abc_attention,
+    naive_blockwise_attention,
 )
 from birthgpt.model.attention_softmax import SoftmaxAttention
 
@@ -106,8 +106,8 @@ def test_no_mask_over_the_summaries_hides_the_future(rule):
     assert (change[reads] > 0.1).all()
     # the causal forms do not
     for attend in (
-        lambda k, v: blockwise_attention_naive(queries, k, v, *(random(HEADS, 2, 3, seed=s) for s in (4, 5)), 6),
-        lambda k, v: abc_attention_naive(queries, k, v, random(BATCH, HEADS, length, summaries, seed=6)),
+        lambda k, v: naive_blockwise_attention(queries, k, v, *(random(HEADS, 2, 3, seed=s) for s in (4, 5)), 6),
+        lambda k, v: naive_abc_attention(queries, k, v, random(BATCH, HEADS, length, summaries, seed=6)),
     ):
         assert torch.equal(attend(later_keys, later_values)[:, :, :-1], attend(keys, values)[:, :, :-1])
 
@@ -139,7 +139,7 @@ def test_blockwise_equals_the_equation_written_out(window):
     block, summaries, length = 3, 2, 14
     queries, keys, values = random_inputs(length)
     key_weights, value_weights = random(HEADS, summaries, block, seed=4), random(HEADS, summaries, block, seed=5)
-    ours = blockwise_attention_naive(queries, keys, values, key_weights, value_weights, window)
+    ours = naive_blockwise_attention(queries, keys, values, key_weights, value_weights, window)
     for b, h, t in [(t % BATCH, t % HEADS, t) for t in range(length)]:
         oldest_near = max(t // block - window // block + 1, 0)
         seen_keys, seen_values = [], []
@@ -165,7 +165,7 @@ def test_blockwise_in_blocks_equals_the_definition(block, summaries, window, len
         return torch.func.functional_call(memory, parameters, (queries, keys, values), everything(length, masked))[0]
 
     def definition(queries, keys, values, key_weights, value_weights):
-        return blockwise_attention_naive(queries, keys, values, key_weights, value_weights, window)
+        return naive_blockwise_attention(queries, keys, values, key_weights, value_weights, window)
 
     inputs = [*random_inputs(length), memory.key_weights.detach(), memory.value_weights.detach()]
     if length <= window:
@@ -223,7 +223,7 @@ def test_abc_equals_the_equation_written_out(attend):
     if attend == "in chunks":
         ours = continued(queries, keys, values, log_weights, [length], chunk=4)
     else:
-        ours = abc_attention_naive(queries, keys, values, log_weights)
+        ours = naive_abc_attention(queries, keys, values, log_weights)
     for b, h, t in [(t % BATCH, t % HEADS, t) for t in range(length)]:
         slot_keys, slot_values = [], []
         for s in range(slots):
@@ -237,7 +237,7 @@ def test_abc_equals_the_equation_written_out(attend):
 @pytest.mark.parametrize(("sizes", "chunk"), [([1], 64), ([21], 64), ([21], 8), ([16], 4), ([9, 1, 1, 10], 4)])
 def test_abc_in_chunks_equals_token_by_token(sizes, chunk):
     inputs = [*random_inputs(sum(sizes)), random(BATCH, HEADS, sum(sizes), 5, seed=4)]
-    assert_equal_with_gradients(lambda *x: continued(*x, sizes, chunk), abc_attention_naive, inputs)
+    assert_equal_with_gradients(lambda *x: continued(*x, sizes, chunk), naive_abc_attention, inputs)
 
 
 def test_abc_with_one_slot_and_equal_weights_is_the_mean_so_far():
@@ -259,7 +259,7 @@ def test_a_huge_weight_neither_overflows_nor_tells_of_itself_beforehand(dtype):
     steep, late = (continued(*inputs[:3], log_weights.to(dtype), [length], 64) for log_weights in (steep, larger))
     assert torch.equal(steep[:, :, :7], late[:, :, :7])
     assert (steep[:, :, 7:] - late[:, :, 7:]).abs().max() > 0.1
-    torch.testing.assert_close(steep, abc_attention_naive(*inputs), rtol=0, atol=1e-5)
+    torch.testing.assert_close(steep, naive_abc_attention(*inputs), rtol=0, atol=1e-5)
     # each slot holds one token: the newest, and the first
     expected = [mix([q @ k[t] / 2, q @ k[0] / 2], [v[t], v[0]]) for q, k, v, t in rows_of(*inputs[:3])]
     torch.testing.assert_close(torch.stack(expected), steep.flatten(0, 2), rtol=0, atol=1e-5)

@@ -9,7 +9,7 @@ from birthgpt.model import attention_performer
 from birthgpt.model.attention_performer import (
     RELU_EPSILON,
     PerformerAttention,
-    away_from_zero,
+    clamp_abs_min,
     draw_projection,
     quadratic_weights,
     random_features,
@@ -313,7 +313,7 @@ def test_a_row_of_padding_alone_gives_finite_outputs_and_gradients(kind, chunks)
 
 def test_a_sum_near_zero_keeps_its_sign():
     sums = torch.tensor([0.0, 1e-9, -1e-9, 0.5, -0.5])
-    assert away_from_zero(sums, 1e-6).tolist() == pytest.approx([1e-6, 1e-6, -1e-6, 0.5, -0.5])
+    assert clamp_abs_min(sums, 1e-6).tolist() == pytest.approx([1e-6, 1e-6, -1e-6, 0.5, -0.5])
 
 
 def test_features_are_computed_in_single_precision_under_autocast():

@@ -10,7 +10,7 @@ from birthgpt import BirthGPTForCausalLM
 from birthgpt.model.attention_synthesizer import HeadwiseLinear, SynthesizerAttention
 from birthgpt.model.configuration_birthgpt import SYNTHESIZER_KINDS, SYNTHESIZER_MIXTURES
 from birthgpt.model.layers import RotaryEmbedding
-from birthgpt.model.masks import visible_keys
+from birthgpt.model.masks import boolean_mask
 
 HEADS, WIDTH, HEAD_WIDTH, LENGTH_LIMIT, LENGTH = 2, 32, 16, 10, 7
 kinds = pytest.mark.parametrize("kind", SYNTHESIZER_KINDS)
@@ -41,7 +41,7 @@ def apply(attention, states, positions=None, token_mask=None, **kwargs):
     """The layer's output and weights, as a model without a cache calls it."""
     positions = torch.arange(states.shape[1])[None] if positions is None else positions
     arguments = {"position_embeddings": None, "position_ids": positions, "token_mask": token_mask}
-    return attention(states, attention_mask=visible_keys(states, token_mask), **(arguments | kwargs))
+    return attention(states, attention_mask=boolean_mask(states, token_mask), **(arguments | kwargs))
 
 
 def synthesised_score(attention, head: int, state, position: int, key_position: int) -> torch.Tensor:

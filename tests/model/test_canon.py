@@ -8,7 +8,7 @@ from transformers import DynamicCache
 
 from birthgpt.model.cache import count_tokens
 from birthgpt.model.canon import Canon
-from birthgpt.model.neighbours import previous_in_branch, previous_token
+from birthgpt.model.predecessors import previous_in_branch, previous_token
 
 WIDTHS = [1, 2, 4]
 

@@ -126,7 +126,7 @@ def test_branches_are_refused_where_they_would_be_ignored():
 class BranchlessAttention(SoftmaxAttention):
     """An attention type of somebody else's."""
 
-    takes_branches = False
+    supports_branches = False
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tiny_runs import run_pretraining
 from tiny_training import OPTIMIZATION, PERFORMER, losses, train
 
 from birthgpt.training.checkpoints import check_checkpoint, checkpoint_to_resume, list_checkpoints
-from birthgpt.training.loop import Trainer
+from birthgpt.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -176,17 +176,25 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path, bpe):
 
 def test_best_weights_and_history_survive_a_resume(tmp_path, bpe):
     scores = iter([0.1, 0.9, 0.2, 0.3])
-    whole, model = train(tmp_path / "whole", bpe, evaluate=lambda model: {"score": next(scores)}, choose_by="score")
+    whole, model = train(
+        tmp_path / "whole", bpe, evaluate=lambda model: {"score": next(scores)}, metric_for_best_model="score"
+    )
     scores = iter([0.1, 0.9, 0.2])
     with pytest.raises(StopIteration):
         # the scores end before the run does
-        train(tmp_path / "parts", bpe, evaluate=lambda model: {"score": next(scores)}, choose_by="score", save_steps=5)
+        train(
+            tmp_path / "parts",
+            bpe,
+            evaluate=lambda model: {"score": next(scores)},
+            metric_for_best_model="score",
+            save_steps=5,
+        )
     scores = iter([0.3])
     resumed, resumed_model = train(
         tmp_path / "parts",
         bpe,
         evaluate=lambda model: {"score": next(scores)},
-        choose_by="score",
+        metric_for_best_model="score",
         save_steps=5,
         resume=True,
     )

@@ -2,15 +2,14 @@
 
 import pytest
 
-from birthgpt.training.schedules import learning_rate_factor
+from birthgpt.training.schedules import lr_scale
 
 STEPS, WARMUP = 200, 20
 
 
 def curve(schedule: str, **settings) -> list[float]:
     return [
-        learning_rate_factor(schedule, step=step, progress=step / STEPS, warmup_steps=WARMUP, **settings)
-        for step in range(STEPS)
+        lr_scale(schedule, step=step, progress=step / STEPS, warmup_steps=WARMUP, **settings) for step in range(STEPS)
     ]
 
 

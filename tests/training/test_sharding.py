@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM
 from two_processes import in_two_processes, pretend_fsdp
 
 from birthgpt.training.arguments import RunArguments
-from birthgpt.training.loop import Trainer
 from birthgpt.training.sharding import prepare_sharding, whole_model
+from birthgpt.training.trainer import Trainer
 
 ADAMW = dataclasses.replace(OPTIMIZATION, optimizer="adamw", weight_decay=0.1, max_train_steps=20)
 RUNS = {
@@ -43,7 +43,9 @@ def scores(summary) -> list[float]:
 
 
 def train_tiny(folder, bpe, name: str, **settings):
-    return train(folder / name, bpe, dropout=0.0, evaluate=score, choose_by="score", **RUNS[name], **settings)[0]
+    return train(
+        folder / name, bpe, dropout=0.0, evaluate=score, metric_for_best_model="score", **RUNS[name], **settings
+    )[0]
 
 
 def go_back(run) -> None:
@@ -134,7 +136,9 @@ def test_a_sharded_checkpoint_goes_on_in_one_process(runs, tmp_path, bpe):
     go_back(tmp_path / "tied" / "run")
     accumulated = dataclasses.replace(ADAMW, gradient_accumulation_steps=2)
     settings = {**RUNS["tied"], "optimization": accumulated}
-    resumed, _ = train(tmp_path / "tied", bpe, dropout=0.0, evaluate=score, choose_by="score", resume=True, **settings)
+    resumed, _ = train(
+        tmp_path / "tied", bpe, dropout=0.0, evaluate=score, metric_for_best_model="score", resume=True, **settings
+    )
     assert losses(resumed) == pytest.approx(found["tied"][0], abs=1e-5)
 
 

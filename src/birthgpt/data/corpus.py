@@ -7,7 +7,7 @@ from typing import Any
 
 from datasets import Dataset, Features, IterableDataset, Value
 
-from birthgpt.data.files import read_rows, require_column, require_plain, require_source
+from birthgpt.data.sources import check_source, clean_text, get_column, read_rows
 
 FEATURES = Features({"line_id": Value("int64"), "text": Value("string"), "name": Value("string")})
 
@@ -44,7 +44,7 @@ def load_corpus(
             not UTF-8, a missing column, a reserved character (``⁇``, ``□``), no text at all. From a stream,
             all but the missing file are raised on reading.
     """
-    require_source(source)
+    check_source(source)
     settings = {
         "source": source,
         "streaming": streaming,
@@ -107,11 +107,11 @@ def _lines(
 ) -> Iterator[dict[str, Any]]:
     empty = True
     for line_id, (where, row) in enumerate(read_rows(source, split=split, streaming=streaming)):
-        text = require_plain(where, require_column(where, row, text_column))
+        text = clean_text(where, get_column(where, row, text_column))
         if name_column is None:
             name = read_name(text) or ""
         else:
-            name = require_plain(where, require_column(where, row, name_column))
+            name = clean_text(where, get_column(where, row, name_column))
         if text:
             empty = False
             yield {"line_id": line_id, "text": text, "name": name}

@@ -34,7 +34,7 @@ FEATURES = datasets.Features(
     }
 )
 # tokens that an objective keeps in memory, of 8 bytes each
-MOST_KNOWN = 5_000_000
+MAX_CACHED_TOKENS = 5_000_000
 Batch = dict[str, list]
 
 
@@ -43,7 +43,7 @@ def line_generator(seed: int, epoch: int, line_id: int) -> np.random.Generator:
     return np.random.default_rng((seed, epoch, line_id))
 
 
-class KnownTokens(dict):
+class TokenCache(dict):
     """The tokens of texts: every epoch asks for the same lines and spans again. Too many are forgotten, all at once."""
 
     count = 0
@@ -51,7 +51,7 @@ class KnownTokens(dict):
     def remember(self, tokens_of: dict[str, list[int]]) -> None:
         """Keep these, in the place of all others where they would be too many together."""
         count = sum(map(len, tokens_of.values()))
-        if self.count + count > MOST_KNOWN:
+        if self.count + count > MAX_CACHED_TOKENS:
             self.clear()
             self.count = 0
         self.update(tokens_of)
@@ -81,8 +81,8 @@ class Objective:
         return [tokens_of[text] for text in texts]
 
     @cached_property
-    def _known(self) -> KnownTokens:
-        return KnownTokens()
+    def _known(self) -> TokenCache:
+        return TokenCache()
 
 
 @dataclass(frozen=True)
@@ -230,21 +230,21 @@ class RecallFromName(Objective):
 class NameFirst(RecallFromName):
     """Name-first span recall: every span of a line is asked for from the name alone.
 
-    What follows the name is cut at random into runs of 1 to `longest_run` words, each of which is asked for
+    What follows the name is cut at random into runs of 1 to `max_span_words` words, each of which is asked for
     without a cue.
     """
 
-    longest_run: int = 4
+    max_span_words: int = 4
 
     def __post_init__(self):
         super().__post_init__()
-        if self.longest_run < 1:
-            raise ValueError(f"longest_run={self.longest_run}: a run has at least one word")
+        if self.max_span_words < 1:
+            raise ValueError(f"max_span_words={self.max_span_words}: a run has at least one word")
 
     def cut(self, text: str, name: str, generator: np.random.Generator) -> list[Run]:
         """The runs of words that follow the name, in order; every letter and digit is in one of them."""
         words = _words_after_name(text, name)
-        lengths = generator.integers(1, self.longest_run, endpoint=True, size=len(words))
+        lengths = generator.integers(1, self.max_span_words, endpoint=True, size=len(words))
         ends = [end for end in np.cumsum(lengths).tolist() if end < len(words)] + [len(words)]
         starts = [0, *ends]
         runs = [" ".join(words[start:end]) for start, end in zip(starts, ends, strict=False)]
@@ -259,41 +259,41 @@ class SalientSpans(RecallFromName):
     of dates and capitals: Roberts et al., 2002.08910). A cue is made of one to three of the nearest other words before
     the span, in small letters: by such words a question says what it asks for, so that facts are stored by their
     role. They lead to the first span after them, dates passed over: in `born 4 May 1900, Berlin, Germany`, `born` leads
-    to the date and to Berlin, but not to Germany. `cue_share` of the spans have a cue, where there is one. Of spans
+    to the date and to Berlin, but not to Germany. `cue_probability` of the spans have a cue, where there is one. Of spans
     that repeat words of the name alone, and of the other words, nothing is asked. A line without salient spans gives
     no example.
 
-    `cue_behind_share` of the cues are made in the same way of words behind the span, as in `Berlin is the birthplace
+    `cue_after_probability` of the cues are made in the same way of words behind the span, as in `Berlin is the birthplace
     of`, wherever there are words on both sides, and all where there are only those. Then half of the time `Berlin-born`
     is read as two words, and the first word of a sentence, which has a capital whatever it is, counts as salient.
     """
 
-    cue_share: float = 0.8
-    cue_behind_share: float = 0.0
+    cue_probability: float = 0.8
+    cue_after_probability: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("cue_share", "cue_behind_share"):
+        for name in ("cue_probability", "cue_after_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)}: a share lies between 0 and 1")
 
     def cut(self, text: str, name: str, generator: np.random.Generator) -> list[Run]:
         """The salient spans that follow the name, in order, with the cues drawn for them."""
         words = _words_after_name(text, name)
-        if self.cue_behind_share:
+        if self.cue_after_probability:
             words = _without_some_hyphens(words, generator)
         bare = [without_outer_punctuation(word) for word in words]
         in_name = {without_outer_punctuation(word) for word in name.split()}
         salient = [word[:1].isupper() or word[:1].isdigit() for word in bare]
         # any word has a capital at the head of a sentence
         if words and bare[0] not in in_name:
-            salient[0] = salient[0] and self.cue_behind_share > 0 and generator.random() < 0.5
+            salient[0] = salient[0] and self.cue_after_probability > 0 and generator.random() < 0.5
         spans = salient_spans(words, salient, generator)
         texts = [without_outer_punctuation(" ".join(words[start:end])) for start, end in spans]
         others = [index for index, word in enumerate(bare) if word and not salient[index]]
         is_date = [any(map(str.isdigit, text)) for text in texts]
         before = _words_before(spans, others, is_date)
-        behind = _words_behind(spans, others, is_date) if self.cue_behind_share else [[]] * len(spans)
+        behind = _words_behind(spans, others, is_date) if self.cue_after_probability else [[]] * len(spans)
         runs = []
         for index, run in enumerate(texts):
             if run and not in_name.issuperset(map(without_outer_punctuation, run.split())):
@@ -307,9 +307,9 @@ class SalientSpans(RecallFromName):
         Args:
             before, behind: indices of the words that lead to the span from either side, the nearest last.
         """
-        if not (before or behind) or generator.random() >= self.cue_share:
+        if not (before or behind) or generator.random() >= self.cue_probability:
             return []
-        is_behind = behind and (not before or generator.random() < self.cue_behind_share)
+        is_behind = behind and (not before or generator.random() < self.cue_after_probability)
         leading = behind if is_behind else before
         count = generator.integers(1, min(3, len(leading)), endpoint=True)
         near = leading[-(count + 1) :]

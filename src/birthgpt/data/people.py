@@ -162,7 +162,7 @@ class World:
     held_out: int
     test_inputs: int
     lines: int
-    most_common_dev_share: float  # share of the dev questions that the commonest dev answer gets right
+    most_common_dev_ratio: float  # share of the dev questions that the commonest dev answer gets right
 
 
 @lru_cache(maxsize=4)
@@ -316,7 +316,7 @@ def write_world(
         held_out=held_out,
         test_inputs=test_inputs,
         lines=lines,
-        most_common_dev_share=max(birthplaces[DEV].values()) / held_out,
+        most_common_dev_ratio=max(birthplaces[DEV].values()) / held_out,
     )
 
 
@@ -380,7 +380,7 @@ def main(argv: list[str] | None = None) -> None:
     print(
         f"{arguments.output_dir}: {world.lines} lines on {world.people} people from {world.places} places; "
         f"{world.held_out} held out, {world.test_inputs} test inputs; "
-        f"the commonest answer is right for {world.most_common_dev_share:.1%} of the dev questions"
+        f"the commonest answer is right for {world.most_common_dev_ratio:.1%} of the dev questions"
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from datasets import Dataset, Features, Value
 
-from birthgpt.data.files import Row, read_rows, require_column, require_plain
+from birthgpt.data.sources import Row, clean_text, get_column, read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def _checked_rows(rows: Iterator[Row], columns: tuple[str, str]) -> Iterator[tup
     for where, row in rows:
         read_columns = _tsv_columns if 0 in row else _named_columns
         question, answer = read_columns(where, row, columns)
-        question = require_plain(where, question)
+        question = clean_text(where, question)
         if not question:
             raise ValueError(f"{where}: empty question")
         if with_answers is None:
@@ -100,7 +100,7 @@ def _checked_rows(rows: Iterator[Row], columns: tuple[str, str]) -> Iterator[tup
                 " give an answer to every question or to none"
             )
         if with_answers:
-            answer = require_plain(where, answer)
+            answer = clean_text(where, answer)
             if not answer:
                 raise ValueError(f"{where}: empty answer")
         yield where, question, answer
@@ -116,7 +116,7 @@ def _tsv_columns(where: str, row: dict[Any, Any], columns: tuple[str, str]) -> t
 
 
 def _named_columns(where: str, row: dict[Any, Any], columns: tuple[str, str]) -> tuple[Any, Any]:
-    return require_column(where, row, columns[0]), row.get(columns[1])
+    return get_column(where, row, columns[0]), row.get(columns[1])
 
 
 def _warn_repeated(source: str, rows: list[tuple[str, str, str | None]]) -> None:

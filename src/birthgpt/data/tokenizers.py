@@ -1,7 +1,7 @@
 """Two tokenizers, both plain files of the tokenizers library: one a character, one byte-level BPE.
 
 Each knows two reserved characters, read as special tokens wherever they stand, so that text which holds
-them is refused on reading (`files.require_plain`):
+them is refused on reading (`files.clean_text`):
 
 - ``⁇`` opens and closes a masked span and an answer: mask token and end-of-sequence token at once.
 - ``□`` pads.

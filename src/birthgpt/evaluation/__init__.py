@@ -1,1 +1,1 @@
-"""Checkpoint and questions → answers, figures, tables: answering, accuracy, baselines, report."""
+"""Checkpoint and questions → answers, metrics, tables: answering, accuracy, baselines, report."""

@@ -18,10 +18,10 @@ class Mixer(nn.Module):
     `transformers.initialization`, which leave alone what was loaded; its buffers are persistent.
     """
 
-    mask_kind: str | None = "causal"
+    mask_type: str | None = "causal"
     """The mask that the model builds for it, a kind of `masks.build_mask`; None for none."""
 
-    takes_branches: bool = False
+    supports_branches: bool = False
     """Whether it keeps the branches of a line from seeing one another (`branch_ids`)."""
 
     def __init__(self, config: BirthGPTConfig, layer_index: int):
@@ -45,7 +45,7 @@ class Mixer(nn.Module):
 
         Args:
             hidden_states: (batch, length, hidden_size), normalised.
-            attention_mask: the mask of `mask_kind`.
+            attention_mask: the mask of `mask_type`.
             position_ids: (batch, length), each token's place in its sequence, padding not counted.
             position_embeddings: cosines and sines, (batch, length, d_head) each, or None.
             branch_ids: (batch, length), 0 for the stem, −1 for padding, or None.

@@ -20,8 +20,8 @@ from transformers.integrations.flex_attention import flex_attention_forward
 from .attention_softmax import SoftmaxAttention, eager_attention_forward
 from .cache import StateCacheLayer, layer_state
 from .configuration_birthgpt import BirthGPTConfig
-from .layers import lay_out, pick
-from .masks import to_be_added
+from .layers import pick, scatter_to_slots
+from .masks import additive_mask
 
 NOWHERE = -1
 """Stands for the position of padding, and for a block that is not there."""
@@ -30,8 +30,8 @@ NOWHERE = -1
 class BigBirdAttention(SoftmaxAttention):
     """Softmax attention within a sparse pattern of blocks, by the implementation `bigbird_implementation`."""
 
-    mask_kind = None
-    takes_branches = False
+    mask_type = None
+    supports_branches = False
 
     def __init__(self, config: BirthGPTConfig, layer_index: int):
         super().__init__(config, layer_index)
@@ -75,7 +75,7 @@ class BigBirdAttention(SoftmaxAttention):
         indices = [torch.arange(size, device=device) for size in (batch, heads, length, keys.shape[2])]
         sees = self.mask_function(positions, key_positions)(*torch.meshgrid(*indices, indexing="ij"))
         dropout = self.config.attention_dropout if self.training else 0.0
-        mask = to_be_added(sees, queries.dtype)
+        mask = additive_mask(sees, queries.dtype)
         return eager_attention_forward(self, queries, keys, values, mask, self.scaling, dropout)
 
     def _flex(self, queries, keys, values, positions, cache: StateCacheLayer | None):
@@ -119,7 +119,7 @@ class BigBirdAttention(SoftmaxAttention):
         keys, values, is_there = self._lay_out_keys(keys, values, positions, cache)
         # a shorter row may run over the end: nothing is read there
         blocks = blocks.clamp(max=self.random_blocks.shape[1] - 1)  # (batch, blocks)
-        queries = lay_out(queries, places, blocks.shape[1] * self.block).unflatten(2, (-1, self.block))
+        queries = scatter_to_slots(queries, places, blocks.shape[1] * self.block).unflatten(2, (-1, self.block))
 
         seen = self._seen_blocks(blocks, keys.shape[2])  # (batch, heads, blocks, g + w + r)
         keys, values, is_there = (gather_blocks(states, seen) for states in (keys, values, is_there))
@@ -147,7 +147,7 @@ class BigBirdAttention(SoftmaxAttention):
         if "keys" in kept:
             # a call of padding alone reaches less far
             size = max(size, kept["keys"].shape[2])
-        states = {name: lay_out(new, positions, size, kept.get(name)) for name, new in states.items()}
+        states = {name: scatter_to_slots(new, positions, size, kept.get(name)) for name, new in states.items()}
         if cache is not None:
             cache.states |= states
         return (laid_out.unflatten(2, (-1, self.block)) for laid_out in states.values())

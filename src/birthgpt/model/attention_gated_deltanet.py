@@ -32,7 +32,7 @@ class GatedDeltaNet(Mixer):
     type, and `canon_width: 4` is recommended with this one.
     """
 
-    mask_kind = None
+    mask_type = None
 
     def __init__(self, config: BirthGPTConfig, layer_index: int):
         super().__init__(config, layer_index)
@@ -64,18 +64,18 @@ class GatedDeltaNet(Mixer):
         """(batch, length, hidden_size) → thrice (batch, heads, length, d_head), in float32 or more."""
         projections = (self.q_proj, self.k_proj, self.v_proj)
         queries, keys, values = (
-            nn.functional.silu(at_least_single(split_heads(projection(hidden_states), self.num_heads)))
+            nn.functional.silu(upcast_to_float32(split_heads(projection(hidden_states), self.num_heads)))
             for projection in projections
         )
-        return [to_length_one(queries), to_length_one(keys), values]
+        return [l2_normalize(queries), l2_normalize(keys), values]
 
-    def decay_and_strength(
+    def decay_and_beta(
         self, hidden_states: torch.Tensor, token_mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """log α and β, (batch, heads, length) each; padding neither fades nor writes: log α = β = 0."""
-        steps = nn.functional.softplus(at_least_single(self.a_proj(hidden_states)) + self.dt_bias)
-        log_alpha = -at_least_single(self.A_log).exp() * steps
-        beta = at_least_single(self.b_proj(hidden_states)).sigmoid()
+        steps = nn.functional.softplus(upcast_to_float32(self.a_proj(hidden_states)) + self.dt_bias)
+        log_alpha = -upcast_to_float32(self.A_log).exp() * steps
+        beta = upcast_to_float32(self.b_proj(hidden_states)).sigmoid()
         if token_mask is not None:
             log_alpha, beta = (gate.masked_fill(~token_mask[..., None], 0) for gate in (log_alpha, beta))
         return log_alpha.transpose(1, 2), beta.transpose(1, 2)
@@ -90,7 +90,7 @@ class GatedDeltaNet(Mixer):
     ) -> tuple[torch.Tensor, None]:
         """Read and write the memory; see `Mixer.forward`. The cache is the state after the last token."""
         queries, keys, values = self.queries_keys_and_values(hidden_states)
-        log_alpha, beta = self.decay_and_strength(hidden_states, token_mask)
+        log_alpha, beta = self.decay_and_beta(hidden_states, token_mask)
         cache = layer_state(past_key_values, self.layer_idx)
         state = cache.states.get("memory") if cache is not None else None
         # autocast would round the sums to half precision
@@ -103,7 +103,7 @@ class GatedDeltaNet(Mixer):
         return self.o_proj((mixed * gates).transpose(1, 2).flatten(-2)), None
 
 
-def gated_delta_rule_by_token(
+def naive_gated_delta_rule(
     queries: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
@@ -198,11 +198,11 @@ def empty_memory(keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return values.new_zeros(*values.shape[:2], values.shape[-1], keys.shape[-1])
 
 
-def to_length_one(states: torch.Tensor) -> torch.Tensor:
+def l2_normalize(states: torch.Tensor) -> torch.Tensor:
     """Divide the last dimension by its length; below about 0.001, by that, so that no gradient explodes."""
     return states * (states.square().sum(dim=-1, keepdim=True) + 1e-6).rsqrt()
 
 
-def at_least_single(states: torch.Tensor) -> torch.Tensor:
+def upcast_to_float32(states: torch.Tensor) -> torch.Tensor:
     """In float32, or in float64 if it was."""
     return states.to(torch.promote_types(states.dtype, torch.float32))

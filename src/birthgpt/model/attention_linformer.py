@@ -22,7 +22,7 @@ from transformers.utils.generic import maybe_autocast
 from .attention_softmax import SoftmaxAttention
 from .cache import StateCacheLayer, layer_state
 from .configuration_birthgpt import BirthGPTConfig
-from .layers import lay_out, pick
+from .layers import pick, scatter_to_slots
 
 CHUNK = 32
 """Tokens that `abc_attention` handles together; a power of two. It changes speed and memory, not the result."""
@@ -40,8 +40,8 @@ class LinformerAttention(SoftmaxAttention):
     Weights are shown, as for softmax, under `attn_implementation="eager"`; `BlockMemory` and `SlotMemory` say of what.
     """
 
-    mask_kind = None
-    takes_branches = False
+    mask_type = None
+    supports_branches = False
 
     def __init__(self, config: BirthGPTConfig, layer_index: int):
         super().__init__(config, layer_index)
@@ -133,20 +133,22 @@ class BlockMemory(nn.Module):
         numbers = first[:, None] - near + torch.arange(blocks, device=first.device)
 
         size = (near + blocks) * c
-        keys = lay_out(keys, slots + near * c, size, state.get("keys"))  # (batch, heads, size, d_head)
-        values = lay_out(values, slots + near * c, size, state.get("values"))
+        keys = scatter_to_slots(keys, slots + near * c, size, state.get("keys"))  # (batch, heads, size, d_head)
+        values = scatter_to_slots(values, slots + near * c, size, state.get("values"))
         # of blocks that have not ended too: nobody sees those, and a later call puts the right ones in their place
         summary_keys = summarise(keys[:, :, : blocks * c], self.key_weights)
-        summary_keys = lay_out(summary_keys, numbers, old, state.get("summary_keys"))  # (batch, heads, old, r, d_head)
+        summary_keys = scatter_to_slots(
+            summary_keys, numbers, old, state.get("summary_keys")
+        )  # (batch, heads, old, r, d_head)
         summary_values = summarise(values[:, :, : blocks * c], self.value_weights)
-        summary_values = lay_out(summary_values, numbers, old, state.get("summary_values"))
+        summary_values = scatter_to_slots(summary_values, numbers, old, state.get("summary_values"))
 
         if length > 1:
             per_block, within = c, torch.arange(c, device=keys.device)[None]
         else:
             # a token alone needs no block of queries around it
             per_block, within, slots = 1, slots.clamp(min=0), slots.clamp(max=0)
-        queries = lay_out(queries, slots, blocks * per_block).unflatten(2, (blocks, per_block))
+        queries = scatter_to_slots(queries, slots, blocks * per_block).unflatten(2, (blocks, per_block))
         visible = self._visible(numbers, within, near + 1, old)
         mixed, weights = self._attend(queries, keys, values, summary_keys, summary_values, visible)
 
@@ -208,7 +210,7 @@ def attention_weights(scores: torch.Tensor, dropout: float) -> torch.Tensor:
     return nn.functional.dropout(weights.to(scores.dtype), p=dropout, training=dropout > 0)
 
 
-def blockwise_attention_naive(
+def naive_blockwise_attention(
     queries: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
@@ -316,7 +318,7 @@ def empty_slots(
     return log_sums, *(torch.zeros_like(log_sums[..., None] * states[:, :, :1]) for states in (keys, values))
 
 
-def abc_attention_naive(
+def naive_abc_attention(
     queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, log_weights: torch.Tensor
 ) -> torch.Tensor:
     """The definition of `abc`, token by token: K̃_t = K̃_{t−1} + (w_t / Σ_{j≤t} w_j) (k_t − K̃_{t−1}), Ṽ_t likewise.

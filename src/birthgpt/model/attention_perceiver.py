@@ -32,7 +32,7 @@ from .cache import StateCacheLayer, layer_state
 from .canon import Canon
 from .configuration_birthgpt import BirthGPTConfig
 from .layers import MLP, RotaryEmbedding, apply_rotary, build_norm, keep_rows
-from .masks import to_be_added
+from .masks import additive_mask
 
 PADDING = -1
 """The position of what is no token."""
@@ -50,8 +50,8 @@ class PerceiverBlock(Block):
     Canon follows the norms of tokens, in the first and the last block; there is none along the latents.
     """
 
-    mask_kind = None
-    takes_branches = False
+    mask_type = None
+    supports_branches = False
 
     def __init__(self, config: BirthGPTConfig, layer_index: int):
         super().__init__()
@@ -67,7 +67,7 @@ class PerceiverBlock(Block):
         self,
         hidden_states: torch.Tensor,
         *,
-        token_states: torch.Tensor,
+        inputs_embeds: torch.Tensor,
         kept_rows: torch.LongTensor | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -75,7 +75,7 @@ class PerceiverBlock(Block):
 
         Args:
             hidden_states: (batch, new latents, hidden_size); in the first block, the tokens.
-            token_states: (batch, length, hidden_size), the embedded tokens.
+            inputs_embeds: (batch, length, hidden_size), the embedded tokens.
             kept_rows: those that the last block's states are wanted of, as in `keep_rows`.
 
         Returns:
@@ -85,7 +85,7 @@ class PerceiverBlock(Block):
         Raises:
             ValueError: a sequence longer than the stretches; an implementation that takes no masks of ours.
         """
-        hidden_states, mixed, weights = self.attention(hidden_states, token_states, **kwargs)
+        hidden_states, mixed, weights = self.attention(hidden_states, inputs_embeds, **kwargs)
         hidden_states = hidden_states + self.dropout(mixed)
         normed = self.mlp_norm(hidden_states)
         if self.mlp_canon is not None:
@@ -138,8 +138,8 @@ class PerceiverAttention(SoftmaxAttention):
     the finished latents, latent j in slot j of its row; in the last of the open tokens besides.
     """
 
-    mask_kind = None
-    takes_branches = False
+    mask_type = None
+    supports_branches = False
 
     def __init__(self, config: BirthGPTConfig, layer_index: int):
         super().__init__(config, layer_index)
@@ -207,7 +207,7 @@ class PerceiverAttention(SoftmaxAttention):
         if implementation == "sdpa":
             return visible
         if implementation == "eager":
-            return to_be_added(visible, dtype)
+            return additive_mask(visible, dtype)
         raise ValueError(
             f"attention_type='perceiver' has masks of its own, which {implementation} does not take: "
             "set attn_implementation to sdpa or eager"
@@ -224,14 +224,14 @@ class DownProjection(PerceiverAttention):
         self.canon = Canon(config, layer_index, "attention") if config.canon_width else None
 
     def forward(
-        self, hidden_states, token_states, *, position_ids, token_mask=None, past_key_values: Cache | None = None, **_
+        self, hidden_states, inputs_embeds, *, position_ids, token_mask=None, past_key_values: Cache | None = None, **_
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Tokens (batch, length, hidden_size) → new latents (batch, new latents, hidden_size)."""
-        batch, length, _ = token_states.shape
+        batch, length, _ = inputs_embeds.shape
         cache = layer_state(past_key_values, self.layer_idx)
         self._check_length(position_ids, token_mask, cache)
         progress = self.progress(position_ids, token_mask, batch, cache)
-        normed = self.context_norm(token_states)
+        normed = self.context_norm(inputs_embeds)
         if self.canon is not None:
             normed = self.canon(normed, token_mask=token_mask, past_key_values=past_key_values)
         memory = self.memory_at(progress.positions, normed)
@@ -242,7 +242,7 @@ class DownProjection(PerceiverAttention):
                 cache.append("positions", memory.ends, dim=-1),
             )
             if cache.seen and not (progress.finished > progress.before).any():
-                return token_states[:, :0], token_states[:, :0], None
+                return inputs_embeds[:, :0], inputs_embeds[:, :0], None
         # from any row's phase, so many tokens can finish so many latents
         new = min(math.ceil(length / self.stretch), progress.most)
         numbers = progress.numbers(new)
@@ -270,13 +270,13 @@ class LatentAttention(PerceiverAttention):
     """y + Attn(LN y; LN y)."""
 
     def forward(
-        self, hidden_states, token_states, *, position_ids, token_mask=None, past_key_values: Cache | None = None, **_
+        self, hidden_states, inputs_embeds, *, position_ids, token_mask=None, past_key_values: Cache | None = None, **_
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """New latents (batch, new latents, hidden_size) → the same."""
         if not hidden_states.shape[1]:
             return hidden_states, hidden_states, None
         cache = layer_state(past_key_values, self.layer_idx)
-        progress = self.progress(position_ids, token_mask, len(token_states), cache)
+        progress = self.progress(position_ids, token_mask, len(inputs_embeds), cache)
         normed = self.attention_norm(hidden_states)
         memory = self.latent_memory(normed, progress, cache)
         ends = self.latent_ends(progress.numbers(normed.shape[1]))
@@ -294,23 +294,23 @@ class UpProjection(PerceiverAttention):
         self.canon = Canon(config, layer_index, "attention") if config.canon_width else None
 
     def forward(
-        self, hidden_states, token_states, *, position_ids, token_mask=None, past_key_values: Cache | None = None, **_
+        self, hidden_states, inputs_embeds, *, position_ids, token_mask=None, past_key_values: Cache | None = None, **_
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """New latents (batch, new latents, hidden_size) → tokens (batch, length, hidden_size)."""
         cache = layer_state(past_key_values, self.layer_idx)
-        progress = self.progress(position_ids, token_mask, len(token_states), cache)
+        progress = self.progress(position_ids, token_mask, len(inputs_embeds), cache)
         latents = self.latent_memory(self.context_norm(hidden_states), progress, cache)
-        normed, positions = self.attention_norm(token_states), progress.positions
+        normed, positions = self.attention_norm(inputs_embeds), progress.positions
         if self.canon is not None:
             normed = self.canon(normed, token_mask=token_mask, past_key_values=past_key_values)
         queries = self.queries_at(positions, normed)
         if not self.in_stretches:
             visible = between(latents.ends, 0, positions)
-            return token_states, *self.attend_visible(queries, latents.keys, latents.values, visible)
+            return inputs_embeds, *self.attend_visible(queries, latents.keys, latents.values, visible)
         tokens = self._with_open_tokens(self.memory_at(positions, normed), cache)
         if self.config._attn_implementation == "sdpa" and positions.shape[1] > QUERIES_AT_ONCE:
-            return token_states, self._ask_in_parts(queries, positions, latents, tokens), None
-        return token_states, *self._ask(queries, positions, latents, tokens)
+            return inputs_embeds, self._ask_in_parts(queries, positions, latents, tokens), None
+        return inputs_embeds, *self._ask(queries, positions, latents, tokens)
 
     def _ask(self, queries, positions, latents: Memory, tokens: Memory):
         """Ask the latents that are finished at each position, and the tokens that none of them covers."""

@@ -23,7 +23,7 @@ from transformers.utils.generic import maybe_autocast
 from .attention_softmax import SoftmaxAttention
 from .cache import layer_state
 from .configuration_birthgpt import BirthGPTConfig
-from .masks import visible_keys
+from .masks import boolean_mask
 
 QUADRATIC_LENGTH = 256
 """Up to this length the weights are computed; on a CPU the two forms cost the same at about 128 tokens."""
@@ -47,8 +47,8 @@ class PerformerAttention(SoftmaxAttention):
     used without a cache for up to `QUADRATIC_LENGTH` tokens, and for branches.
     """
 
-    mask_kind = None
-    takes_branches = True
+    mask_type = None
+    supports_branches = True
 
     def __init__(self, config: BirthGPTConfig, layer_index: int):
         super().__init__(config, layer_index)
@@ -90,7 +90,7 @@ class PerformerAttention(SoftmaxAttention):
             queries, _ = random_features(queries.to(dtype), projection, self.kind)
             keys, scales = random_features(keys.to(dtype), projection, self.kind)
             if branch_ids is not None or (cache is None and hidden_states.shape[1] <= QUADRATIC_LENGTH):
-                visible = visible_keys(hidden_states, token_mask, 0, branch_ids)
+                visible = boolean_mask(hidden_states, token_mask, 0, branch_ids)
                 weights = quadratic_weights(queries, keys, scales, visible, SMALLEST_SUM[self.kind])
                 weights = nn.functional.dropout(weights, self.config.attention_dropout, self.training)
                 mixed = weights @ values.to(dtype)
@@ -118,7 +118,7 @@ class PerformerAttention(SoftmaxAttention):
         if cache is not None:
             cache.states["sums"], cache.states["largest"] = state
         mixed = torch.cat(mixed, dim=2)
-        return mixed[..., :-1] / away_from_zero(mixed[..., -1:], SMALLEST_SUM[self.kind])
+        return mixed[..., :-1] / clamp_abs_min(mixed[..., -1:], SMALLEST_SUM[self.kind])
 
 
 def random_features(states: torch.Tensor, projection: torch.Tensor, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -168,7 +168,7 @@ def quadratic_weights(
     # among the keys that this query sees: no branch, padding or later key has a say
     largest = scales.detach().amax(dim=-1, keepdim=True)
     weights = (queries @ keys.transpose(-1, -2)) * (scales - largest).exp()
-    return weights / away_from_zero(weights.sum(dim=-1, keepdim=True), smallest)
+    return weights / clamp_abs_min(weights.sum(dim=-1, keepdim=True), smallest)
 
 
 def chunk_sums(
@@ -210,7 +210,7 @@ def empty_sums(keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, 
     return sums, keys.new_full((*keys.shape[:2], 1), torch.finfo(keys.dtype).min)
 
 
-def away_from_zero(sums: torch.Tensor, smallest: float) -> torch.Tensor:
+def clamp_abs_min(sums: torch.Tensor, smallest: float) -> torch.Tensor:
     """`sums`, and ±`smallest` in the place of those nearer to zero."""
     return torch.where(sums.abs() < smallest, torch.full_like(sums, smallest).copysign(sums), sums)
 

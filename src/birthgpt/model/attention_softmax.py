@@ -13,7 +13,7 @@ from .layers import OutputProjection, apply_rotary, build_norm, split_heads
 class SoftmaxAttention(Mixer):
     """Multi-head softmax attention, by the implementation that `attn_implementation` names."""
 
-    takes_branches = True
+    supports_branches = True
 
     def __init__(self, config: BirthGPTConfig, layer_index: int):
         super().__init__(config, layer_index)
@@ -88,7 +88,7 @@ class SoftmaxAttention(Mixer):
 class SlidingSoftmaxAttention(SoftmaxAttention):
     """Softmax over the last `sliding_window` tokens, the own one included (Beltagy et al., 2004.05150)."""
 
-    mask_kind = "sliding"
+    mask_type = "sliding"
 
     def attend(self, queries, keys, values, attention_mask, **kwargs):
         """As for softmax; flash attention, which takes no mask, is told the window."""

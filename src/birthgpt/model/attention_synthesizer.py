@@ -28,8 +28,8 @@ from .layers import OutputProjection, apply_rotary, build_norm, split_heads
 class SynthesizerAttention(Mixer):
     """Multi-head attention with synthesised scores, alone or mixed with those of softmax attention."""
 
-    mask_kind = "visible"
-    takes_branches = True
+    mask_type = "visible"
+    supports_branches = True
 
     def __init__(self, config: BirthGPTConfig, layer_index: int):
         super().__init__(config, layer_index)

@@ -14,14 +14,14 @@ class Block(GradientCheckpointingLayer):
     """Base of every block.
 
     `forward(hidden_states, **kwargs)` takes (batch, length, hidden_size), by keyword what `Mixer.forward` takes,
-    `token_states`, the embedded tokens, and `kept_rows`, those that the last block's states are wanted of, as in
+    `inputs_embeds`, the embedded tokens, and `kept_rows`, those that the last block's states are wanted of, as in
     `keep_rows`; it gives the new states and the attention weights or None. An attention type that is more than a
     mixer, because its states have another length between its blocks, is a subclass with a constructor
     `(config, layer_index)`; it has the two attributes that a `Mixer` declares.
     """
 
-    mask_kind: str | None = None
-    takes_branches: bool = False
+    mask_type: str | None = None
+    supports_branches: bool = False
 
 
 class BirthGPTBlock(Block):
@@ -39,13 +39,13 @@ class BirthGPTBlock(Block):
         self.dropout = nn.Dropout(config.hidden_dropout)
         self.attention_canon = Canon(config, layer_index, "attention") if config.canon_width else None
         self.mlp_canon = Canon(config, layer_index, "mlp") if config.canon_width else None
-        self.mask_kind, self.takes_branches = mixer_class.mask_kind, mixer_class.takes_branches
+        self.mask_type, self.supports_branches = mixer_class.mask_type, mixer_class.supports_branches
 
     def forward(
         self,
         hidden_states: torch.Tensor,
         *,
-        token_states: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
         kept_rows: torch.LongTensor | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:

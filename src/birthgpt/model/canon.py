@@ -7,7 +7,7 @@ from transformers.cache_utils import Cache
 
 from .cache import layer_state
 from .configuration_birthgpt import BirthGPTConfig
-from .neighbours import newest, previous_places, shifted
+from .predecessors import newest, previous_indices, shifted
 
 
 class Canon(nn.Module):
@@ -44,7 +44,7 @@ class Canon(nn.Module):
         if past is None:
             past = hidden_states.new_zeros(len(hidden_states), reach, hidden_states.shape[-1])
         states = torch.cat((past, hidden_states), dim=1)  # (batch, width − 1 + length, hidden_size)
-        previous = previous_places(token_mask, branch_ids, reach)
+        previous = previous_indices(token_mask, branch_ids, reach)
         if cache is not None:
             cache.states[self.name] = newest(states, previous, reach)
         mixed = self.weight[0] * hidden_states

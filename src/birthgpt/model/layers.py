@@ -48,7 +48,9 @@ def split_heads(states: torch.Tensor, heads: int) -> torch.Tensor:
     return states.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def lay_out(new: torch.Tensor, slots: torch.Tensor | int, size: int, kept: torch.Tensor | None = None) -> torch.Tensor:
+def scatter_to_slots(
+    new: torch.Tensor, slots: torch.Tensor | int, size: int, kept: torch.Tensor | None = None
+) -> torch.Tensor:
     """(batch, heads, size, …): what was `kept`, then zeros, and over them `new` (batch, heads, length, …) at `slots`.
 
     `slots` is (batch, length), the same for all heads; what it puts outside of 0 … size − 1 is dropped. An int, with
@@ -66,7 +68,7 @@ def lay_out(new: torch.Tensor, slots: torch.Tensor | int, size: int, kept: torch
 
 
 def pick(states: torch.Tensor, slots: torch.Tensor | int, length: int) -> torch.Tensor:
-    """(batch, heads, size, ·) at `slots` as of `lay_out` → (batch, heads, length, ·); anything, if nowhere."""
+    """(batch, heads, size, ·) at `slots` as of `scatter_to_slots` → (batch, heads, length, ·); anything, if nowhere."""
     if isinstance(slots, int):
         return states[:, :, slots : slots + length]
     index = slots.clamp(0, states.shape[2] - 1)[:, None, :, None]

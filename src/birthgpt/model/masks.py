@@ -31,13 +31,13 @@ def build_mask(
         return attention_mask[LAYER_TYPE_OF_MASK[kind]]
     if kind == "visible":
         seen = past_key_values.get_seq_length() if past_key_values is not None else 0
-        return visible_keys(inputs_embeds, attention_mask, seen, branch_ids)
+        return boolean_mask(inputs_embeds, attention_mask, seen, branch_ids)
     if branch_ids is not None and config._attn_implementation in ("sdpa", "eager"):
         # a mask function, called for every pair of tokens, takes a sixth of a training step
-        visible = visible_keys(inputs_embeds, attention_mask, 0, branch_ids)
+        visible = boolean_mask(inputs_embeds, attention_mask, 0, branch_ids)
         if kind == "sliding":
             visible = visible & (position_ids[:, None, :, None] - position_ids[:, None, None] < config.sliding_window)
-        return visible if config._attn_implementation == "sdpa" else to_be_added(visible, inputs_embeds.dtype)
+        return visible if config._attn_implementation == "sdpa" else additive_mask(visible, inputs_embeds.dtype)
     create = {"causal": create_causal_mask, "sliding": create_sliding_window_causal_mask}[kind]
     arguments = {
         "config": config,
@@ -77,7 +77,7 @@ def within_window(branch_ids: torch.Tensor, position_ids: torch.Tensor, window: 
     return mask_function
 
 
-def to_be_added(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def additive_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """A boolean mask as eager attention wants it: 0 where a key is seen, the lowest number elsewhere.
 
     Finite, so that padding that sees nothing does not turn into NaN.
@@ -85,7 +85,7 @@ def to_be_added(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
 
 
-def visible_keys(
+def boolean_mask(
     states: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
     seen: int = 0,

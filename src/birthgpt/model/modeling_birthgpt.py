@@ -132,7 +132,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             past_key_values=past_key_values,
             branch_ids=branch_ids,
         )
-        token_states = hidden_states
+        inputs_embeds = hidden_states
         wants_weights = self.config.output_attentions if output_attentions is None else output_attentions
         wants_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         all_hidden_states, all_weights = [hidden_states], []
@@ -141,12 +141,12 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             is_last = layer is self.layers[-1]
             hidden_states, weights = layer(
                 hidden_states,
-                attention_mask=masks[layer.mask_kind],
+                attention_mask=masks[layer.mask_type],
                 position_ids=position_ids,
                 position_embeddings=position_embeddings,
                 branch_ids=branch_ids,
                 token_mask=token_mask,
-                token_states=token_states,
+                inputs_embeds=inputs_embeds,
                 past_key_values=past_key_values,
                 kept_rows=kept_rows if is_last and not wants_states else None,
                 **kwargs,
@@ -155,7 +155,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
                 all_hidden_states.append(hidden_states)
             if wants_weights:
                 all_weights.append(weights)
-        count_tokens(past_key_values, token_states.shape[1])
+        count_tokens(past_key_values, inputs_embeds.shape[1])
         hidden_states = self.norm(hidden_states)
         # as elsewhere in transformers, the last entry is the normalised output
         all_hidden_states[-1] = hidden_states
@@ -192,7 +192,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         if "flash" in implementation:
             raise ValueError("flash attention cannot keep branches apart: set attn_implementation to sdpa or eager")
         for name in dict.fromkeys(self.config.attention_types):
-            if not get_attention_type(name).takes_branches:
+            if not get_attention_type(name).supports_branches:
                 raise ValueError(f"attention_type={name!r} cannot take branches: set objective_layout to unrolled")
 
     def _check_order(self, position_ids: torch.Tensor) -> None:
@@ -208,7 +208,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         if self.config.ngram_orders:
             return f"ngram_orders={self.config.ngram_orders}"
         for name, layer in zip(self.config.attention_types, self.layers, strict=True):
-            if layer.mask_kind in (None, "visible"):
+            if layer.mask_type in (None, "visible"):
                 return f"attention_type={name!r}"
         return None
 
@@ -225,7 +225,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
 
     def _build_masks(self, **arguments) -> dict:
         """One mask for each kind that the layers ask for."""
-        kinds = {layer.mask_kind for layer in self.layers}
+        kinds = {layer.mask_type for layer in self.layers}
         return {kind: build_mask(kind, config=self.config, **arguments) for kind in kinds}
 
 

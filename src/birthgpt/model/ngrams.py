@@ -6,7 +6,7 @@ from transformers.cache_utils import Cache
 
 from .cache import layer_state
 from .configuration_birthgpt import BirthGPTConfig
-from .neighbours import newest, previous_places, shifted
+from .predecessors import newest, previous_indices, shifted
 
 NONE = -1
 PRIME = 2**31 - 1
@@ -46,7 +46,7 @@ class NgramEmbedding(nn.Module):
         if past is None:
             past = ids.new_full((len(ids), self.reach, 1), NONE)
         tokens = torch.cat((past, ids), dim=1)  # (batch, reach + length, 1)
-        previous = previous_places(token_mask, branch_ids, self.reach)
+        previous = previous_indices(token_mask, branch_ids, self.reach)
         if cache is not None:
             cache.states["ngrams"] = newest(tokens, previous, self.reach)
         before = [shifted(tokens, previous, distance, self.reach) for distance in range(self.reach, 0, -1)]

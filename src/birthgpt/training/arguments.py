@@ -12,7 +12,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from birthgpt.training.optimizers import check_optimizer
-from birthgpt.training.schedules import learning_rate_factor
+from birthgpt.training.schedules import lr_scale
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
 
@@ -95,11 +95,11 @@ class CorpusArguments:
     objective: str = setting("span_corruption", "span_corruption, language_modeling, name_first or salient_spans")
     objective_layout: str = setting("branches", "from the name: branches (one pass a line) or unrolled")
     truncate_lines: bool = setting(True, "span_corruption: cut lines to a random length, as the assignment does")
-    longest_run: int = setting(4, "name_first: words of the longest run that a line is cut into")
-    cue_share: float = setting(0.8, "salient_spans: share of the spans that words of the line hint at")
-    cue_behind_share: float = setting(0.0, "salient_spans: of hints that could stand on either side, share behind")
+    max_span_words: int = setting(4, "name_first: words of the longest run that a line is cut into")
+    cue_probability: float = setting(0.8, "salient_spans: share of the spans that words of the line hint at")
+    cue_after_probability: float = setting(0.0, "salient_spans: of hints that could stand on either side, share behind")
     question_file: str | None = setting(None, "train questions to mix in from the start; none if not given")
-    question_share: float = setting(0.1, "share of the batches that are questions; 0: they are looked at alone")
+    question_ratio: float = setting(0.1, "share of the batches that are questions; 0: they are looked at alone")
     validation_size: int = setting(0, "questions of it left out: those that finetuning with this seed holds out")
     eval_steps: int = setting(0, "updates between two looks at what is stored and what is answered; 0: none")
     block_size: int = setting(128, "longest example, in tokens")
@@ -109,10 +109,10 @@ class CorpusArguments:
             raise ValueError(f"eval_steps={self.eval_steps}: it must be at least 0")
         if self.eval_steps and self.question_file is None:
             raise ValueError("eval_steps looks at the accuracy on questions: give question_file")
-        if not 0 <= self.question_share < 1:
-            raise ValueError(f"question_share={self.question_share}: a share of the batches lies between 0 and 1")
-        if self.question_file is not None and not self.question_share and not self.eval_steps:
-            raise ValueError("question_share=0 leaves question_file without a use: give eval_steps to look at them")
+        if not 0 <= self.question_ratio < 1:
+            raise ValueError(f"question_ratio={self.question_ratio}: a share of the batches lies between 0 and 1")
+        if self.question_file is not None and not self.question_ratio and not self.eval_steps:
+            raise ValueError("question_ratio=0 leaves question_file without a use: give eval_steps to look at them")
 
 
 @dataclass
@@ -165,7 +165,7 @@ class OptimizationArguments:
             raise ValueError(f"give exactly one of {', '.join(budgets)}, not {' and '.join(given) or 'none'}")
         check_optimizer(self.optimizer)
         # asking for the first factor checks the name and what it needs
-        learning_rate_factor(self.lr_scheduler_type, step=0, progress=0.0, cycle_steps=self.lr_cycle_steps)
+        lr_scale(self.lr_scheduler_type, step=0, progress=0.0, cycle_steps=self.lr_cycle_steps)
         if (self.tokens_per_batch is None) == (self.per_device_train_batch_size is None):
             raise ValueError("give exactly one of tokens_per_batch and per_device_train_batch_size")
         if self.mixed_precision not in (None, "no", "bf16"):
@@ -230,7 +230,7 @@ class EvaluationArguments:
     """A checkpoint to ask, and what its answers are held against."""
 
     question_file: str = field(metadata={"help": "questions, with answers or without"})
-    output_dir: str = field(metadata={"help": "folder for predictions.txt and figures.json"})
+    output_dir: str = field(metadata={"help": "folder for predictions.txt and metrics.json"})
     model_name_or_path: str | None = setting(None, "checkpoint to ask")
     name: str | None = setting(None, "label of this run in tables; the checkpoint's folder if not given")
     table: str | None = setting(None, "table this run belongs to; the question file's name if not given")
@@ -242,7 +242,7 @@ class EvaluationArguments:
     batch_size: int = setting(256, "questions answered at a time")
     max_new_tokens: int = setting(48, "longest answer, in tokens")
     num_beams: int = setting(1, "beams; 1: greedy")
-    results_file: str | None = setting(None, "also write the figures here, for RESULTS.md")
+    results_file: str | None = setting(None, "also write the metrics here, for RESULTS.md")
     dry_run: bool = setting(False, "check the inputs, show three prompts, and answer nothing")
 
 
@@ -263,7 +263,7 @@ class EnsembleArguments:
 
     model_names_or_paths: list[str] = field(metadata={"help": "finetuned checkpoints"})
     question_file: str = field(metadata={"help": "questions, with answers or without"})
-    output_dir: str = field(metadata={"help": "folder for predictions.txt and figures.json"})
+    output_dir: str = field(metadata={"help": "folder for predictions.txt and metrics.json"})
     name: str | None = setting(None, "label in tables; ensemble of K if not given")
     table: str | None = setting(None, "table this row belongs to; the question file's name if not given")
     note: str | None = setting(None, "a remark for the reader of the table")
@@ -275,7 +275,7 @@ class EnsembleArguments:
     )
     batch_size: int = setting(256, "questions answered at a time")
     max_new_tokens: int = setting(48, "longest answer, in tokens")
-    results_file: str | None = setting(None, "also write the figures here, for RESULTS.md")
+    results_file: str | None = setting(None, "also write the metrics here, for RESULTS.md")
 
 
 PRETRAIN_ARGUMENTS = (CorpusArguments, TokenizerArguments, ModelArguments, OptimizationArguments, RunArguments)

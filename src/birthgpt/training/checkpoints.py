@@ -5,7 +5,6 @@ never stopped. It is never needed to use the model. Its manifest lists every fil
 size and SHA-256, so that a damaged one is recognised before anything is read from it.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -23,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from birthgpt.training.sharding import scatter, scatter_weights
+from birthgpt.utils.files import sha256_of
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ def check_checkpoint(checkpoint: Path) -> None:
             raise ValueError(f"{checkpoint} is damaged: {name} is missing")
         if file.stat().st_size != size:
             raise ValueError(f"{checkpoint} is damaged: {name} has {file.stat().st_size:,} bytes of {size:,}")
-        if _digest(file) != digest:
+        if sha256_of(file) != digest:
             raise ValueError(f"{checkpoint} is damaged: {name} is not what was written (its SHA-256 differs)")
 
 
@@ -198,11 +198,11 @@ def checkpoint_to_resume(output_dir: str, resume_from_checkpoint: str | None) ->
                 f"{output_dir} has gone on to {later[-1].name}: remove what is later than {checkpoint.name}"
             )
         return checkpoint
-    found = last_sound(([checkpoint] for checkpoint in reversed(list_checkpoints(Path(output_dir)))), output_dir)
+    found = latest_valid(([checkpoint] for checkpoint in reversed(list_checkpoints(Path(output_dir)))), output_dir)
     return found[0] if found is not None else None
 
 
-def last_sound(candidates: Iterable[Sequence[Path]], output_dir: str | Path) -> Sequence[Path] | None:
+def latest_valid(candidates: Iterable[Sequence[Path]], output_dir: str | Path) -> Sequence[Path] | None:
     """The first of some candidates, newest first, all of whose folders are sound; None where there is none at all.
 
     Raises ValueError, with what is wrong with each, where all of them are damaged.
@@ -222,7 +222,7 @@ def last_sound(candidates: Iterable[Sequence[Path]], output_dir: str | Path) -> 
     return None
 
 
-def check_unstarted(folder: Path, *, variants: Sequence[Path] = ()) -> None:
+def check_no_foreign_files(folder: Path, *, variants: Sequence[Path] = ()) -> None:
     """ValueError where a run that is to go on has no checkpoint, and the folder holds what no young run leaves."""
     known = ("logs", "checkpoint-", SETTINGS, UNFINISHED, *(path.name for path in variants))
     found = [path.name for path in sorted(folder.glob("*")) if not path.name.startswith(known)]
@@ -253,21 +253,13 @@ def _write_manifest(folder: Path) -> None:
     """List every file with its size and SHA-256, when all of them are on the disk itself."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     entries = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in files
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in files
     }
     manifest = folder / TRAINING_STATE / MANIFEST
     manifest.write_text(json.dumps({"files": entries}, indent=1))
     for path in [*files, manifest]:
         with path.open("rb") as file:
             os.fsync(file.fileno())
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _remove(checkpoint: Path) -> None:

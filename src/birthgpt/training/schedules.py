@@ -3,7 +3,7 @@
 import math
 
 
-def learning_rate_factor(
+def lr_scale(
     schedule: str, *, step: int, progress: float, warmup_steps: int = 0, cycle_steps: int | None = None
 ) -> float:
     """The factor for the update after `step` updates, when `progress` in [0, 1] of the run is done.

@@ -3,7 +3,7 @@
 import datasets
 import evaluate
 
-from birthgpt.evaluation.accuracy import exact_match
+from birthgpt.evaluation.metrics import exact_match
 
 _DESCRIPTION = "The share of predictions that equal their reference exactly, outer spaces aside."
 
@@ -28,7 +28,7 @@ _CITATION = """\
 
 
 class ExactMatch(evaluate.Metric):
-    """Share of exact matches between strings, as `birthgpt.evaluation.accuracy.exact_match` counts them."""
+    """Share of exact matches between strings, as `birthgpt.evaluation.metrics.exact_match` counts them."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(

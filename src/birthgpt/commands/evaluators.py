@@ -1,0 +1,63 @@
+"""What a model knows while it is trained: accuracy on questions, and what its people's names bring up."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import datasets
+from accelerate import Accelerator
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from birthgpt.evaluation.answering import answer_questions
+from birthgpt.evaluation.metrics import exact_match
+from birthgpt.evaluation.recall import answer_ranks, answerable, prompts_by_kind, recall_at
+
+SAMPLE = 100
+"""Train questions that are asked at a look; the others are for training alone."""
+
+
+def build_accuracy_evaluator(
+    trained: datasets.Dataset,
+    held_out: datasets.Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    accelerator: Accelerator,
+) -> Callable[[PreTrainedModel], dict[str, float]]:
+    """A function that gives a model's `train_accuracy`, on the same sample each time, and `held_out_accuracy`.
+
+    Both are shares in 0..1.
+    """
+    sample = trained.shuffle(seed=0).select(range(min(SAMPLE, len(trained))))
+
+    def evaluate(model: PreTrainedModel) -> dict[str, float]:
+        asked = {"train_accuracy": sample, "held_out_accuracy": held_out}
+        return {name: _accuracy(model, tokenizer, questions, accelerator) for name, questions in asked.items()}
+
+    return evaluate
+
+
+def build_recall_evaluator(
+    held_out: datasets.Dataset, lines_by_name: Mapping[str, Sequence[str]], tokenizer: PreTrainedTokenizerBase
+) -> Callable[[PreTrainedModel], dict[str, float]]:
+    """A function that gives how often the answer's first token is among the 1, 3, 10, 30 likeliest after `Name⁇`.
+
+    `name_recall@30` and the others are shares in 0..1 of the held-out questions whose answer stands in the person's
+    line: facts are stored when the name brings them up, long before a question extracts them.
+
+    Raises:
+        ValueError: no such question.
+    """
+    found = answerable(list(held_out), lines_by_name)
+    if not found:
+        raise ValueError("no answer to a held-out question stands in the line it is about: set eval_steps to 0")
+    questions = [question for question, _ in found]
+    names, answers = [row["name"] for row in questions], [row["answer"] for row in questions]
+    prompts = prompts_by_kind(names, [row["question"] for row in questions], [before for _, before in found])["name"]
+
+    def evaluate(model: PreTrainedModel) -> dict[str, float]:
+        shares = recall_at(answer_ranks(model, tokenizer, prompts, answers))
+        return {f"name_{key}": value for key, value in shares.items()}
+
+    return evaluate
+
+
+def _accuracy(model, tokenizer, questions: datasets.Dataset, accelerator: Accelerator) -> float:
+    answers = answer_questions(model, tokenizer, questions["question"][:], accelerator=accelerator)
+    return exact_match([answer.text for answer in answers], questions["answer"][:])

@@ -1,0 +1,272 @@
+"""Rows of a source, one at a time: a file, several files, a saved dataset, or a dataset of the Hub.
+
+A row is ``(where, columns)``: `where` names the place for error messages, `columns` maps names to values.
+Files are read strictly: text is UTF-8, cells stay the strings they are, nothing is guessed. Only one row (of
+Parquet: one batch; of a JSON array: the file) is in memory at a time.
+
+``line N`` counts from 1, as editors do; ``row N``, where a source has no lines, from 0, as ids do.
+"""
+
+import csv
+import difflib
+import glob
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import huggingface_hub
+import pyarrow
+import pyarrow.parquet
+
+from birthgpt.data.tokenizers import MASK_TOKEN, PAD_TOKEN
+from birthgpt.utils.messages import first_line
+
+Row = tuple[str, dict[Any, Any]]
+
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+
+
+def check_source(source: str) -> None:
+    """Check that `source` is a file or folder that can be read here, or looks like a dataset id of the Hub.
+
+    Raises:
+        ValueError: no such file (the message names the nearest that exists), a file of another format, or a
+            folder that `datasets.save_to_disk` did not write.
+    """
+    path = Path(source)
+    if path.is_dir():
+        if not _is_saved_dataset(path):
+            raise ValueError(f"{source}: a folder that datasets.save_to_disk did not write; give a file")
+        return
+    files = _files(source)
+    if not files and not _may_be_hub_id(source):
+        raise ValueError(_no_such_file(path))
+    for file in files:
+        if file.suffix.lower() not in _READERS:
+            raise ValueError(f"{file}: cannot read this kind of file; give one of {', '.join(_READERS)}")
+
+
+def read_rows(source: str, *, split: str = "train", streaming: bool = False) -> Iterator[Row]:
+    """Give the rows of `source` in order.
+
+    Args:
+        source: a file (.txt: column ``text``; .tsv: no header, columns 0, 1, …; .csv; .json, .jsonl: one
+            object a line or an array of objects; .parquet), a glob pattern (files in the order of their
+            names), a folder of `datasets.save_to_disk`, or a dataset id of the Hub.
+        split: which split of a saved `DatasetDict` or of a Hub dataset; files hold "train" alone.
+        streaming: read a Hub dataset over the network instead of downloading it first.
+
+    Raises:
+        ValueError: one line with the file and the place, for anything that cannot be read.
+    """
+    check_source(source)
+    files = _files(source)
+    if files and split != "train":
+        raise ValueError(f"{source}: a file has no split {split!r}; give the file of that split")
+    if files:
+        for file in files:
+            yield from _file_rows(file)
+    elif Path(source).is_dir():
+        yield from _saved_rows(source, split)
+    else:
+        yield from _hub_rows(source, split, streaming)
+
+
+def get_column(where: str, row: dict[Any, Any], column: str) -> Any:
+    """The value of `column`. Raises ValueError, naming the columns there are, where it is missing."""
+    if column not in row:
+        raise ValueError(f"{where}: no column {column!r}; there are: {', '.join(map(str, row))}")
+    return row[column]
+
+
+def clean_text(where: str, value: Any) -> str:
+    """`value` without outer white space; a missing value (None) is the empty string.
+
+    Raises:
+        ValueError: `value` is no string, or holds a reserved or a broken character.
+    """
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ValueError(f"{where}: expected text, found {type(value).__name__} {value!r}")
+    for token in (MASK_TOKEN, PAD_TOKEN):
+        if token in value:
+            raise ValueError(
+                f"{where}, character {value.index(token) + 1}: {token!r} (U+{ord(token):04X}) is a special"
+                " token of the tokenizers; remove or replace it"
+            )
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        half = value[error.start]
+        raise ValueError(f"{where}: {half!r} is half of a surrogate pair, not a character") from None
+    return value.strip()
+
+
+def _files(source: str) -> list[Path]:
+    if Path(source).is_dir():
+        return []
+    # a name may itself hold the characters of a pattern
+    return [Path(source)] if Path(source).exists() else [Path(name) for name in sorted(glob.glob(source))]
+
+
+def _may_be_hub_id(source: str) -> bool:
+    return _HUB_ID.fullmatch(source) is not None and Path(source).suffix.lower() not in _READERS
+
+
+def _is_saved_dataset(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
+
+
+def _no_such_file(path: Path) -> str:
+    missing = path
+    while not missing.parent.exists():
+        missing = missing.parent
+    message = f"{path}: no such file"
+    if missing != path:
+        message += f" (there is no folder {missing})"
+    names = [entry.name for entry in missing.parent.iterdir()] if missing.parent.is_dir() else []
+    nearest = difflib.get_close_matches(missing.name, sorted(names), n=1)
+    return message + (f"; did you mean {missing.parent / nearest[0]}?" if nearest else "")
+
+
+def _file_rows(path: Path) -> Iterator[Row]:
+    try:
+        yield from _READERS[path.suffix.lower()](path)
+    except UnicodeDecodeError:
+        raise ValueError(_not_utf8(path)) from None
+    except pyarrow.ArrowException as error:
+        raise ValueError(f"{path}: cannot be read as {path.suffix[1:]}: {first_line(error)}") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror or first_line(error)}") from None
+
+
+def _not_utf8(path: Path) -> str:
+    offset = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                return (
+                    f"{path}, line {number}: not UTF-8: byte 0x{line[error.start]:02x} at offset"
+                    f" {offset + error.start}; save the file as UTF-8"
+                )
+            offset += len(line)
+    return f"{path}: not UTF-8; save the file as UTF-8"
+
+
+def _text_rows(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            yield f"{path}, line {number}", {"text": line.rstrip("\n")}
+
+
+def _tsv_rows(path: Path) -> Iterator[Row]:
+    for where, row in _text_rows(path):
+        yield where, dict(enumerate(row["text"].split("\t")))
+
+
+def _csv_rows(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            header = next(reader, [])
+            if len(set(header)) < len(header):
+                raise ValueError(f"{path}, line 1: two columns of the same name in {', '.join(header)}")
+            # an empty line is no row
+            for cells in filter(None, reader):
+                where = f"{path}, line {reader.line_num}"
+                if len(cells) != len(header):
+                    raise ValueError(f"{where}: {len(cells)} columns, but the header has {len(header)}")
+                yield where, dict(zip(header, cells, strict=True))
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {reader.line_num}: cannot be read as CSV: {error}") from None
+
+
+def _json_rows(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig") as file:
+        first = next((line for line in file if line.strip()), "")
+        file.seek(0)
+        rows = _json_array_rows(path, file) if first.lstrip().startswith("[") else _json_line_rows(path, file)
+        for where, row in rows:
+            if not isinstance(row, dict):
+                raise ValueError(f"{where}: expected a JSON object, found {type(row).__name__} {row!r:.40}")
+            yield where, row
+
+
+def _json_line_rows(path: Path, file: Any) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(file, start=1):
+        if line.strip():
+            yield f"{path}, line {number}", _parse_json(path, line, before=number - 1)
+
+
+def _json_array_rows(path: Path, file: Any) -> Iterator[tuple[str, Any]]:
+    for number, row in enumerate(_parse_json(path, file.read(), before=0)):
+        yield f"{path}, row {number}", row
+
+
+def _parse_json(path: Path, text: str, *, before: int) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{path}, line {before + error.lineno}: cannot be read as JSON (an array, or one object a line):"
+            f" {error.msg} at character {error.colno}"
+        ) from None
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    number = 0
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=1000):
+            # Parquet does not promise that its strings are UTF-8
+            batch.validate(full=True)
+            for row in batch.to_pylist():
+                yield f"{path}, row {number}", row
+                number += 1
+
+
+_READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    ".txt": _text_rows,
+    ".tsv": _tsv_rows,
+    ".csv": _csv_rows,
+    ".json": _json_rows,
+    ".jsonl": _json_rows,
+    ".parquet": _parquet_rows,
+}
+
+
+def _saved_rows(source: str, split: str) -> Iterator[Row]:
+    try:
+        dataset = datasets.load_from_disk(source)
+    # a half-written folder fails in any of a dozen ways
+    except Exception as error:
+        raise ValueError(f"{source}: cannot be read as a saved dataset: {first_line(error)}") from None
+    if isinstance(dataset, datasets.DatasetDict):
+        if split not in dataset:
+            raise ValueError(f"{source}: no split {split!r}; there are: {', '.join(dataset)}")
+        dataset = dataset[split]
+    elif split != "train":
+        raise ValueError(f"{source}: holds a single dataset, no split {split!r}")
+    for number, row in enumerate(dataset):
+        yield f"{source}, row {number}", row
+
+
+def _hub_rows(source: str, split: str, streaming: bool) -> Iterator[Row]:
+    try:
+        # without a network load_dataset tries again and again, for half a minute; this asks once
+        if not huggingface_hub.constants.HF_HUB_OFFLINE:
+            huggingface_hub.dataset_info(source, timeout=10)
+        dataset = datasets.load_dataset(source, split=split, streaming=streaming)
+        for number, row in enumerate(dataset):
+            yield f"{source}, row {number}", row
+    # the Hub fails in the words of half a dozen libraries
+    except Exception as error:
+        raise ValueError(
+            f"{source}: no such file or folder, and split {split!r} of a dataset of this name cannot be had"
+            f" from the Hub: {type(error).__name__}: {first_line(error)}"
+        ) from None

@@ -1,0 +1,191 @@
+"""How many answers are right, and which: exact match, whole and in slices."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from birthgpt.utils.tables import NUMBER_COLUMNS
+
+if TYPE_CHECKING:
+    import evaluate
+
+# upper bounds, in characters and in train questions
+_END_BUCKETS = {"0-24": 24, "25-49": 49, "50-74": 74, "75-99": 99, "100-124": 124, "125+": float("inf")}
+_FREQUENCY_BUCKETS = {"0": 0, "1": 1, "2-4": 4, "5-9": 9, "10-19": 19, "20+": float("inf")}
+
+_TYPES = {"name": str, "table": str, "command": str, "versions": dict, "slices": dict}
+
+NOT_IN_LINE, NO_LINE = "not in line", "no line"
+
+
+def exact_match(predictions: Sequence[str], references: Sequence[str]) -> float:
+    """The share, in 0..1, of predictions that equal their reference exactly, outer spaces aside.
+
+    Raises:
+        ValueError: lists of different lengths, or empty ones.
+    """
+    matches = _matches(predictions, references)
+    return sum(matches) / len(matches)
+
+
+def slices(
+    questions: Iterable[Mapping[str, str]],
+    predictions: Sequence[str],
+    train_answers: Sequence[str],
+    lines_by_name: Mapping[str, str | Sequence[str]] | None = None,
+) -> dict[str, dict[str, dict]]:
+    """Accuracy by what is known about each question.
+
+    Args:
+        questions: rows with `question`, `answer` and `name`, such as a `datasets.Dataset`.
+        train_answers: the answers of all train questions, repetitions included.
+        lines_by_name: the line, or lines, of each name. Without it the slices by place in the line are
+            left out.
+
+    Returns:
+        `{slice: {bucket: {"accuracy", "correct", "count"}}}`, all buckets of a slice in their order and
+        with accuracy `None` where a bucket is empty:
+        `answer_end`: characters of the line, with the name at its head, up to the end of the answer's
+        first occurrence (of several lines, the one that says it first);
+        `answer_in_train`: whether it is the answer of a train question; `train_frequency`: of how many.
+
+    Raises:
+        ValueError: as many predictions as questions are needed, at least one, and an answer to each.
+    """
+    questions = list(questions)
+    references = _references(questions)
+    matches = _matches(predictions, references)
+    train_counts = Counter(answer.strip() for answer in train_answers)
+    frequencies = [train_counts[reference] for reference in references]
+    seen = ["seen" if frequency else "unseen" for frequency in frequencies]
+    frequency_buckets = [_bucket(frequency, _FREQUENCY_BUCKETS) for frequency in frequencies]
+    by_train = {
+        "answer_in_train": _tally(seen, matches, ("seen", "unseen")),
+        "train_frequency": _tally(frequency_buckets, matches, _FREQUENCY_BUCKETS),
+    }
+    if lines_by_name is None:
+        return by_train
+    ends = [
+        # a question without a name belongs to no line, not to the lines without a name
+        _end_bucket(reference, lines_by_name.get(question.get("name") or None, ()))
+        for question, reference in zip(questions, references, strict=True)
+    ]
+    return {"answer_end": _tally(ends, matches, [*_END_BUCKETS, NOT_IN_LINE, NO_LINE]), **by_train}
+
+
+def compute_metrics(
+    questions: Iterable[Mapping[str, str]],
+    predictions: Sequence[str],
+    train_answers: Sequence[str],
+    lines_by_name: Mapping[str, str | Sequence[str]] | None = None,
+    log_probabilities: Sequence[float] | None = None,
+) -> dict:
+    """All metrics of one evaluation, ready for JSON.
+
+    `accuracy` (0..1), `correct`, `total`, `mean_log_probability` (natural logarithm an answer; `None` for
+    predictions without one) and `slices`; arguments and errors are those of `slices`.
+
+    Raises:
+        ValueError: also if there are not as many log probabilities as predictions.
+    """
+    questions = list(questions)
+    matches = _matches(predictions, _references(questions))
+    if log_probabilities is not None and len(log_probabilities) != len(matches):
+        raise ValueError(f"{len(log_probabilities)} log probabilities for {len(matches)} predictions")
+    return {
+        "accuracy": sum(matches) / len(matches),
+        "correct": sum(matches),
+        "total": len(matches),
+        "mean_log_probability": None if log_probabilities is None else sum(log_probabilities) / len(matches),
+        "slices": slices(questions, predictions, train_answers, lines_by_name),
+    }
+
+
+def load_exact_match() -> "evaluate.Metric":
+    """`exact_match` as a module of the `evaluate` library, loaded from this package without a network."""
+    # imported late: it takes seconds, and only this function needs it
+    import evaluate
+
+    return evaluate.load(str(Path(__file__).parent / "exact_match"), keep_in_memory=True)
+
+
+def read_metrics(path: Path, required: Sequence[str] = ()) -> dict[str, Any]:
+    """The content of a `metrics.json`, checked.
+
+    Raises:
+        ValueError: the file is missing or is not JSON; one of the `required` keys is missing or empty; a value has
+            another type than its key asks for, or `accuracy` disagrees with `correct` and `total`.
+    """
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: there is no such file of metrics") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: this is not a file of metrics in JSON ({error})") from error
+    if not isinstance(metrics, dict):
+        raise ValueError(f"{path}: metrics are a JSON object, not {type(metrics).__name__}")
+    missing = [key for key in required if metrics.get(key) in (None, "")]
+    if missing:
+        raise ValueError(f"{path}: {', '.join(map(repr, missing))} is missing")
+    _check_values(path, metrics)
+    return metrics
+
+
+def _check_values(path: Path, metrics: Mapping[str, Any]) -> None:
+    for key, kind in _TYPES.items():
+        if metrics.get(key) is not None and not isinstance(metrics[key], kind):
+            raise ValueError(f"{path}: {key!r} is of type {kind.__name__}, not {metrics[key]!r}")
+    for key in (*NUMBER_COLUMNS, "order"):
+        value = metrics.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise ValueError(f"{path}: {key!r} is a number, not {value!r}")
+    for key in ("accuracy", "target_ratio"):
+        if metrics.get(key) is not None and not 0 <= metrics[key] <= 1:
+            raise ValueError(f"{path}: {key!r} is a ratio between 0 and 1, not {metrics[key]!r}")
+    accuracy, correct, total = (metrics.get(key) for key in ("accuracy", "correct", "total"))
+    if None not in (accuracy, correct, total) and abs(accuracy * total - correct) > 1e-3:
+        raise ValueError(f"{path}: 'accuracy' {accuracy} is not 'correct' {correct} of 'total' {total}")
+
+
+def _references(questions: Sequence[Mapping[str, str]]) -> list[str]:
+    for number, question in enumerate(questions, start=1):
+        if question.get("answer") is None:
+            raise ValueError(f"question {number}, {question.get('question')!r}, has no answer")
+    return [question["answer"].strip() for question in questions]
+
+
+def _matches(predictions: Sequence[str], references: Sequence[str]) -> list[bool]:
+    if len(predictions) != len(references):
+        raise ValueError(f"{len(predictions)} predictions for {len(references)} references")
+    if not len(references):
+        raise ValueError("no predictions to compare: the accuracy of nothing is no number")
+    return [
+        prediction.strip() == reference.strip() for prediction, reference in zip(predictions, references, strict=True)
+    ]
+
+
+def _end_bucket(answer: str, lines: str | Sequence[str]) -> str:
+    lines = [lines] if isinstance(lines, str) else lines
+    if not lines:
+        return NO_LINE
+    ends = [line.find(answer) + len(answer) for line in lines if answer in line]
+    return _bucket(min(ends), _END_BUCKETS) if ends else NOT_IN_LINE
+
+
+def _bucket(value: int, upper_bounds: Mapping[str, float]) -> str:
+    return next(label for label, upper in upper_bounds.items() if value <= upper)
+
+
+def _tally(labels: Sequence[str], matches: Sequence[bool], buckets: Iterable[str]) -> dict[str, dict]:
+    counts = Counter(labels)
+    correct = Counter(label for label, match in zip(labels, matches, strict=True) if match)
+    return {
+        bucket: {
+            "accuracy": correct[bucket] / counts[bucket] if counts[bucket] else None,
+            "correct": correct[bucket],
+            "count": counts[bucket],
+        }
+        for bucket in buckets
+    }

@@ -1,0 +1,97 @@
+"""What a model brings up after a prompt: the rank of the answer among all that it might say."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from birthgpt.evaluation.answering import evaluation_mode
+
+LIMITS = (1, 3, 10, 30)
+
+
+def prompts_by_kind(names: Sequence[str], questions: Sequence[str], befores: Sequence[str]) -> dict[str, list[str]]:
+    """The prompts of a probe, a list for each kind; ⁇ stands where an answer, or a run of a line, begins.
+
+    Args:
+        names: of the people that are asked about.
+        questions: about them.
+        befores: the text of each one's line before the answer, without the name at its head.
+    """
+    last_words = [before.split() for before in befores]
+    return {
+        "name": [f"{name}⁇" for name in names],
+        "name, and the word before the answer": [
+            f"{name}⁇{' '.join(words[-1:])}" for name, words in zip(names, last_words, strict=True)
+        ],
+        "name, and the two words before it": [
+            f"{name}⁇{' '.join(words[-2:])}" for name, words in zip(names, last_words, strict=True)
+        ],
+        "question": [f"{question}⁇" for question in questions],
+    }
+
+
+@torch.inference_mode()
+def answer_ranks(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    *,
+    batch_size: int = 256,
+) -> list[int]:
+    """For each prompt, how many tokens the model expects rather than the first token of the answer: 0 is the best.
+
+    Prompts are read as they stand: they hold their ⁇.
+
+    Raises:
+        ValueError: an answer or a prompt without a token.
+    """
+    encoded = _encode(tokenizer, prompts)
+    # an answer behind words, not behind ⁇, begins with the space between them
+    answers = [
+        answer if prompt.endswith("⁇") else f" {answer}" for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    firsts = [tokens[0] for tokens in _encode(tokenizer, answers)]
+    ranks = []
+    with evaluation_mode(model):
+        for start in range(0, len(encoded), batch_size):
+            padded = tokenizer.pad(
+                {"input_ids": encoded[start : start + batch_size]}, padding_side="left", return_tensors="pt"
+            ).to(model.device)
+            logits = model(**padded, logits_to_keep=1, use_cache=False).logits[:, -1]  # (batch, vocab_size)
+            expected = torch.tensor(firsts[start : start + batch_size], device=model.device)
+            ranks += (logits > logits.gather(1, expected[:, None])).sum(dim=1).tolist()
+    return ranks
+
+
+def recall_at(ranks: Sequence[int], limits: Sequence[int] = LIMITS) -> dict[str, float]:
+    """The share, in 0..1, of answers among the 1, 3, … most expected."""
+    return {f"recall@{limit}": sum(rank < limit for rank in ranks) / len(ranks) for limit in limits}
+
+
+def answerable(
+    questions: Sequence[Mapping[str, str]], lines_by_name: Mapping[str, Sequence[str]]
+) -> list[tuple[Mapping[str, str], str]]:
+    """The questions whose answer stands in a line of the person, each with what stands there before it.
+
+    Questions of which no name is read are left out.
+    """
+    found = []
+    for question in questions:
+        if not question["name"]:
+            continue
+        for line in lines_by_name.get(question["name"], ()):
+            text = line.removeprefix(question["name"]).removeprefix(".")
+            if question["answer"] in text:
+                found.append((question, text[: text.index(question["answer"])]))
+                break
+    return found
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    for text, tokens in zip(texts, encoded, strict=True):
+        if not tokens:
+            raise ValueError(f"{text!r} has no token")
+    return encoded

@@ -1,0 +1,96 @@
+"""Tables of metrics, for a terminal or in Markdown."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+MISSING = "–"
+
+
+def percent(ratio: float) -> str:
+    """A ratio in 0..1 as percent, one decimal: 0.614 → `61.4`."""
+    return f"{100 * ratio:.1f}"
+
+
+def magnitude(count: float) -> str:
+    """A count in thousands, millions or billions: 3323392 → `3.3M`."""
+    for size, suffix in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        # 999,950 and more would be rounded to 1000.0k
+        if count >= 0.99995 * size:
+            return f"{count / size:.1f}{suffix}"
+    return f"{count:g}"
+
+
+def minutes(seconds: float) -> str:
+    """Seconds as minutes, one decimal."""
+    return f"{seconds / 60:.1f}"
+
+
+def thousands(number: float) -> str:
+    """A whole number with separators: 14695 → `14,695`."""
+    return f"{number:,.0f}"
+
+
+def scientific(number: float) -> str:
+    """One decimal and the power of ten: 4e13 → `4.0e13`."""
+    return f"{number:.1e}".replace("e+", "e")
+
+
+NUMBER_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "accuracy": ("accuracy (%)", percent),
+    "deviation": ("± (points)", percent),
+    "correct": ("correct", thousands),
+    "total": ("n", thousands),
+    "mean_log_probability": ("mean log p", "{:.2f}".format),
+    "parameters": ("parameters", magnitude),
+    "tokens": ("training tokens", magnitude),
+    "target_ratio": ("targets (%)", percent),
+    "flops": ("FLOPs", scientific),
+    "seconds": ("minutes", minutes),
+    "tokens_per_second": ("tokens/s", thousands),
+    "seed": ("seed", str),
+    "steps": ("updates", thousands),
+    "loss": ("last loss", "{:.3f}".format),
+    "count": ("n", thousands),
+    **{f"recall@{k}": (f"recall@{k} (%)", percent) for k in (1, 3, 10, 30)},
+}
+"""Key of a row → heading and format. Every other key is text."""
+
+
+def markdown_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """A Markdown table of the named keys of each row. A missing value, or `None`, is an en dash."""
+    rules = ["---:" if key in NUMBER_COLUMNS else "---" for key in columns]
+    body = [[_escape(cell) for cell in _cells(row, columns)] for row in rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [_headings(columns), rules, *body])
+
+
+def text_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """The same table in plain text for a terminal: columns aligned, numbers to the right."""
+    lines = [_headings(columns), *(_cells(row, columns) for row in rows)]
+    widths = [max(len(line[position]) for line in lines) for position in range(len(columns))]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if key in NUMBER_COLUMNS else cell.ljust(width)
+            for key, cell, width in zip(columns, line, widths, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _headings(columns: Sequence[str]) -> list[str]:
+    return [NUMBER_COLUMNS[key][0] if key in NUMBER_COLUMNS else key.replace("_", " ") for key in columns]
+
+
+def _cells(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    return [
+        MISSING
+        if row.get(key) is None
+        else NUMBER_COLUMNS[key][1](row[key])
+        if key in NUMBER_COLUMNS
+        else str(row[key])
+        for key in columns
+    ]
+
+
+def _escape(cell: str) -> str:
+    return " ".join(cell.split()).replace("|", "\\|")

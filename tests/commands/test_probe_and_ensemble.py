@@ -1,0 +1,96 @@
+"""Probes and ensembles of checkpoints, from files to files."""
+
+import json
+
+import pytest
+
+from birthgpt.commands.ensemble import ensemble
+from birthgpt.commands.probe import probe
+from birthgpt.evaluation.answering import Answer
+from birthgpt.training.arguments import EnsembleArguments, ProbeArguments
+
+
+def test_a_probe_writes_a_row_for_each_kind_of_prompt(world, pretrained, tmp_path):
+    files = {"question_file": str(world / "birth_dev.tsv"), "corpus_file": str(world / "wiki.txt")}
+    rows = probe(ProbeArguments(model_name_or_path=str(pretrained), output_dir=str(tmp_path), **files))
+    assert len(rows) == 4 and all(row["total"] == 20 for row in rows)
+    assert all(row["recall@1"] <= row["recall@3"] <= row["recall@10"] <= row["recall@30"] <= 1 for row in rows)
+    assert json.loads((tmp_path / "probe.json").read_text())["rows"] == rows
+
+
+def test_a_probe_of_people_that_the_corpus_does_not_know_is_refused(world, pretrained, tmp_path):
+    (tmp_path / "questions.tsv").write_text("Where was Nobody born?\tNowhere\n")
+    with pytest.raises(ValueError, match="no answer of .*questions.tsv stands in the line"):
+        probe(
+            ProbeArguments(
+                model_name_or_path=str(pretrained),
+                question_file=str(tmp_path / "questions.tsv"),
+                corpus_file=str(world / "wiki.txt"),
+                output_dir=str(tmp_path),
+            )
+        )
+
+
+def test_an_ensemble_leaves_predictions_figures_and_labelled_questions(world, finetuned, tmp_path):
+    arguments = EnsembleArguments(
+        model_names_or_paths=[str(finetuned), str(finetuned)],
+        question_file=str(world / "birth_dev.tsv"),
+        train_file=str(world / "birth_places_train.tsv"),
+        corpus_file=str(world / "wiki.txt"),
+        label_names="Where was {name} born?",
+        output_dir=str(tmp_path),
+        max_new_tokens=8,
+    )
+    metrics = ensemble(arguments)
+    assert json.loads((tmp_path / "metrics.json").read_text())["accuracy"] == metrics["accuracy"]
+    assert len((tmp_path / "predictions.txt").read_text().splitlines()) == metrics["total"] == 20
+    alone = json.loads((finetuned / "run.json").read_text())
+    assert metrics["parameters"] == 2 * alone["parameters"]
+
+
+def test_labels_are_the_known_answers_and_what_the_ensemble_says_of_everybody_else(
+    world, finetuned, tmp_path, monkeypatch
+):
+    def answer(members, questions, **settings):
+        # of the fourth nothing is said
+        return [Answer("" if index == 3 else f"Place {question}", -1.0) for index, question in enumerate(questions)]
+
+    monkeypatch.setattr("birthgpt.commands.ensemble.ensemble_answers", answer)
+    ensemble(
+        EnsembleArguments(
+            model_names_or_paths=[str(finetuned)],
+            question_file=str(world / "birth_dev.tsv"),
+            train_file=str(world / "birth_places_train.tsv"),
+            corpus_file=str(world / "wiki.txt"),
+            label_names="Where was {name} born?",
+            output_dir=str(tmp_path),
+        )
+    )
+    train, dev, labelled = (
+        [line.split("\t") for line in path.read_text().splitlines()]
+        for path in (world / "birth_places_train.tsv", world / "birth_dev.tsv", tmp_path / "labelled.tsv")
+    )
+    assert labelled[: len(train)] == train
+    others = labelled[len(train) :]
+    assert len(others) == len(dev) - 1 and {question for question, _ in others} < {question for question, _ in dev}
+    assert all(place == f"Place {question}" for question, place in others)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"label_names": "Where was {name} born?"}, "label_names needs train_file and corpus_file"),
+        ({"label_names": "Where?", "train_file": "birth_places_train.tsv", "corpus_file": "wiki.txt"}, "Where\\?'"),
+    ],
+)
+def test_labels_need_names_and_a_question(world, finetuned, tmp_path, settings, message):
+    settings = {key: value if key == "label_names" else str(world / value) for key, value in settings.items()}
+    with pytest.raises(ValueError, match=message):
+        ensemble(
+            EnsembleArguments(
+                model_names_or_paths=[str(finetuned)],
+                question_file=str(world / "birth_dev.tsv"),
+                output_dir=str(tmp_path),
+                **settings,
+            )
+        )

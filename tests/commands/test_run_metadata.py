@@ -1,0 +1,115 @@
+"""The folder of a run: what may be resumed, by whom, and with which settings."""
+
+import hashlib
+import json
+import os
+import shutil
+
+import pytest
+from accelerate import Accelerator
+from tiny_runs import run_pretraining
+from two_processes import in_two_processes
+
+from birthgpt.commands.run_metadata import FREE_ON_RESUME, check_same_settings, open_run_folder
+from birthgpt.training.arguments import FINETUNE_ARGUMENTS, PRETRAIN_ARGUMENTS, parse_arguments
+
+
+def arguments_of(kind: tuple, *settings) -> tuple:
+    given = ["--train_file", "lines.txt", "--output_dir", "run", "--max_train_steps", 4, "--tokens_per_batch", 2000]
+    return parse_arguments(kind, [str(part) for part in (*given, *settings)])
+
+
+@pytest.mark.parametrize("kind", [PRETRAIN_ARGUMENTS, FINETUNE_ARGUMENTS], ids=["pretraining", "finetuning"])
+def test_every_setting_that_shapes_a_run_must_be_what_it_was(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    arguments = arguments_of(kind)
+    assert open_run_folder(arguments, Accelerator(cpu=True)) is None
+    begun = json.loads((tmp_path / "run" / "settings.json").read_text())
+    check_same_settings(tmp_path / "run", arguments)
+    for group, settings in begun.items():
+        for name in settings:
+            other = {**begun, group: {**settings, name: "another"}}
+            (tmp_path / "run" / "settings.json").write_text(json.dumps(other))
+            if name in FREE_ON_RESUME:
+                check_same_settings(tmp_path / "run", arguments)
+            else:
+                with pytest.raises(ValueError, match=rf"run was begun with {name}=another, not .*: .*give the same"):
+                    check_same_settings(tmp_path / "run", arguments)
+    shaping = "learning_rate optimizer max_train_steps max_grad_norm weight_decay warmup_steps tokens_per_batch seed"
+    assert not FREE_ON_RESUME & {*shaping.split(), "data_seed", "hidden_size", "objective", "train_file"}
+
+
+def test_a_run_without_a_word_of_its_settings_is_resumed_with_a_warning(tmp_path, caplog):
+    check_same_settings(tmp_path, arguments_of(PRETRAIN_ARGUMENTS))
+    assert "does not say with what settings the run began" in caplog.text
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on_with_its_own_settings_alone(world, tmp_path):
+    settings = ["--train_file", world / "wiki.txt", "--output_dir", tmp_path / "run", "--save_steps", 2]
+    whole = run_pretraining(*settings, "--logging_steps", 1)
+    shutil.rmtree(tmp_path / "run" / "checkpoint-4")
+    (tmp_path / "run" / "config.json").unlink()
+    latest = ("--resume_from_checkpoint", "latest")
+    for name, value, before in (("learning_rate", 0.002, 0.001), ("max_train_steps", 8, 4), ("data_seed", 3, None)):
+        with pytest.raises(ValueError, match=f"run was begun with {name}={before}, not {value}: "):
+            run_pretraining(*settings, *latest, f"--{name}", value)
+    resumed = run_pretraining(*settings, *latest, "--logging_steps", 1, "--save_total_limit", 1)
+    assert resumed.loss == whole.loss
+
+
+def write_checkpoint(run, step: int, content: str) -> None:
+    """A sound checkpoint in all that is looked at before it is read."""
+    state = run / f"checkpoint-{step}" / "training_state"
+    state.mkdir(parents=True)
+    (state.parent / "weights").write_text(content)
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    (state / "manifest.json").write_text(json.dumps({"files": {"weights": {"bytes": len(content), "sha256": digest}}}))
+
+
+# what lies on the two machines: step → content
+MACHINES = {
+    "the same": ({1: "a", 2: "b"}, {1: "a", 2: "b"}),
+    "no shared folder": ({1: "a", 2: "b"}, {}),
+    "one checkpoint behind": ({1: "a", 2: "b"}, {1: "a"}),
+    "another run": ({1: "a", 2: "b"}, {1: "a", 2: "c"}),
+    "none on the first": ({}, {1: "a"}),
+}
+
+
+def open_on_machines(folder) -> dict[str, str]:
+    """What a process, each in a folder of its own, resumes from, or its error."""
+    accelerator = Accelerator(cpu=True)
+    found = {}
+    for name, machines in MACHINES.items():
+        machine = folder / name / str(accelerator.process_index)
+        machine.mkdir(parents=True)
+        os.chdir(machine)
+        for step, content in machines[accelerator.process_index].items():
+            write_checkpoint(machine / "run", step, content)
+        for settings in (["--resume_from_checkpoint", "latest"], []):
+            try:
+                resumed = open_run_folder(arguments_of(PRETRAIN_ARGUMENTS, *settings), accelerator)
+                found[" ".join((name, *settings))] = str(resumed)
+            except ValueError as error:
+                found[" ".join((name, *settings))] = str(error)
+    return found
+
+
+@pytest.mark.slow
+def test_the_main_process_chooses_and_all_stop_where_one_cannot_follow(tmp_path):
+    main, other = in_two_processes(open_on_machines, tmp_path)
+    assert main == other
+    latest = {name: main[f"{name} --resume_from_checkpoint latest"] for name in MACHINES}
+    assert latest["the same"] == "run/checkpoint-2"
+    cannot = "the run cannot go on from run/checkpoint-2, which the main process has: process 1 of .*: "
+    for name, fault in {
+        "no shared folder": "manifest.json is missing",
+        "one checkpoint behind": "manifest.json is missing",
+        "another run": "manifest.json differs",
+    }.items():
+        with pytest.raises(ValueError, match=f"{cannot}.*{fault}; put output_dir on a disk that all machines share"):
+            raise ValueError(latest[name])
+    assert latest["none on the first"] == "None"
+    # a new run is not begun where the main process sees an old one
+    assert "is not empty" in main["another run"]

@@ -1,0 +1,194 @@
+"""The scripts as a user starts them, plain and launched."""
+
+import dataclasses
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import launch_command_parser
+
+from birthgpt.commands.building import build_model
+from birthgpt.commands.command_line import print_summary
+from birthgpt.commands.compare import ComparisonArguments
+from birthgpt.commands.push import ExportArguments
+from birthgpt.commands.quickstart import QuickstartArguments
+from birthgpt.commands.split import SplitArguments
+from birthgpt.training.arguments import (
+    FINETUNE_ARGUMENTS,
+    PRETRAIN_ARGUMENTS,
+    EnsembleArguments,
+    EvaluationArguments,
+    ModelArguments,
+    ProbeArguments,
+    parse_arguments,
+)
+from birthgpt.training.trainer import TrainingSummary
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = {
+    "pretrain": PRETRAIN_ARGUMENTS,
+    "finetune": FINETUNE_ARGUMENTS,
+    "evaluate": (EvaluationArguments,),
+    "compare": (ComparisonArguments,),
+    "ensemble": (EnsembleArguments,),
+    "probe": (ProbeArguments,),
+    "split_questions": (SplitArguments,),
+    "push_to_hub": (ExportArguments,),
+    "quickstart": (QuickstartArguments,),
+}
+TINY = (
+    "--objective name_first --hidden_size 32 --num_hidden_layers 1 --num_attention_heads 2 --max_train_steps 3 "
+    "--tokens_per_batch 2000 --block_size 256 --logging_steps 1"
+).split()
+
+
+def all_cores() -> set[int]:
+    """Those of this machine, also where a test keeps to one of them."""
+    named = os.environ.get("BIRTHGPT_TEST_CORES")
+    return set(map(int, named.split(","))) if named else os.sched_getaffinity(0)
+
+
+def run(*command, **environment) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, all_cores()),
+    )
+
+
+CONFIGS = sorted(path for path in ROOT.glob("configs/*/*.yaml") if path.parent.name != "accelerate")
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_the_values_of_a_config_are_taken_and_its_model_can_be_built(config, characters):
+    classes, given = SCRIPTS[config.stem.split("_")[0]], yaml.safe_load(config.read_text())
+    required = [
+        f"--{field.name}=x"
+        for kind in classes
+        for field in dataclasses.fields(kind)
+        if field.default is field.default_factory is dataclasses.MISSING and field.name not in given
+    ]
+    for arguments in parse_arguments(classes, ["--config", str(config), *required]):
+        if isinstance(arguments, ModelArguments):
+            with torch.device("meta"):
+                build_model(arguments, characters, 128)
+
+
+@pytest.mark.parametrize("config", sorted(ROOT.glob("configs/accelerate/*.yaml")), ids=lambda path: path.stem)
+def test_accelerate_reads_each_launch_file_as_it_is_written(config):
+    settings, read = yaml.safe_load(config.read_text()), load_config_from_file(str(config))
+    # some are members of an enumeration
+    found = {name: getattr(read, name) for name in settings}
+    assert {name: getattr(value, "value", value) for name, value in found.items()} == settings
+    # what is sharded how is not checked by the reader
+    known = vars(launch_command_parser().parse_args(["script.py"]))
+    assert set(settings.get("fsdp_config", {})) <= known.keys()
+
+
+def test_a_training_ends_with_a_table_of_what_it_did(capsys):
+    summary = TrainingSummary(
+        steps=30, tokens=1_234_567, target_ratio=0.5, flops=4e13, parameters=2_100_000, seconds=90.0,
+        tokens_per_second=13_717.4, loss=0.3061, processes=1, mixed_precision="no",
+    )  # fmt: skip
+    print_summary(summary)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[-1].split() == ["30", "1.2M", "50.0", "2.1M", "4.0e13", "1.5", "13,717", "0.306"]
+    print_summary(None)
+    assert capsys.readouterr().out == ""
+
+
+def test_there_is_a_test_for_every_script():
+    assert {path.stem for path in (ROOT / "scripts").glob("*.py")} == set(SCRIPTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["python", "accelerate launch", "two processes"])
+def test_launched_or_plain_a_run_uses_all_cores_and_gives_the_same_losses(world, tmp_path, launcher):
+    programs = {
+        "python": [sys.executable],
+        "accelerate launch": [sys.executable, "-m", "accelerate.commands.launch", "--cpu"],
+        "two processes": [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"],
+    }
+    environment = {"ACCELERATE_USE_CPU": "true"} if launcher == "two processes" else {}
+    result = run(
+        *programs[launcher], "scripts/pretrain.py", "--train_file", world / "wiki.txt", "--output_dir", tmp_path / "x",
+        *TINY, "--hidden_dropout", "0", "--attention_dropout", "0", "--with_tracking", "true", **environment,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert (tmp_path / "x" / "model.safetensors").is_file() and (tmp_path / "x" / "run.json").is_file()
+    assert list((tmp_path / "x" / "logs").rglob("events.out.tfevents*"))
+    # the bar is drawn by the main process alone
+    losses = re.findall(r"step 3, loss ([\d.]+)", result.stderr)
+    assert len(set(losses)) == 1
+    cores = len(all_cores())
+    threads = re.search(r"(\d+) processes × (\d+) threads", result.stderr)
+    processes = 2 if launcher == "two processes" else 1
+    assert (int(threads[1]), int(threads[2])) == (processes, max(1, cores // processes))
+
+
+@pytest.mark.slow
+def test_two_processes_and_two_accumulated_batches_train_as_one(world, tmp_path):
+    two_processes = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    ways = {
+        "one": ([], [], {}),
+        "accumulated": ([], ["--gradient_accumulation_steps", "2"], {}),
+        "two processes": (two_processes, [], {"ACCELERATE_USE_CPU": "true"}),
+    }
+    # 37 lines, so that the last batches of an epoch are uneven
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("".join((world / "wiki.txt").read_text().splitlines(keepends=True)[:37]))
+    losses, tokens = {}, {}
+    for name, (launcher, settings, environment) in ways.items():
+        result = run(
+            sys.executable, *launcher, "scripts/pretrain.py", "--train_file", corpus, "--output_dir", tmp_path / name,
+            *TINY, *settings, "--max_train_steps", "20", "--hidden_dropout", "0", "--attention_dropout", "0",
+            **environment,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr[-2000:]
+        assert f"{2 if environment else 1} processes ×" in result.stderr
+        record = json.loads((tmp_path / name / "run.json").read_text())
+        losses[name] = [entry["loss"] for entry in record["history"]]
+        tokens[name] = record["target_ratio"] * record["tokens"]
+    assert len(losses["one"]) == 20
+    for name in ("accumulated", "two processes"):
+        assert losses[name] == pytest.approx(losses["one"], abs=1e-5), name
+        assert tokens[name] == pytest.approx(tokens["one"]), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["compare", "push_to_hub", "quickstart", "split_questions"])
+def test_a_script_of_one_process_is_not_launched_as_two(script):
+    result = run(sys.executable, f"scripts/{script}.py", WORLD_SIZE="2")
+    assert result.returncode == 2 and "runs in one process" in result.stderr
+
+
+@pytest.mark.slow
+def test_a_mistake_is_one_line_without_traceback():
+    result = run(sys.executable, "scripts/pretrain.py", "--train_file", "nowhere.txt", "--output_dir", "x", *TINY)
+    assert result.returncode == 2
+    assert result.stderr.strip().splitlines()[-1].startswith("error: ") and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_hands_its_settings_to_the_run_of_its_name(script, monkeypatch):
+    called = []
+
+    def run_script(function, classes, *_, **__):
+        called.append((function.__name__, classes))
+        # as after a dry run
+        return [] if script == "split_questions" else None
+
+    monkeypatch.setattr("birthgpt.commands.command_line.run_script", run_script)
+    runpy.run_path(str(ROOT / "scripts" / f"{script}.py"), run_name="__main__")
+    assert called == [({"push_to_hub": "export"}.get(script, script), SCRIPTS[script])]

@@ -1,0 +1,52 @@
+"""Folds: every question is held out once, and never trained on where it is."""
+
+import pytest
+
+from birthgpt.commands.split import SplitArguments, split_questions
+
+ROWS = [f"Where was P{number} born?\tTown {number % 3}" for number in range(23)] + ["Where was P3 born?\tElsewhere"]
+
+
+@pytest.fixture
+def question_file(tmp_path):
+    path = tmp_path / "questions.tsv"
+    path.write_text("\n".join(ROWS) + "\n")
+    return path
+
+
+def lines(path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+def test_every_question_is_held_out_once_and_trained_on_otherwise(question_file, tmp_path):
+    folders = split_questions(SplitArguments(str(question_file), str(tmp_path / "folds"), folds=5))
+    assert len(folders) == 5
+    assert sorted(row for folder in folders for row in lines(folder / "held_out.tsv")) == sorted(ROWS)
+    for folder in folders:
+        train, held_out = lines(folder / "train.tsv"), lines(folder / "held_out.tsv")
+        assert sorted(train + held_out) == sorted(ROWS)
+        # a question that occurs twice is on one side
+        assert not {row.split("\t")[0] for row in train} & {row.split("\t")[0] for row in held_out}
+        assert 4 <= len(held_out) <= 6
+
+
+def test_a_cell_that_a_tsv_cannot_hold_is_refused(tmp_path):
+    path = tmp_path / "questions.jsonl"
+    path.write_text('{"question": "Where was Ann\\nBell born?", "answer": "Cork"}\n' * 2)
+    with pytest.raises(ValueError, match="holds a tab or line break"):
+        split_questions(SplitArguments(str(path), str(tmp_path / "folds"), folds=2))
+    assert not (tmp_path / "folds").exists()
+
+
+def test_folds_depend_on_the_seed_alone(question_file, tmp_path):
+    first, again, other = (
+        lines(split_questions(SplitArguments(str(question_file), str(tmp_path / name), seed=seed))[0] / "held_out.tsv")
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
+    assert first == again != other
+
+
+@pytest.mark.parametrize("folds", [1, 24])
+def test_a_number_of_folds_that_cannot_be_is_refused(question_file, tmp_path, folds):
+    with pytest.raises(ValueError, match=f"folds={folds}: .* 23"):
+        split_questions(SplitArguments(str(question_file), str(tmp_path / "folds"), folds=folds))

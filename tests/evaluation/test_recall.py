@@ -1,0 +1,77 @@
+"""Ranks of answers against the logits of each prompt alone."""
+
+import pytest
+import torch
+from helpers import LINES, NAMES, tiny_model
+
+from birthgpt.data.corpus import lines_by_name
+from birthgpt.evaluation.recall import answer_ranks, answerable, prompts_by_kind, recall_at
+
+QUESTIONS = [
+    {"name": "Ada Lovelace", "question": "Where was Ada Lovelace born?", "answer": "London"},
+    {"name": "J. J. Thomson", "question": "Where was J. J. Thomson born?", "answer": "Manchester"},
+    # not in his line, and nobody's line
+    {"name": "J. J. Thomson", "question": "Where was J. J. Thomson born?", "answer": "Cheetham"},
+    {"name": "Nobody", "question": "Where was Nobody born?", "answer": "London"},
+    # another question, and nobody's line: of whom it is, is not known
+    {"name": "", "question": "Which line is nobody's?", "answer": "nobody"},
+    # the name is no place to find an answer in
+    {"name": "Lise Meitner", "question": "Who was Lise Meitner?", "answer": "Lise"},
+]
+
+
+def lines():
+    named = zip([*NAMES, ""], [*LINES, "a line of nobody"], strict=True)
+    return lines_by_name({"name": name, "text": line} for name, line in named)
+
+
+def test_only_answers_that_stand_in_the_line_are_asked_for():
+    found = answerable(QUESTIONS, lines())
+    assert [(row["answer"], before) for row, before in found] == [
+        ("London", " Ada Lovelace (born 10 December 1815, "),
+        ("Manchester", " Thomson was born in "),
+        ("Lise", " "),
+    ]
+
+
+def test_prompts_hold_the_words_before_the_answer():
+    prompts = prompts_by_kind(["A"], ["Where was A born?"], [" A was born in "])
+    assert list(prompts.values()) == [["A⁇"], ["A⁇in"], ["A⁇born in"], ["Where was A born?⁇"]]
+
+
+def test_an_answer_behind_words_begins_with_the_space_between_them(characters, bpe):
+    model = tiny_model(vocab_size=len(characters))
+    ranks = [answer_ranks(model, characters, ["Ada⁇born in"], [answer]) for answer in ("London", "Manchester")]
+    assert ranks[0] == ranks[1] == answer_ranks(model, characters, ["Ada⁇born in"], [" "])
+    # tokens of BPE hold their space
+    assert bpe("London", add_special_tokens=False) == bpe(" London", add_special_tokens=False)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_a_rank_counts_the_tokens_that_are_likelier(bpe, batch_size):
+    model = tiny_model(vocab_size=len(bpe)).train()
+    prompts = ["Ada⁇", "Where was J. J. Thomson born?⁇", "Lise Meitner⁇ from"]
+    answers = ["London", "Manchester", "Vienna"]
+    expected = []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        tokens = torch.tensor([bpe(prompt, add_special_tokens=False)["input_ids"]])
+        logits = model.eval()(tokens).logits[0, -1]
+        first = bpe(answer, add_special_tokens=False)["input_ids"][0]
+        expected.append(logits.argsort(descending=True).tolist().index(first))
+    model.train()
+    assert answer_ranks(model, bpe, prompts, answers, batch_size=batch_size) == expected
+    assert model.training
+
+
+def test_shares_are_of_ranks_below_the_limit():
+    assert recall_at([0, 1, 2, 9, 10, 40]) == {
+        "recall@1": 1 / 6,
+        "recall@3": 0.5,
+        "recall@10": 4 / 6,
+        "recall@30": 5 / 6,
+    }
+
+
+def test_an_answer_without_a_token_is_named(bpe):
+    with pytest.raises(ValueError, match="'' has no token"):
+        answer_ranks(tiny_model(vocab_size=len(bpe)), bpe, ["Ada⁇"], [""])

@@ -1,0 +1,39 @@
+"""Files appear whole or not at all."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from birthgpt.utils.files import save_json
+
+
+def test_saved_json_reads_back_the_same_in_a_folder_made_for_it(tmp_path):
+    data = {"name": "Orléans ⁇", "accuracy": 0.5, "slices": {"a": [1, None]}}
+    save_json(tmp_path / "new" / "metrics.json", data)
+    assert json.loads((tmp_path / "new" / "metrics.json").read_text(encoding="utf-8")) == data
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["metrics.json"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, object()])
+def test_what_json_cannot_hold_leaves_the_file_as_it_was(tmp_path, value):
+    path = tmp_path / "metrics.json"
+    save_json(path, {"accuracy": 1.0})
+    with pytest.raises(ValueError, match="metrics.json: this cannot be written as JSON"):
+        save_json(path, {"accuracy": value})
+    assert json.loads(path.read_text()) == {"accuracy": 1.0}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.json"
+    save_json(path, {"accuracy": 1.0})
+
+    def fail(self, target):
+        raise OSError("disk gone")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="disk gone"):
+        save_json(path, {"accuracy": 0.0})
+    assert json.loads(path.read_text()) == {"accuracy": 1.0}
+    assert list(tmp_path.iterdir()) == [path]
