@@ -22,7 +22,7 @@ from birthgpt.data.batching import EpochBatches, StreamedBatches
 from birthgpt.data.tokenizers import train_tokenizer
 from birthgpt.model import BirthGPTConfig, BirthGPTForCausalLM
 from birthgpt.training.arguments import ModelArguments, OptimizationArguments, TokenizerArguments
-from birthgpt.utils.messages import first_line
+from birthgpt.utils.errors import first_line
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import birthgpt.model
 from birthgpt.commands.building import load_model, load_tokenizer
 from birthgpt.commands.model_card import model_card
 from birthgpt.commands.run_metadata import RUN_METADATA
-from birthgpt.utils.messages import first_line
+from birthgpt.utils.errors import first_line
 
 AUTO_MAP = {
     "AutoConfig": "configuration_birthgpt.BirthGPTConfig",

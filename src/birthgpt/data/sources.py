@@ -22,7 +22,7 @@ import pyarrow
 import pyarrow.parquet
 
 from birthgpt.data.tokenizers import MASK_TOKEN, PAD_TOKEN
-from birthgpt.utils.messages import first_line
+from birthgpt.utils.errors import first_line
 
 Row = tuple[str, dict[Any, Any]]
 

@@ -1,33 +1,55 @@
-"""The contract of a mixer: what an attention type takes, declares and gives."""
+"""The contract of an attention type: what it declares, takes and returns."""
 
 import torch
 from torch import nn
 from transformers.cache_utils import Cache
 
-from .configuration_birthgpt import BirthGPTConfig
+from .cache import STATE_LAYER
+from .configuration_base import BaseConfig
 
 
-class Mixer(nn.Module):
-    """Base of every attention type: lets each token read from the tokens before it.
+class AttentionType:
+    """What every attention type declares, be it an `Attention` inside the ordinary block or a `Block` of its own."""
 
-    A mixer is strictly causal, honours padding on either side, works with and without a cache and gives
-    the same answer either way. Whatever it indexes, it indexes by `position_ids`, never by tensor index:
-    otherwise left padding would change answers. The map that writes into the residual stream is an
-    `OutputProjection`. What it keeps between calls lies in the cache of its layer (`cache.layer_state`).
-    Parameters and buffers of its own are filled by `initialize_parameters`, with the functions of
-    `transformers.initialization`, which leave alone what was loaded; its buffers are persistent.
-    """
+    config_class: type[BaseConfig] = BaseConfig
+    """The dataclass with the settings of this type."""
 
     mask_type: str | None = "causal"
-    """The mask that the model builds for it, a kind of `masks.build_mask`; None for none."""
+    """The mask that the model builds for it, one of `masks.build_mask`; None for none."""
+
+    cache_type: str = STATE_LAYER
+    """The cache of its layer, by the name in `config.layer_types`."""
 
     supports_branches: bool = False
     """Whether it keeps the branches of a line from seeing one another (`branch_ids`)."""
 
-    def __init__(self, config: BirthGPTConfig, layer_index: int):
+    @classmethod
+    def check_config(cls, config: BaseConfig) -> None:
+        """Raise ValueError where settings do not fit together; `config` is that of one layer."""
+
+
+class Attention(AttentionType, nn.Module):
+    """Base of every attention type: each token reads from the tokens before it.
+
+    An attention type is strictly causal, respects padding on either side, and returns the same with and without a
+    cache. It finds tokens by `position_ids`, never by tensor index: otherwise left padding would change the output.
+    The map that writes into the residual stream is an `OutputProjection`. What it keeps between calls is in the cache
+    of its layer (`cache.layer_state`). `initialize_parameters` fills its own parameters and buffers with the functions
+    of `transformers.initialization`, which skip what was loaded. Its buffers are persistent.
+
+    Args:
+        config: the configuration of the model. `self.layer_config` is the same with the settings of this layer.
+        layer_idx: the number of this layer, from 0.
+    """
+
+    def __init__(self, config: BaseConfig, layer_idx: int):
         super().__init__()
         self.config = config
-        self.layer_idx = layer_index
+        self.layer_config = config.per_layer_config[layer_idx]
+        self.layer_idx = layer_idx
+
+    def between_updates(self, step: int, generator: torch.Generator) -> None:
+        """Called in training after `step` > 0 updates: the place for what changes between updates, not in `forward`."""
 
     def forward(
         self,
@@ -46,14 +68,14 @@ class Mixer(nn.Module):
         Args:
             hidden_states: (batch, length, hidden_size), normalised.
             attention_mask: the mask of `mask_type`.
-            position_ids: (batch, length), each token's place in its sequence, padding not counted.
+            position_ids: (batch, length), the position of each token in its sequence; padding is not counted.
             position_embeddings: cosines and sines, (batch, length, d_head) each, or None.
-            branch_ids: (batch, length), 0 for the stem, −1 for padding, or None.
+            branch_ids: (batch, length), 0 for the shared prefix, k > 0 for branch k, −1 for padding; or None.
             token_mask: (batch, length), True for a token, False for padding; None where all are tokens.
             past_key_values: the cache to read and extend at `layer_idx`, or None.
 
         Returns:
-            The mixed states, (batch, length, hidden_size), and the attention weights,
-            (batch, heads, length, keys), or None where the type has none to show.
+            The mixed states, (batch, length, hidden_size), and the attention weights, (batch, heads, length, keys),
+            or None where the type has no weights to show.
         """
         raise NotImplementedError

@@ -2,13 +2,14 @@
 
     o_t = Σ_{s ∈ S(t)} softmax_{s ∈ S(t)}(q_tᵀ k_s / √d_head) v_s
 
-Positions are cut into blocks of b. With i = ⌊t / b⌋ the block of t, S(t) holds the positions s ≤ t in the blocks
+Positions are cut into blocks of b. With i = ⌊t / b⌋ the block of t, S(t) consists of the positions s ≤ t in the blocks
     global: {0, …, g − 1}        near: {i − w + 1, …, i}        random: r of {g, …, i − w}
-The paper's model is an encoder: there the window reaches to both sides, and global tokens also see everything.
+The model of the paper is an encoder: there the window reaches to both sides, and global tokens also see everything.
 """
 
 import random
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import nn
@@ -17,31 +18,53 @@ from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.integrations.flex_attention import flex_attention_forward
 
-from .attention_softmax import SoftmaxAttention, eager_attention_forward
+from .attention import Attention
+from .attention_softmax import eager_attention_forward
 from .cache import StateCacheLayer, layer_state
-from .configuration_birthgpt import BirthGPTConfig
-from .layers import pick, scatter_to_slots
+from .configuration_base import BaseConfig
+from .layers import INVALID_POSITION, Projections, gather_from_slots, scatter_to_slots
 from .masks import additive_mask
+from .settings import setting
 
-NOWHERE = -1
-"""Stands for the position of padding, and for a block that is not there."""
+NO_BLOCK = -1
+"""The number of a block that does not exist."""
 
 
-class BigBirdAttention(SoftmaxAttention):
+class BigBirdConfig(BaseConfig):
+    """The settings of `bigbird`."""
+
+    bigbird_block: int = setting(16, "tokens in a block", min=1)
+    bigbird_global: int = setting(1, "blocks at the start that every token sees", min=0)
+    bigbird_window: int = setting(2, "blocks seen up to the own block", min=1)
+    bigbird_random: int = setting(1, "older blocks seen, drawn at random", min=0)
+    bigbird_seed: int = setting(0, "seed of the random blocks")
+    bigbird_implementation: Literal["gathered", "dense", "flex"] = setting(
+        "gathered", "gathered: sparse; dense: the same by a mask; flex: FlexAttention, CUDA only"
+    )
+
+
+class BigBirdAttention(Attention):
     """Softmax attention within a sparse pattern of blocks, by the implementation `bigbird_implementation`."""
 
+    config_class = BigBirdConfig
     mask_type = None
-    supports_branches = False
 
-    def __init__(self, config: BirthGPTConfig, layer_index: int):
-        super().__init__(config, layer_index)
-        self.block = config.bigbird_block
-        self.global_blocks, self.window = config.bigbird_global, config.bigbird_window
-        shape = (config.num_attention_heads, count_blocks(config), config.bigbird_random)
+    layer_config: BigBirdConfig
+    random_blocks: torch.Tensor
+
+    def __init__(self, config: BigBirdConfig, layer_idx: int):
+        super().__init__(config, layer_idx)
+        settings = self.layer_config
+        self.projections = Projections(config)
+        self.block = settings.bigbird_block
+        self.global_blocks, self.window = settings.bigbird_global, settings.bigbird_window
+        self.scaling = config.head_dim**-0.5
+        shape = (config.num_attention_heads, count_blocks(settings), settings.bigbird_random)
         self.register_buffer("random_blocks", torch.empty(shape, dtype=torch.long))
 
     def initialize_parameters(self) -> None:
-        init.copy_(self.random_blocks, draw_random_blocks(self.config, self.layer_idx))
+        """The pattern is saved with the weights."""
+        init.copy_(self.random_blocks, draw_random_blocks(self.layer_config, self.layer_idx))
 
     def forward(
         self,
@@ -53,24 +76,25 @@ class BigBirdAttention(SoftmaxAttention):
         past_key_values: Cache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Sparse causal self-attention; see `Mixer.forward`. Only `dense` has weights to show.
+        """Sparse causal self-attention; see `Attention.forward`. Only `dense` has weights to show.
 
-        Raises ValueError for positions that the pattern does not reach or that do not rise along a row.
+        Raises:
+            ValueError: positions beyond the pattern, or positions that do not rise along a row.
         """
-        queries, keys, values = self.queries_keys_and_values(hidden_states, position_embeddings)
+        queries, keys, values = self.projections(hidden_states, position_embeddings)
         positions = position_ids.expand(hidden_states.shape[:2])
         if token_mask is not None:
-            positions = positions.masked_fill(~token_mask, NOWHERE)
+            positions = positions.masked_fill(~token_mask, INVALID_POSITION)
         check_positions(positions, self.config.max_position_embeddings)
         implementations = {"gathered": self._gathered, "dense": self._dense, "flex": self._flex}
-        mixed, weights = implementations[self.config.bigbird_implementation](
+        mixed, weights = implementations[self.layer_config.bigbird_implementation](
             queries, keys, values, positions, layer_state(past_key_values, self.layer_idx)
         )  # (batch, length, heads, d_head)
-        return self.o_proj(mixed.flatten(-2)), weights
+        return self.projections.output(mixed), weights
 
     def _dense(self, queries, keys, values, positions, cache: StateCacheLayer | None):
-        """The pattern as a mask over all keys, in the order of the tensors: the readable reference."""
-        keys, values, key_positions = remember(keys, values, positions, cache)
+        """The pattern as a mask over all keys, in tensor order: the readable reference."""
+        keys, values, key_positions = append_to_cache(keys, values, positions, cache)
         (batch, heads, length, _), device = queries.shape, queries.device
         indices = [torch.arange(size, device=device) for size in (batch, heads, length, keys.shape[2])]
         sees = self.mask_function(positions, key_positions)(*torch.meshgrid(*indices, indexing="ij"))
@@ -84,7 +108,7 @@ class BigBirdAttention(SoftmaxAttention):
             raise ValueError("bigbird_implementation='flex' needs a CUDA device: choose gathered or dense")
         if self.training and self.config.attention_dropout:
             raise ValueError("bigbird_implementation='flex' has no dropout: set attention_dropout to 0")
-        keys, values, key_positions = remember(keys, values, positions, cache)
+        keys, values, key_positions = append_to_cache(keys, values, positions, cache)
         sees = self.mask_function(positions, key_positions)
         mask = create_block_mask(sees, *queries.shape[:3], keys.shape[2], device=queries.device)
         return flex_attention_forward(self, queries, keys, values, mask, scaling=self.scaling)[0], None
@@ -97,36 +121,36 @@ class BigBirdAttention(SoftmaxAttention):
         in_pattern = is_global | is_near | is_drawn  # (heads, query blocks, key blocks)
 
         def sees(batch, head, query, key):
-            at, of = positions[batch, query], key_positions[batch, key]
-            is_chosen = in_pattern[head, at.clamp(min=0) // self.block, of.clamp(min=0) // self.block]
-            return is_chosen & (of <= at) & (of != NOWHERE)
+            query_at, key_at = positions[batch, query], key_positions[batch, key]
+            is_chosen = in_pattern[head, query_at.clamp(min=0) // self.block, key_at.clamp(min=0) // self.block]
+            return is_chosen & (key_at <= query_at) & (key_at != INVALID_POSITION)
 
         return sees
 
     def _gathered(self, queries, keys, values, positions, cache: StateCacheLayer | None):
         """Each block of queries beside the (g + w + r)·b keys that it may see: sparse in time and memory.
 
-        States are laid out by position, so that block i is rows i·b, …, i·b + b − 1 whatever padding came in. The
-        queries' layout starts, row by row, at the block of the first of them.
+        States are laid out by position, so that block i is in the slots i·b, …, i·b + b − 1 whatever the padding. The
+        layout of the queries starts, row by row, at the block of the first query.
         """
-        first, places = self._places_of_queries(positions)
-        blocks = first[:, None] + torch.arange(blocks_up_to(int(places.amax()), self.block), device=first.device)
+        first, slots = self._slots_of_queries(positions)
+        blocks = first[:, None] + torch.arange(blocks_up_to(int(slots.amax()), self.block), device=first.device)
         length = positions.shape[1]
         starts = cache is None or "keys" not in cache.states
         if starts and bool((positions == torch.arange(length, device=positions.device)).all()):
-            # nothing to move
-            positions = places = 0
-        keys, values, is_there = self._lay_out_keys(keys, values, positions, cache)
-        # a shorter row may run over the end: nothing is read there
+            # the layout is that of the tensors already
+            positions = slots = 0
+        keys, values, exists = self._lay_out_keys(keys, values, positions, cache)
+        # a shorter row may run over the end, where nothing is read
         blocks = blocks.clamp(max=self.random_blocks.shape[1] - 1)  # (batch, blocks)
-        queries = scatter_to_slots(queries, places, blocks.shape[1] * self.block).unflatten(2, (-1, self.block))
+        queries = scatter_to_slots(queries, slots, blocks.shape[1] * self.block).unflatten(2, (-1, self.block))
 
         seen = self._seen_blocks(blocks, keys.shape[2])  # (batch, heads, blocks, g + w + r)
-        keys, values, is_there = (gather_blocks(states, seen) for states in (keys, values, is_there))
-        at = self._positions_in(blocks)[:, None, ..., None]  # (batch, 1, blocks, b, 1)
-        of = self._positions_in(seen).flatten(-2).unsqueeze(-2)  # (batch, heads, blocks, 1, (g + w + r)·b)
-        # a place without a token sees itself, for a sum of one
-        visible = (of == at) | (of < at) & (of >= 0) & is_there.transpose(-1, -2)
+        keys, values, exists = (gather_blocks(states, seen) for states in (keys, values, exists))
+        query_at = self._positions_in(blocks)[:, None, ..., None]  # (batch, 1, blocks, b, 1)
+        key_at = self._positions_in(seen).flatten(-2).unsqueeze(-2)  # (batch, heads, blocks, 1, (g + w + r)·b)
+        # a slot without a token sees itself, so that its weights sum to one
+        visible = (key_at == query_at) | (key_at < query_at) & (key_at >= 0) & exists.transpose(-1, -2)
         mixed = nn.functional.scaled_dot_product_attention(
             queries.flatten(0, 1),
             keys.flatten(0, 1),
@@ -136,82 +160,83 @@ class BigBirdAttention(SoftmaxAttention):
             scale=self.scaling,
         )  # (batch · heads, blocks, b, d_head)
         mixed = mixed.flatten(1, 2).unflatten(0, queries.shape[:2])  # (batch, heads, blocks · b, d_head)
-        return pick(mixed, places, length).transpose(1, 2), None
+        return gather_from_slots(mixed, slots, length).transpose(1, 2), None
 
     def _lay_out_keys(self, keys, values, positions, cache):
-        """Keys, values and whether there is one, (batch, heads or 1, blocks, b, d_head or 1), by position."""
-        states = {"keys": keys, "values": values, "is_there": torch.ones_like(keys[:, :1, :, :1], dtype=torch.bool)}
+        """Keys, values and whether they exist, (batch, heads or 1, blocks, b, d_head or 1), by position."""
+        states = {"keys": keys, "values": values, "exists": torch.ones_like(keys[:, :1, :, :1], dtype=torch.bool)}
         kept = cache.states if cache is not None else {}
         last = keys.shape[2] - 1 if isinstance(positions, int) else int(positions.amax())
         size = blocks_up_to(last, self.block) * self.block
         if "keys" in kept:
-            # a call of padding alone reaches less far
+            # a call with padding alone ends earlier
             size = max(size, kept["keys"].shape[2])
         states = {name: scatter_to_slots(new, positions, size, kept.get(name)) for name, new in states.items()}
         if cache is not None:
             cache.states |= states
         return (laid_out.unflatten(2, (-1, self.block)) for laid_out in states.values())
 
-    def _places_of_queries(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The block of the first query of each row, (batch,), and where each lies from its start on."""
-        first = positions.masked_fill(positions == NOWHERE, torch.iinfo(positions.dtype).max).amin(dim=1)
+    def _slots_of_queries(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The block of the first query of each row, (batch,), and the slot of each query from its start on."""
+        is_padding = positions == INVALID_POSITION
+        first = positions.masked_fill(is_padding, torch.iinfo(positions.dtype).max).amin(dim=1)
         first = first.clamp(max=self.config.max_position_embeddings - 1) // self.block
-        places = positions - first[:, None] * self.block
-        return first, places.masked_fill(positions == NOWHERE, NOWHERE)
+        slots = positions - first[:, None] * self.block
+        return first, slots.masked_fill(is_padding, INVALID_POSITION)
 
     def _seen_blocks(self, blocks: torch.Tensor, count: int) -> torch.Tensor:
-        """(batch, blocks) → (batch, heads, blocks, g + w + r): the blocks that each may see, none of them twice.
+        """(batch, blocks) → (batch, heads, blocks, g + w + r): the blocks that each block may see, none of them twice.
 
-        Of `count` blocks in all; what lies before the first or is counted elsewhere is `NOWHERE`.
+        There are `count` blocks in all; a block before the first, or counted in another group, is `NO_BLOCK`.
         """
         own, device = blocks[:, None, :, None], blocks.device  # (batch, 1, blocks, 1)
-        # no more of a kind than there can be among so few
+        # a group cannot have more members than there are blocks
         window = min(self.window, count)
         drawn = min(self.random_blocks.shape[2], max(count - self.global_blocks - self.window, 0))
         everyone = torch.arange(min(self.global_blocks, count), device=device)
         near = own - torch.arange(window, device=device)
-        near = near.masked_fill(near < self.global_blocks, NOWHERE)
+        near = near.masked_fill(near < self.global_blocks, NO_BLOCK)
         drawn = self.random_blocks[:, blocks, :drawn].transpose(0, 1)
-        # a pattern that was saved under another window or number of global blocks
-        drawn = drawn.masked_fill((drawn < self.global_blocks) | (drawn > own - self.window), NOWHERE)
+        # the pattern may have been saved under another window or number of global blocks
+        drawn = drawn.masked_fill((drawn < self.global_blocks) | (drawn > own - self.window), NO_BLOCK)
         shape = drawn.shape[:-1]
         return torch.cat([part.expand(*shape, part.shape[-1]) for part in (everyone, near, drawn)], dim=-1)
 
     def _positions_in(self, blocks: torch.Tensor) -> torch.Tensor:
-        """(..., blocks) → (..., blocks, b); negative where the block is `NOWHERE`."""
+        """(..., blocks) → (..., blocks, b); negative where the block is `NO_BLOCK`."""
         return blocks[..., None] * self.block + torch.arange(self.block, device=blocks.device)
 
 
-def count_blocks(config: BirthGPTConfig) -> int:
-    """The number of blocks in `max_position_embeddings` positions, the last perhaps cut short."""
+def count_blocks(config: BigBirdConfig) -> int:
+    """The number of blocks in `max_position_embeddings` positions; the last may be shorter."""
     return -(-config.max_position_embeddings // config.bigbird_block)
 
 
-def draw_random_blocks(config: BirthGPTConfig, layer_index: int) -> torch.Tensor:
-    """(heads, blocks, bigbird_random): the older blocks drawn for each block, then `NOWHERE`.
+def draw_random_blocks(config: BigBirdConfig, layer_idx: int) -> torch.Tensor:
+    """(heads, blocks, bigbird_random): the older blocks drawn for each block, then `NO_BLOCK`.
 
-    What is drawn for a block depends on (bigbird_seed, layer, head, block) alone, never on how many there are.
+    The draw for a block depends on (bigbird_seed, layer, head, block) alone, never on the number of blocks.
     """
     pattern = [
-        [draw_for_block(config, layer_index, head, block) for block in range(count_blocks(config))]
+        [draw_for_block(config, layer_idx, head, block) for block in range(count_blocks(config))]
         for head in range(config.num_attention_heads)
     ]
-    # on the CPU also within a construction without memory
+    # on the CPU, also during a construction on the meta device
     return torch.tensor(pattern, dtype=torch.long, device="cpu")
 
 
-def draw_for_block(config: BirthGPTConfig, layer_index: int, head: int, block: int) -> list[int]:
-    """Up to `bigbird_random` of the blocks between the global ones and the window, each at most once."""
+def draw_for_block(config: BigBirdConfig, layer_idx: int, head: int, block: int) -> list[int]:
+    """Up to `bigbird_random` blocks between the global ones and the window, each at most once."""
     older = range(config.bigbird_global, block - config.bigbird_window + 1)
-    generator = random.Random(f"{config.bigbird_seed} {layer_index} {head} {block}")
+    generator = random.Random(f"{config.bigbird_seed} {layer_idx} {head} {block}")
     drawn = sorted(generator.sample(older, min(config.bigbird_random, len(older))))
-    return drawn + [NOWHERE] * (config.bigbird_random - len(drawn))
+    return drawn + [NO_BLOCK] * (config.bigbird_random - len(drawn))
 
 
 def check_positions(positions: torch.Tensor, limit: int) -> None:
-    """ValueError unless (batch, length) positions are below `limit` and rise along each row, padding apart."""
+    """ValueError unless (batch, length) positions are below `limit` and rise along each row; padding is ignored."""
     before = positions.cummax(dim=1).values[:, :-1]
-    repeats = ((positions[:, 1:] <= before) & (positions[:, 1:] != NOWHERE)).any()
+    repeats = ((positions[:, 1:] <= before) & (positions[:, 1:] != INVALID_POSITION)).any()
     last, repeats = torch.stack((positions.amax(), repeats)).tolist()
     if last >= limit:
         raise ValueError(
@@ -221,24 +246,24 @@ def check_positions(positions: torch.Tensor, limit: int) -> None:
         raise ValueError("bigbird finds a token by its position: position_ids have to rise along each sequence")
 
 
-def remember(
+def append_to_cache(
     keys: torch.Tensor, values: torch.Tensor, positions: torch.Tensor, cache: StateCacheLayer | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """All keys, values and positions so far, in the order in which they came."""
+    """All keys, values and positions so far, in the order of the calls."""
     if cache is None:
         return keys, values, positions
     return cache.append("keys", keys), cache.append("values", values), cache.append("positions", positions, dim=-1)
 
 
-def blocks_up_to(place: int, block: int) -> int:
-    """How many blocks reach up to a place; at least one."""
-    return max(place, 0) // block + 1
+def blocks_up_to(slot: int, block: int) -> int:
+    """The number of blocks up to a slot; at least one."""
+    return max(slot, 0) // block + 1
 
 
 def gather_blocks(states: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
     """(batch, heads or 1, blocks, b, d) and (batch, heads, queries, slots) → (batch, heads, queries, slots · b, d)."""
     batch, heads = (torch.arange(size, device=chosen.device) for size in chosen.shape[:2])
     heads = heads.clamp(max=states.shape[1] - 1)
-    # what is not there is masked later
+    # a block that does not exist is masked later
     chosen = chosen.clamp(0, states.shape[2] - 1)
     return states[batch[:, None, None, None], heads[:, None, None], chosen].flatten(3, 4)

@@ -1,8 +1,8 @@
 """Gated DeltaNet: S_t = α_t S_{t−1}(I − β_t k_t k_tᵀ) + β_t v_t k_tᵀ, o_t = S_t q_t/√d_head (Yang et al., 2412.06464).
 
-The state S is an associative memory, d_head × d_head a head. A token first lets the whole of it fade by α, then
-writes its value under its key: what the memory held under that key is replaced, wholly at β = 1. It reads what lies
-under its query. α and β are the token's own, one each a head.
+The state S is an associative memory, d_head × d_head for each head. A token first lets all of it decay by α, then
+writes its value under its key: the old value of that key is replaced, completely at β = 1. It reads the value of its
+query. Each token has its own α and β, one for each head.
 """
 
 import math
@@ -12,33 +12,43 @@ from torch import nn
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 
-from .attention import Mixer
+from .attention import Attention
 from .cache import layer_state
-from .configuration_birthgpt import BirthGPTConfig
-from .layers import OutputProjection, split_heads
+from .configuration_base import BaseConfig
+from .layers import OutputProjection, split_heads, upcast_to_float32
+from .settings import setting
 
 LARGEST_DECAY_RATE = 16.0
 STEP_RANGE = (1e-3, 1e-1)
 
 
-class GatedDeltaNet(Mixer):
-    """The gated delta rule, chunk by chunk; each head's result is RMS-normalised and gated by SiLU(W_g x).
+class GatedDeltaNetConfig(BaseConfig):
+    """The settings of `gated_deltanet`."""
 
-    q, k and v pass through SiLU, then q and k are brought to length one, which is why `qk_norm` adds nothing here.
-    α = exp(−A softplus(W_a x + b)), β = sigmoid(W_b x). The order of tokens lies in the recurrence: rotary positions
+    deltanet_chunk: int = setting(32, "tokens that gated_deltanet handles together", min=1)
+
+
+class GatedDeltaNet(Attention):
+    """The gated delta rule, chunk by chunk; the output of each head is RMS-normalised and gated by SiLU(W_g x).
+
+    q, k and v pass through SiLU, then q and k are normalised to length one, so that `qk_norm` has no effect here.
+    α = exp(−A softplus(W_a x + b)), β = sigmoid(W_b x). The recurrence knows the order of the tokens: rotary positions
     are not applied. There are no weights to show or to drop.
 
-    The paper's short convolution of q, k and v is not part of this type: `canon_width` gives a convolution to every
-    type, and `canon_width: 4` is recommended with this one.
+    The short convolution of q, k and v in the paper is not part of this type: `canon_width` adds a convolution to
+    every type, and `canon_width: 4` is recommended with this one.
     """
 
+    config_class = GatedDeltaNetConfig
     mask_type = None
 
-    def __init__(self, config: BirthGPTConfig, layer_index: int):
-        super().__init__(config, layer_index)
+    layer_config: GatedDeltaNetConfig
+
+    def __init__(self, config: GatedDeltaNetConfig, layer_idx: int):
+        super().__init__(config, layer_idx)
         self.num_heads = config.num_attention_heads
         self.head_dim = config.head_dim
-        self.chunk = config.deltanet_chunk
+        self.chunk = self.layer_config.deltanet_chunk
         width, bias = config.hidden_size, config.attention_bias
         self.q_proj = nn.Linear(width, width, bias=bias)
         self.k_proj = nn.Linear(width, width, bias=bias)
@@ -46,7 +56,7 @@ class GatedDeltaNet(Mixer):
         self.g_proj = nn.Linear(width, width, bias=bias)
         self.o_proj = OutputProjection(width, width, bias=bias)
         self.b_proj = nn.Linear(width, self.num_heads, bias=bias)
-        # the bias of this map has a start of its own
+        # the bias of this map is dt_bias, which has its own initialisation
         self.a_proj = nn.Linear(width, self.num_heads, bias=False)
         self.dt_bias = nn.Parameter(torch.empty(self.num_heads))
         self.A_log = nn.Parameter(torch.empty(self.num_heads))
@@ -61,7 +71,7 @@ class GatedDeltaNet(Mixer):
         init.copy_(self.dt_bias, steps.expm1().log())
 
     def queries_keys_and_values(self, hidden_states: torch.Tensor) -> list[torch.Tensor]:
-        """(batch, length, hidden_size) → thrice (batch, heads, length, d_head), in float32 or more."""
+        """(batch, length, hidden_size) → three times (batch, heads, length, d_head), in float32 or more."""
         projections = (self.q_proj, self.k_proj, self.v_proj)
         queries, keys, values = (
             nn.functional.silu(upcast_to_float32(split_heads(projection(hidden_states), self.num_heads)))
@@ -72,7 +82,7 @@ class GatedDeltaNet(Mixer):
     def decay_and_beta(
         self, hidden_states: torch.Tensor, token_mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """log α and β, (batch, heads, length) each; padding neither fades nor writes: log α = β = 0."""
+        """log α and β, (batch, heads, length) each; padding neither decays nor writes: log α = β = 0."""
         steps = nn.functional.softplus(upcast_to_float32(self.a_proj(hidden_states)) + self.dt_bias)
         log_alpha = -upcast_to_float32(self.A_log).exp() * steps
         beta = upcast_to_float32(self.b_proj(hidden_states)).sigmoid()
@@ -88,7 +98,7 @@ class GatedDeltaNet(Mixer):
         past_key_values: Cache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, None]:
-        """Read and write the memory; see `Mixer.forward`. The cache is the state after the last token."""
+        """Read and write the memory; see `Attention.forward`. The cache is the state after the last token."""
         queries, keys, values = self.queries_keys_and_values(hidden_states)
         log_alpha, beta = self.decay_and_beta(hidden_states, token_mask)
         cache = layer_state(past_key_values, self.layer_idx)
@@ -111,13 +121,13 @@ def naive_gated_delta_rule(
     beta: torch.Tensor,
     state: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The recurrence itself, one token after another: the reference for `gated_delta_rule`, which is fast."""
+    """The recurrence itself, token by token: the reference for the fast form, `gated_delta_rule`."""
     state = empty_memory(keys, values) if state is None else state
     outputs = []
     for t in range(keys.shape[2]):
         query, key, value = (states[:, :, t, :, None] for states in (queries, keys, values))
-        faded = log_alpha[:, :, t, None, None].exp() * state
-        state = faded + beta[:, :, t, None, None] * (value - faded @ key) @ key.mT
+        decayed = log_alpha[:, :, t, None, None].exp() * state
+        state = decayed + beta[:, :, t, None, None] * (value - decayed @ key) @ key.mT
         outputs.append(state @ query * query.shape[-2] ** -0.5)
     return torch.stack(outputs, dim=2).squeeze(-1), state
 
@@ -133,8 +143,8 @@ def gated_delta_rule(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Read and write the memory for `chunk` tokens at once.
 
-    With u_i = β_i(v_i − α_i S_{i−1} k_i), what token i writes, and Γ_ij = α_{j+1} ⋯ α_i, what is left of it later,
-    a chunk that starts from S_0 has S_i = Γ_i0 S_0 + Σ_{j≤i} Γ_ij u_j k_jᵀ, and therefore
+    Let u_i = β_i(v_i − α_i S_{i−1} k_i) be what token i writes, and Γ_ij = α_{j+1} ⋯ α_i what remains of the write of
+    token j at token i. A chunk that starts from S_0 has S_i = Γ_i0 S_0 + Σ_{j≤i} Γ_ij u_j k_jᵀ, and therefore
 
         u_i + Σ_{j<i} β_i Γ_ij (k_i·k_j) u_j = β_i v_i − β_i Γ_i0 S_0 k_i:
 
@@ -145,7 +155,7 @@ def gated_delta_rule(
         queries, keys, values: (batch, heads, length, d_head); queries are divided by √d_head here.
         log_alpha, beta: (batch, heads, length), at most 0; between 0 and 1.
         state: (batch, heads, d_head of values, d_head of keys), the memory before the first token; None: empty.
-        chunk: tokens a chunk.
+        chunk: tokens in a chunk.
 
     Returns:
         (batch, heads, length, d_head), and the memory after the last token.
@@ -163,24 +173,24 @@ def gated_delta_rule(
     scores = queries @ keys.mT * decay
     system = keys @ keys.mT * decay * beta[..., None]
     terms = torch.cat((values, keys * since_start), dim=-1) * beta[..., None]
-    # reads the strictly lower triangle only, and takes the diagonal for one
+    # only the strictly lower triangle is read; the diagonal counts as one
     solved = torch.linalg.solve_triangular(system, terms, upper=False, unitriangular=True)
 
     outputs = []
     steps = (solved, scores, queries * since_start, keys * until_end, since_start[..., -1:, :])
-    for solution, weights, query, key, faded in zip(*(step.unbind(dim=2) for step in steps), strict=True):
+    for solution, weights, query, key, decayed in zip(*(step.unbind(dim=2) for step in steps), strict=True):
         from_values, from_keys = solution.split((value_size, key_size), dim=-1)
         writes = from_values - from_keys @ state.mT  # u, (batch, heads, chunk, d_head)
         outputs.append(query @ state.mT + weights @ writes)
-        state = faded * state + writes.mT @ key
+        state = decayed * state + writes.mT @ key
     return torch.cat(outputs, dim=2)[:, :, :length], state
 
 
 def decay_between_tokens(log_alpha: torch.Tensor) -> torch.Tensor:
     """Γ_ij = α_{j+1} ⋯ α_i for j ≤ i, else 0: (…, chunk) logarithms → (…, chunk, chunk).
 
-    Each sum runs over its own terms: a difference of running sums would lose what little lies between two tokens
-    behind a token that forgot nearly everything.
+    Each sum is over its own terms: a difference of running sums would lose the small decay between two tokens that
+    follow a token with a very large one.
     """
     up_to = log_alpha.new_ones(log_alpha.shape[-1], log_alpha.shape[-1]).tril()
     sums = up_to @ (log_alpha[..., None] * up_to.tril(-1))  # (…, chunk, chunk)
@@ -188,7 +198,7 @@ def decay_between_tokens(log_alpha: torch.Tensor) -> torch.Tensor:
 
 
 def split_chunks(states: torch.Tensor, chunk: int) -> torch.Tensor:
-    """(batch, heads, length, size) → (batch, heads, chunks, chunk, size), zeros behind the last token."""
+    """(batch, heads, length, size) → (batch, heads, chunks, chunk, size), zeros after the last token."""
     missing = -states.shape[2] % chunk
     return nn.functional.pad(states, (0, 0, 0, missing)).unflatten(2, (-1, chunk))
 
@@ -199,10 +209,5 @@ def empty_memory(keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 
 def l2_normalize(states: torch.Tensor) -> torch.Tensor:
-    """Divide the last dimension by its length; below about 0.001, by that, so that no gradient explodes."""
+    """Divide the last dimension by its length; below about 0.001, by about 0.001, so that gradients stay finite."""
     return states * (states.square().sum(dim=-1, keepdim=True) + 1e-6).rsqrt()
-
-
-def upcast_to_float32(states: torch.Tensor) -> torch.Tensor:
-    """In float32, or in float64 if it was."""
-    return states.to(torch.promote_types(states.dtype, torch.float32))

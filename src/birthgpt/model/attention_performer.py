@@ -9,10 +9,12 @@ The features of x = q / d_head^¼, or k / d_head^¼, by m random directions, the
     trigonometric    φ(x) = exp(‖x‖²/2) [cos Wx; sin Wx] / √m
     relu             φ(x) = (relu(Wx) + ε) / √m, a kernel of its own, not an estimate of softmax
 
-Exponentials overflow, so φ(x) is kept as exp(s)·f with f of at most 1/√m. A query's s cancels. A key's counts
-relative to the largest so far, c_t = max_{j≤t} s_j: it enters o_t as exp(s_j − c_t) ≤ 1. The usual maximum over
-the whole sequence would tell a token how large the later keys are.
+Exponentials overflow, so φ(x) is stored as exp(s)·f with f of at most 1/√m. The s of a query cancels. The s of a key
+counts relative to the largest so far, c_t = max_{j≤t} s_j: it enters o_t as exp(s_j − c_t) ≤ 1. The usual maximum over
+the whole sequence would let a token know how large later keys are.
 """
+
+from typing import Literal
 
 import torch
 from torch import nn
@@ -20,52 +22,78 @@ from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.utils.generic import maybe_autocast
 
-from .attention_softmax import SoftmaxAttention
-from .cache import layer_state
-from .configuration_birthgpt import BirthGPTConfig
+from .attention import Attention
+from .cache import StateCacheLayer, layer_state
+from .configuration_base import BaseConfig
+from .layers import Projections
 from .masks import boolean_mask
+from .settings import setting
 
 QUADRATIC_LENGTH = 256
 """Up to this length the weights are computed; on a CPU the two forms cost the same at about 128 tokens."""
 
 RELU_EPSILON = 1e-3
-"""Added to the features of `relu`, as in the authors' code: a query without one would have nothing to divide by."""
+"""Added to the features of `relu`, as in the code of the authors: a query with no feature would divide by zero."""
 
 SMALLEST_SUM = {"positive": 1e-20, "trigonometric": 1e-6, "relu": 1e-20}
-"""What is divided by is at least so large, on the scale of the largest feature.
+"""The smallest absolute divisor, on the scale of the largest feature.
 
-Trigonometric estimates of small weights are as often negative as not, and their sum may come close to zero, of
-either sign: its row is then large and wrong, but finite. The other sums are positive, and smaller only where
-the features of query and keys do not meet within what a float can hold.
+Trigonometric estimates of small weights are negative about as often as positive, and their sum may be close to zero,
+with either sign: the row is then large and wrong, but finite. The other sums are positive, and smaller only where the
+features of query and keys do not overlap within the range of a float.
 """
 
 
-class PerformerAttention(SoftmaxAttention):
+class PerformerConfig(BaseConfig):
+    """The settings of `performer`."""
+
+    performer_kind: Literal["positive", "trigonometric", "relu"] = setting("positive", "feature map")
+    performer_features: int = setting(64, "number m of random features a head", min=1)
+    performer_orthogonal: bool = setting(True, "orthogonal rows of the random projection")
+    performer_redraw_steps: int = setting(0, "training draws new features after so many updates; 0 for never", min=0)
+    performer_chunk: int = setting(64, "tokens handled together in the linear form", min=1)
+
+
+class PerformerAttention(Attention):
     """Attention by random features: quadratic in short inputs, else by chunks with a state of fixed size.
 
-    The two forms are equal. `attention_dropout` falls on the weights, which only the quadratic form has; it is
+    The two forms are equal. `attention_dropout` acts on the weights, which only the quadratic form has; that form is
     used without a cache for up to `QUADRATIC_LENGTH` tokens, and for branches.
     """
 
+    config_class = PerformerConfig
     mask_type = None
     supports_branches = True
 
-    def __init__(self, config: BirthGPTConfig, layer_index: int):
-        super().__init__(config, layer_index)
-        self.kind = config.performer_kind
+    layer_config: PerformerConfig
+    projection: torch.Tensor
+
+    def __init__(self, config: PerformerConfig, layer_idx: int):
+        super().__init__(config, layer_idx)
+        settings = self.layer_config
+        self.projections = Projections(config)
+        self.kind, self.chunk = settings.performer_kind, settings.performer_chunk
         # (heads, m, d_head), the rows of W
-        self.register_buffer("projection", torch.empty(self.num_heads, config.performer_features, self.head_dim))
+        shape = (config.num_attention_heads, settings.performer_features, config.head_dim)
+        self.register_buffer("projection", torch.empty(shape))
 
     def initialize_parameters(self) -> None:
+        """The features are saved with the weights."""
         init.copy_(self.projection, self._draw())
+
+    def between_updates(self, step: int, generator: torch.Generator) -> None:
+        """Draw new features every `performer_redraw_steps` updates; the forward pass never does."""
+        every = self.layer_config.performer_redraw_steps
+        if every and step % every == 0:
+            self.redraw_features(generator)
 
     @torch.no_grad()
     def redraw_features(self, generator: torch.Generator | None = None) -> None:
-        """Put other random directions in the place of these; the forward pass never does."""
+        """Replace the random directions by others."""
         self.projection.copy_(self._draw(generator))
 
     def _draw(self, generator: torch.Generator | None = None) -> torch.Tensor:
-        return draw_projection(*self.projection.shape, self.config.performer_orthogonal, generator)
+        return draw_projection(*self.projection.shape, self.layer_config.performer_orthogonal, generator)
 
     def forward(
         self,
@@ -79,8 +107,8 @@ class PerformerAttention(SoftmaxAttention):
         past_key_values: Cache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Causal self-attention; see `Mixer.forward`. Weights come from the quadratic form alone."""
-        queries, keys, values = self.queries_keys_and_values(hidden_states, position_embeddings)
+        """Causal self-attention; see `Attention.forward`. Only the quadratic form has weights to show."""
+        queries, keys, values = self.projections(hidden_states, position_embeddings)
 
         cache, weights = layer_state(past_key_values, self.layer_idx), None
         # exponentials and long sums are beyond half precision
@@ -98,20 +126,19 @@ class PerformerAttention(SoftmaxAttention):
                 if token_mask is not None:
                     scales = scales.masked_fill(~token_mask[:, None], -torch.inf)
                 mixed = self._attend_by_chunks(queries, keys, scales, values.to(dtype), cache)
-        mixed = mixed.to(values.dtype).transpose(1, 2).flatten(-2)  # (batch, length, hidden_size)
-        return self.o_proj(mixed), weights
+        return self.projections.output(mixed.to(values.dtype).transpose(1, 2)), weights
 
-    def _attend_by_chunks(self, queries, keys, scales, values, cache):
-        """(batch, heads, length, d_head): each chunk from itself and from the sums over all before it."""
-        # a value of one beside the others: its sum is z
+    def _attend_by_chunks(self, queries, keys, scales, values, cache: StateCacheLayer | None) -> torch.Tensor:
+        """(batch, heads, length, d_head): each chunk from itself and from the sums over all chunks before it."""
+        # one more value, always one: its sum is z
         values = nn.functional.pad(values, (0, 1), value=1.0)
         if cache is not None and "sums" in cache.states:
             state = cache.states["sums"], cache.states["largest"]
         else:
             state = empty_sums(keys, values)
         mixed = []
-        # not by slices: the gradient of each would be as long as the sequence
-        chunks = [states.split(self.config.performer_chunk, dim=2) for states in (queries, keys, scales, values)]
+        # split, not slices: the gradient of each slice would be as long as the sequence
+        chunks = [states.split(self.chunk, dim=2) for states in (queries, keys, scales, values)]
         for chunk in zip(*chunks, strict=True):
             outputs, state = chunk_sums(*chunk, *state)
             mixed.append(outputs)
@@ -137,7 +164,7 @@ def random_features(states: torch.Tensor, projection: torch.Tensor, kind: str) -
     half_norms = states.square().sum(dim=-1) / 2
     if kind == "positive":
         exponents = projected - half_norms[..., None]
-        # a scale that is taken off here and put on elsewhere changes nothing: it needs no gradient
+        # subtracting a scale here and adding it elsewhere changes nothing: it needs no gradient
         scales = exponents.detach().amax(dim=-1)
         features = (exponents - scales[..., None]).exp()
     elif kind == "trigonometric":
@@ -152,20 +179,20 @@ def random_features(states: torch.Tensor, projection: torch.Tensor, kind: str) -
 def quadratic_weights(
     queries: torch.Tensor, keys: torch.Tensor, scales: torch.Tensor, visible: torch.Tensor, smallest: float
 ) -> torch.Tensor:
-    """The weights φ(q_t)·φ(k_j) / Σ_j φ(q_t)·φ(k_j), in time and memory that grow with the square of the length.
+    """The weights φ(q_t)·φ(k_j) / Σ_j φ(q_t)·φ(k_j), in time and memory quadratic in the length.
 
     Args:
         queries: features, (batch, heads, length, features).
         keys: features, (batch, heads, keys, features).
         scales: of the keys, (batch, heads, keys).
-        visible: (batch or 1, 1, length, keys), True where a key may be seen; at least one in every row.
+        visible: (batch or 1, 1, length, keys), True where a key is visible; at least one in every row.
         smallest: see `SMALLEST_SUM`.
 
     Returns:
         (batch, heads, length, keys).
     """
     scales = scales[..., None, :].masked_fill(~visible, -torch.inf)  # (batch, heads, length, keys)
-    # among the keys that this query sees: no branch, padding or later key has a say
+    # over the keys that this query sees: no other branch, padding or later key counts
     largest = scales.detach().amax(dim=-1, keepdim=True)
     weights = (queries @ keys.transpose(-1, -2)) * (scales - largest).exp()
     return weights / clamp_abs_min(weights.sum(dim=-1, keepdim=True), smallest)
@@ -179,7 +206,7 @@ def chunk_sums(
     sums: torch.Tensor,
     largest: torch.Tensor,
 ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-    """φ(q_t)·S_t for the tokens of one chunk, and the state behind it; both divided by exp(largest scale so far).
+    """φ(q_t)·S_t for the tokens of one chunk, and the state after it; both divided by exp(largest scale so far).
 
     Args:
         queries, keys: features, (batch, heads, chunk, features).
@@ -206,21 +233,22 @@ def chunk_sums(
 def empty_sums(keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The state before the first token, for key features (…, length, features) and values (…, length, size)."""
     sums = keys.new_zeros(*keys.shape[:2], keys.shape[-1], values.shape[-1])
-    # not −∞: a row that begins with padding would take −∞ from −∞
+    # not −∞: a row that begins with padding would compute −∞ minus −∞
     return sums, keys.new_full((*keys.shape[:2], 1), torch.finfo(keys.dtype).min)
 
 
 def clamp_abs_min(sums: torch.Tensor, smallest: float) -> torch.Tensor:
-    """`sums`, and ±`smallest` in the place of those nearer to zero."""
+    """`sums`, with ±`smallest` in place of values nearer to zero."""
     return torch.where(sums.abs() < smallest, torch.full_like(sums, smallest).copysign(sums), sums)
 
 
 def draw_projection(
     heads: int, rows: int, head_dim: int, orthogonal: bool, generator: torch.Generator | None = None
 ) -> torch.Tensor:
-    """(heads, rows, d_head) random directions, each row Gaussian by itself.
+    """(heads, rows, d_head) random directions; each row by itself is Gaussian.
 
-    Orthogonal rows come in blocks of d_head, uniformly rotated, each with the norm of a Gaussian row of its own.
+    Orthogonal rows come in blocks of d_head with a uniformly random rotation. Each has the norm of an independent
+    Gaussian row.
     """
     device = generator.device if generator is not None else "cpu"
     rows_shape = (heads, rows, head_dim)

@@ -5,66 +5,21 @@ from torch import nn
 from transformers.cache_utils import Cache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .attention import Mixer
-from .configuration_birthgpt import BirthGPTConfig
-from .layers import OutputProjection, apply_rotary, build_norm, split_heads
+from .attention import Attention
+from .configuration_base import BaseConfig
+from .layers import Projections
 
 
-class SoftmaxAttention(Mixer):
+class SoftmaxAttention(Attention):
     """Multi-head softmax attention, by the implementation that `attn_implementation` names."""
 
+    cache_type = "full_attention"
     supports_branches = True
 
-    def __init__(self, config: BirthGPTConfig, layer_index: int):
-        super().__init__(config, layer_index)
-        self.num_heads = config.num_attention_heads
-        self.head_dim = config.head_dim
-        self.scaling = self.head_dim**-0.5
+    def __init__(self, config: BaseConfig, layer_idx: int):
+        super().__init__(config, layer_idx)
+        self.projections = Projections(config)
         self.is_causal = True
-        width, bias = config.hidden_size, config.attention_bias
-        self.q_proj = nn.Linear(width, width, bias=bias)
-        self.k_proj = nn.Linear(width, width, bias=bias)
-        self.v_proj = nn.Linear(width, width, bias=bias)
-        self.o_proj = OutputProjection(width, width, bias=bias)
-        self.q_norm = build_norm(config, self.head_dim) if config.qk_norm else nn.Identity()
-        self.k_norm = build_norm(config, self.head_dim) if config.qk_norm else nn.Identity()
-
-    def queries(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, length, hidden_size) → (batch, heads, length, d_head)."""
-        return self.q_norm(split_heads(self.q_proj(hidden_states), self.num_heads))
-
-    def keys_and_values(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(batch, length, hidden_size) → twice (batch, heads, length, d_head)."""
-        keys = self.k_norm(split_heads(self.k_proj(hidden_states), self.num_heads))
-        return keys, split_heads(self.v_proj(hidden_states), self.num_heads)
-
-    def queries_keys_and_values(
-        self, hidden_states: torch.Tensor, position_embeddings: tuple[torch.Tensor, torch.Tensor] | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(batch, length, hidden_size) → thrice (batch, heads, length, d_head), turned by rotary positions."""
-        queries = self.queries(hidden_states)
-        keys, values = self.keys_and_values(hidden_states)
-        if position_embeddings is not None:
-            queries = apply_rotary(queries, *position_embeddings)
-            keys = apply_rotary(keys, *position_embeddings)
-        return queries, keys, values
-
-    def attend(self, queries, keys, values, attention_mask, **kwargs):
-        """Weigh (batch, heads, keys, d_head) values for each query and project the result."""
-        attention_function = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
-        mixed, weights = attention_function(
-            self,
-            queries,
-            keys,
-            values,
-            attention_mask,
-            dropout=self.config.attention_dropout if self.training else 0.0,
-            scaling=self.scaling,
-            **kwargs,
-        )  # (batch, length, heads, d_head)
-        return self.o_proj(mixed.flatten(-2)), weights
 
     def forward(
         self,
@@ -73,27 +28,50 @@ class SoftmaxAttention(Mixer):
         attention_mask: torch.Tensor | None,
         position_ids: torch.Tensor,
         position_embeddings: tuple[torch.Tensor, torch.Tensor] | None,
+        past_key_values: Cache | None = None,
         branch_ids: torch.Tensor | None = None,
         token_mask: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Causal self-attention; see `Mixer.forward`."""
-        queries, keys, values = self.queries_keys_and_values(hidden_states, position_embeddings)
+        """Causal self-attention; see `Attention.forward`."""
+        queries, keys, values = self.projections(hidden_states, position_embeddings)
         if past_key_values is not None:
             keys, values = past_key_values.update(keys, values, self.layer_idx)
-        return self.attend(queries, keys, values, attention_mask, position_ids=position_ids, **kwargs)
+        kwargs["position_ids"] = position_ids
+        mixed, weights = attend(self, self.config, queries, keys, values, attention_mask, **kwargs)
+        return self.projections.output(mixed), weights
 
 
-class SlidingSoftmaxAttention(SoftmaxAttention):
-    """Softmax over the last `sliding_window` tokens, the own one included (Beltagy et al., 2004.05150)."""
+def attend(
+    module: nn.Module,
+    config: BaseConfig,
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Softmax attention by the implementation that `config` names, with its dropout where `module` is training.
 
-    mask_type = "sliding"
+    Args:
+        queries: (batch, heads, length, d_head).
+        keys, values: (batch, heads, keys, d_head).
+        attention_mask: as that implementation expects it.
 
-    def attend(self, queries, keys, values, attention_mask, **kwargs):
-        """As for softmax; flash attention, which takes no mask, is told the window."""
-        kwargs["sliding_window"] = self.config.sliding_window
-        return super().attend(queries, keys, values, attention_mask, **kwargs)
+    Returns:
+        The mixed values, (batch, length, heads, d_head), and the weights, where the implementation shows them.
+    """
+    attention_function = ALL_ATTENTION_FUNCTIONS.get_interface(config._attn_implementation, eager_attention_forward)
+    return attention_function(
+        module,
+        queries,
+        keys,
+        values,
+        attention_mask,
+        dropout=config.attention_dropout if module.training else 0.0,
+        scaling=config.head_dim**-0.5,
+        **kwargs,
+    )
 
 
 def cross_attention(
@@ -102,19 +80,22 @@ def cross_attention(
     context_states: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Let `hidden_states` ask and `context_states` answer, with the weights of `attention`.
+    """Attention from `hidden_states` to `context_states`, with the weights of `attention`.
 
     Args:
-        hidden_states: (batch, length, hidden_size), the queries' side.
-        context_states: (batch, keys, hidden_size), the keys' and values' side.
-        attention_mask: as the attention implementation wants it, (batch, 1 or heads, length, keys): boolean,
-            True = may be seen, for sdpa; to be added to the scores for eager. None: everything may be seen.
+        hidden_states: (batch, length, hidden_size), which the queries come from.
+        context_states: (batch, keys, hidden_size), which the keys and values come from.
+        attention_mask: as the attention implementation expects it, (batch, 1 or heads, length, keys): for sdpa boolean,
+            True where a key is visible; for eager added to the scores. None: every key is visible.
 
     Returns:
         (batch, length, hidden_size), and the weights where the implementation shows them.
     """
-    keys, values = attention.keys_and_values(context_states)
-    return attention.attend(attention.queries(hidden_states), keys, values, attention_mask, is_causal=False)
+    projections = attention.projections
+    keys, values = projections.keys_and_values(context_states)
+    queries = projections.queries(hidden_states)
+    mixed, weights = attend(attention, attention.config, queries, keys, values, attention_mask, is_causal=False)
+    return projections.output(mixed), weights
 
 
 def eager_attention_forward(

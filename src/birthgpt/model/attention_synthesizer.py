@@ -1,41 +1,61 @@
-"""Synthesizer: attention whose scores are made without asking the keys (Tay et al., 2005.00743).
+"""Synthesizer: attention whose scores do not depend on the keys (Tay et al., 2005.00743).
 
-    Y_i = softmax(S_i)(X V_i)        S_i[t, p]: what token t, in head i, gives to position p ≤ t
+    Y_i = softmax(S_i)(X V_i)        S_i[t, p]: the score of token t, in head i, for position p ≤ t
 
     dense              S_i[t] = ReLU(x_t A_i + b₁)B_i + b₂               A_i: d × d_head, B_i: d_head × ℓ
     random             S_i = R_i, trained; fixed_random: as drawn        R_i: ℓ × ℓ
     factorized_dense   S_i[t, p] = F_i(x_t)[⌊p/b⌋] · G_i(x_t)[p mod b]   F_i, G_i: like dense, to a and b = ⌈ℓ/a⌉ scores
     factorized_random  S_i = R₁R₂ᵀ                                       R₁, R₂: ℓ × k
 
-ℓ is `max_position_embeddings`; a and k are `synthesizer_rank`. A mixture asks the keys after all: `plus` takes
-S + QKᵀ/√d_head, `alpha` takes αS + (1 − α)QKᵀ/√d_head with one trained α a layer.
+ℓ is `max_position_embeddings`; a and k are `synthesizer_rank`. A mixture adds the scores of softmax attention: `plus`
+is S + QKᵀ/√d_head, `alpha` is αS + (1 − α)QKᵀ/√d_head with one trained α a layer.
 """
 
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import nn
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 
-from .attention import Mixer
-from .cache import layer_state
-from .configuration_birthgpt import BirthGPTConfig
+from .attention import Attention
+from .cache import StateCacheLayer, layer_state
+from .configuration_base import BaseConfig
 from .layers import OutputProjection, apply_rotary, build_norm, split_heads
+from .settings import setting
 
 
-class SynthesizerAttention(Mixer):
+class SynthesizerConfig(BaseConfig):
+    """The settings of `synthesizer`."""
+
+    synthesizer_kind: Literal["dense", "random", "fixed_random", "factorized_dense", "factorized_random"] = setting(
+        "dense", "how scores are made"
+    )
+    synthesizer_rank: int = setting(
+        8, "k of factorized_random; for factorized_dense, the length of the shorter factor", min=1
+    )
+    synthesizer_mixture: Literal["none", "plus", "alpha"] = setting(
+        "none", "plus: add the scores of softmax; alpha: a trained weighted mean of the two"
+    )
+
+
+class SynthesizerAttention(Attention):
     """Multi-head attention with synthesised scores, alone or mixed with those of softmax attention."""
 
-    mask_type = "visible"
+    config_class = SynthesizerConfig
+    mask_type = "boolean"
     supports_branches = True
 
-    def __init__(self, config: BirthGPTConfig, layer_index: int):
-        super().__init__(config, layer_index)
-        self.mixture = config.synthesizer_mixture
+    layer_config: SynthesizerConfig
+
+    def __init__(self, config: SynthesizerConfig, layer_idx: int):
+        super().__init__(config, layer_idx)
+        self.num_heads = config.num_attention_heads
+        self.mixture = self.layer_config.synthesizer_mixture
         width, bias = config.hidden_size, config.attention_bias
-        self.synthesizer = SCORES[config.synthesizer_kind](config)
+        self.synthesizer = SCORES[self.layer_config.synthesizer_kind](self.layer_config)
         self.v_proj = nn.Linear(width, width, bias=bias)
         self.o_proj = OutputProjection(width, width, bias=bias)
         if self.mixture != "none":
@@ -47,15 +67,15 @@ class SynthesizerAttention(Mixer):
             self.alpha_logit = nn.Parameter(torch.empty(1))
 
     def initialize_parameters(self) -> None:
+        """A mixture starts as the mean of both scores."""
         if self.mixture == "alpha":
-            # half synthesised, half asked
             init.zeros_(self.alpha_logit)
 
     def forward(
         self,
         hidden_states: torch.Tensor,
         *,
-        attention_mask: torch.Tensor,
+        attention_mask: torch.Tensor | None,
         position_ids: torch.Tensor,
         position_embeddings: tuple[torch.Tensor, torch.Tensor] | None,
         branch_ids: torch.Tensor | None = None,
@@ -63,25 +83,30 @@ class SynthesizerAttention(Mixer):
         past_key_values: Cache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Causal self-attention; see `Mixer.forward`.
+        """Causal self-attention; see `Attention.forward`.
 
-        Raises ValueError for a token at a position that no score was made for.
+        Raises:
+            ValueError: a token at a position beyond the scores.
         """
         positions = positions_of_tokens(position_ids, token_mask, self.config.max_position_embeddings)
         cache = layer_state(past_key_values, self.layer_idx)
-        values, key_positions = split_heads(self.v_proj(hidden_states), self.config.num_attention_heads), positions
+        values, key_positions = split_heads(self.v_proj(hidden_states), self.num_heads), positions
         if cache is not None:
             values = cache.append("values", values)
             key_positions = cache.append("positions", positions.expand(len(values), -1), dim=-1)
         scores = self.synthesizer(hidden_states, positions, key_positions)
         if self.mixture != "none":
             scores = self.mix(scores, self.softmax_scores(hidden_states, position_embeddings, cache))
-        return self.attend(scores, values, attention_mask)
+        assert attention_mask is not None
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+        dropout = self.config.attention_dropout if self.training else 0.0
+        weights = weigh(scores, values, dropout)
+        return self.o_proj((weights @ values).transpose(1, 2).flatten(-2)), weights
 
-    def softmax_scores(self, hidden_states, position_embeddings, cache) -> torch.Tensor:
+    def softmax_scores(self, hidden_states, position_embeddings, cache: StateCacheLayer | None) -> torch.Tensor:
         """QKᵀ/√d_head, (batch, heads, length, keys)."""
-        queries = self.q_norm(split_heads(self.q_proj(hidden_states), self.config.num_attention_heads))
-        keys = self.k_norm(split_heads(self.k_proj(hidden_states), self.config.num_attention_heads))
+        queries = self.q_norm(split_heads(self.q_proj(hidden_states), self.num_heads))
+        keys = self.k_norm(split_heads(self.k_proj(hidden_states), self.num_heads))
         if position_embeddings is not None:
             queries = apply_rotary(queries, *position_embeddings)
             keys = apply_rotary(keys, *position_embeddings)
@@ -89,27 +114,27 @@ class SynthesizerAttention(Mixer):
             keys = cache.append("keys", keys)
         return queries @ keys.transpose(-1, -2) * self.config.head_dim**-0.5
 
-    def mix(self, synthesised: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+    def mix(self, synthesised: torch.Tensor, softmax: torch.Tensor) -> torch.Tensor:
         """The sum of two score maps, or their weighted mean."""
         if self.mixture == "plus":
-            return synthesised + asked
+            return synthesised + softmax
         alpha = self.alpha_logit.sigmoid()
-        return alpha * synthesised + (1 - alpha) * asked
+        return alpha * synthesised + (1 - alpha) * softmax
 
-    def attend(self, scores, values, visible) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weigh (batch, heads, keys, d_head) values by (batch or 1, heads, length, keys) scores and project."""
-        scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
-        # half precision is too coarse for the sum over keys
-        weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(values.dtype)
-        weights = weights.expand(len(values), -1, -1, -1)
-        weights = nn.functional.dropout(weights, p=self.config.attention_dropout, training=self.training)
-        return self.o_proj((weights @ values).transpose(1, 2).flatten(-2)), weights
+
+def weigh(scores: torch.Tensor, values: torch.Tensor, dropout: float) -> torch.Tensor:
+    """(batch or 1, heads, length, keys) masked scores → weights for (batch, heads, keys, d_head) values."""
+    # half precision is too coarse for the sum over keys
+    weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(values.dtype)
+    # dropout differs from row to row of the batch
+    weights = weights.expand(len(values), -1, -1, -1)
+    return nn.functional.dropout(weights, p=dropout, training=dropout > 0)
 
 
 class DenseScores(nn.Module):
-    """ReLU(XA_i + b₁)B_i + b₂, of which each key has the column of its position."""
+    """ReLU(XA_i + b₁)B_i + b₂; each key has the column of its position."""
 
-    def __init__(self, config: BirthGPTConfig):
+    def __init__(self, config: SynthesizerConfig):
         super().__init__()
         self.config = config
         self.hidden_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.attention_bias)
@@ -124,13 +149,13 @@ class DenseScores(nn.Module):
 
 
 class FactorizedDenseScores(nn.Module):
-    """F(x)[⌊p/b⌋] · G(x)[p mod b]: of a + b numbers a token, each position has a product of its own.
+    """F(x)[⌊p/b⌋] · G(x)[p mod b]: each position has its own product of two of the a + b numbers of a token.
 
-    The paper repeats both factors along the positions and leaves open in which order. Here one changes slowly
-    and one quickly: repeated alike, they would give far positions the same score. They share their first layer.
+    The paper repeats both factors along the positions and does not say in which order. Here one changes slowly and one
+    quickly: repeated in the same order, distant positions would have the same score. They share their first layer.
     """
 
-    def __init__(self, config: BirthGPTConfig):
+    def __init__(self, config: SynthesizerConfig):
         super().__init__()
         self.config = config
         first = config.synthesizer_rank
@@ -151,11 +176,11 @@ class FactorizedDenseScores(nn.Module):
 
 
 class RandomScores(nn.Module):
-    """R_i[t, p]: one score for each pair of positions, whatever the tokens are; trained, or as it was drawn."""
+    """R_i[t, p]: one score for each pair of positions, whatever the tokens are; trained, or fixed as drawn."""
 
-    def __init__(self, config: BirthGPTConfig, trained: bool = True):
+    def __init__(self, config: SynthesizerConfig, trained: bool = True):
         super().__init__()
-        # what will not grow must be large enough from the start to tell positions apart
+        # fixed scores cannot grow: they must tell positions apart from the start
         self.std = config.initializer_range if trained else 1.0
         length = config.max_position_embeddings
         weight = torch.empty(config.num_attention_heads, length, length)
@@ -170,7 +195,7 @@ class RandomScores(nn.Module):
     def forward(
         self, hidden_states: torch.Tensor, positions: torch.Tensor, key_positions: torch.Tensor
     ) -> torch.Tensor:
-        """As for `DenseScores`; the same for the whole batch where the positions are."""
+        """As for `DenseScores`; (1, …) where the whole batch has the same positions."""
         scores = self.weight[:, positions[..., None], key_positions[:, None]]  # (heads, batch or 1, length, keys)
         return scores.transpose(0, 1)
 
@@ -178,7 +203,7 @@ class RandomScores(nn.Module):
 class FactorizedRandomScores(nn.Module):
     """R₁R₂ᵀ: a trained query and a trained key for each position, k wide."""
 
-    def __init__(self, config: BirthGPTConfig):
+    def __init__(self, config: SynthesizerConfig):
         super().__init__()
         self.std = config.initializer_range
         shape = (config.num_attention_heads, config.synthesizer_rank, config.max_position_embeddings)
@@ -186,7 +211,7 @@ class FactorizedRandomScores(nn.Module):
         self.column_factor = nn.Parameter(torch.empty(shape))
 
     def initialize_parameters(self) -> None:
-        # so that the k products of a score add up to what R would be drawn with
+        # so that a sum of k products has the deviation that R would have
         std = (self.std / self.row_factor.shape[1] ** 0.5) ** 0.5
         init.normal_(self.row_factor, std=std)
         init.normal_(self.column_factor, std=std)
@@ -198,20 +223,20 @@ class FactorizedRandomScores(nn.Module):
         return columns_of(self.row_factor, positions).transpose(-1, -2) @ columns_of(self.column_factor, key_positions)
 
 
-SCORES: dict[str, Callable[[BirthGPTConfig], nn.Module]] = {
+SCORES: dict[str, Callable[[SynthesizerConfig], nn.Module]] = {
     "dense": DenseScores,
     "random": RandomScores,
     "fixed_random": partial(RandomScores, trained=False),
     "factorized_dense": FactorizedDenseScores,
     "factorized_random": FactorizedRandomScores,
 }
-"""What makes the scores, for each `synthesizer_kind`."""
+"""The module that makes the scores, for each `synthesizer_kind`."""
 
 
 class HeadwiseLinear(nn.Module):
-    """xB_i + b: a linear map of its own for each head, of which some columns may do."""
+    """xB_i + b: a linear map for each head, computed for all columns or for some."""
 
-    def __init__(self, config: BirthGPTConfig, size: int):
+    def __init__(self, config: SynthesizerConfig, size: int):
         super().__init__()
         self.std = config.initializer_range
         self.weight = nn.Parameter(torch.empty(config.num_attention_heads, config.head_dim, size))
@@ -236,9 +261,9 @@ def columns_of(weights: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
 
 
 def positions_of_tokens(position_ids: torch.Tensor, token_mask: torch.Tensor | None, limit: int) -> torch.Tensor:
-    """(batch or 1, length) positions, 0 for padding; ValueError for a token's outside 0 … limit − 1."""
+    """(batch or 1, length) positions, 0 for padding; ValueError for a token outside 0 … limit − 1."""
     positions = position_ids if token_mask is None else torch.where(token_mask, position_ids, 0)
-    # a compiled model does not stop to look
+    # a compiled model cannot stop here
     if not torch.compiler.is_compiling():
         first, last = (bound.item() for bound in positions.aminmax())
         if first < 0 or last >= limit:

@@ -1,23 +1,26 @@
-"""The registry: which class an attention type's name stands for."""
+"""The registry: the class of each attention type, by its name in `attention_type`."""
 
-from difflib import get_close_matches
-
-from .attention import Mixer
+from .attention import Attention, AttentionType
+from .attention_abc import ABCAttention
 from .attention_bigbird import BigBirdAttention
 from .attention_gated_deltanet import GatedDeltaNet
 from .attention_linformer import LinformerAttention
 from .attention_perceiver import PerceiverBlock
 from .attention_performer import PerformerAttention
-from .attention_softmax import SlidingSoftmaxAttention, SoftmaxAttention
+from .attention_sliding_softmax import SlidingSoftmaxAttention
+from .attention_softmax import SoftmaxAttention
 from .attention_synthesizer import SynthesizerAttention
 from .block import BirthGPTBlock, Block
-from .configuration_birthgpt import BirthGPTConfig
+from .canon import CanonConfig
+from .configuration_base import BaseConfig
+from .settings import unknown_choice
 
-ATTENTION_TYPES: dict[str, type[Mixer] | type[Block]] = {
+ATTENTION_TYPES: dict[str, type[Attention] | type[Block]] = {
     "softmax": SoftmaxAttention,
     "sliding_softmax": SlidingSoftmaxAttention,
     "gated_deltanet": GatedDeltaNet,
     "linformer": LinformerAttention,
+    "abc": ABCAttention,
     "synthesizer": SynthesizerAttention,
     "perceiver": PerceiverBlock,
     "performer": PerformerAttention,
@@ -25,25 +28,32 @@ ATTENTION_TYPES: dict[str, type[Mixer] | type[Block]] = {
 }
 
 
-def register_attention_type(name: str, attention_class: type[Mixer] | type[Block]) -> None:
-    """Make `attention_type=name` build a subclass of `Mixer`, or a subclass of `Block` with all it needs."""
+def register_attention_type(name: str, attention_class: type[Attention] | type[Block]) -> None:
+    """Let `attention_type=name` build this class, for as long as the Python process runs.
+
+    Settings of its own are keywords of `BirthGPTConfig` without a declaration: the class reads them with a default.
+    """
     if name in ATTENTION_TYPES:
         raise ValueError(f"attention_type {name!r} is registered already, for {ATTENTION_TYPES[name].__name__}")
     ATTENTION_TYPES[name] = attention_class
 
 
-def build_block(config: BirthGPTConfig, layer_index: int) -> Block:
-    """The block of one layer: the type's own, or the ordinary one around its mixer."""
-    attention_class = get_attention_type(config.attention_types[layer_index])
-    if issubclass(attention_class, Block):
-        return attention_class(config, layer_index)
-    return BirthGPTBlock(config, layer_index, attention_class)
-
-
-def get_attention_type(name: str) -> type[Mixer] | type[Block]:
+def get_attention_type(name: str) -> type[Attention] | type[Block]:
     """The class of an attention type; ValueError, with the nearest name, where there is none."""
     if name not in ATTENTION_TYPES:
-        nearest = get_close_matches(name, ATTENTION_TYPES, n=1)
-        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-        raise ValueError(f"attention_type={name!r} does not exist: {hint}choose from {', '.join(ATTENTION_TYPES)}")
+        raise unknown_choice("attention_type", name, ATTENTION_TYPES)
     return ATTENTION_TYPES[name]
+
+
+def config_classes() -> list[type[BaseConfig]]:
+    """The dataclasses that declare the settings of the attention types, each once."""
+    types: list[type[AttentionType]] = list(ATTENTION_TYPES.values())
+    return [cls for cls in dict.fromkeys(each.config_class for each in types) if cls is not BaseConfig]
+
+
+def build_block(config: CanonConfig, attention_type: str, layer_idx: int) -> Block:
+    """The block of one layer: that of the attention type, or the ordinary block around its attention."""
+    attention_class = get_attention_type(attention_type)
+    if issubclass(attention_class, Block):
+        return attention_class(config, layer_idx)
+    return BirthGPTBlock(config, layer_idx, attention_class)

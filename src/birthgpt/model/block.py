@@ -2,61 +2,98 @@
 
 import torch
 from torch import nn
+from transformers.cache_utils import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .attention import Mixer
-from .canon import Canon
-from .configuration_birthgpt import BirthGPTConfig
-from .layers import MLP, build_norm, keep_rows
+from .attention import Attention, AttentionType
+from .canon import Canon, CanonConfig
+from .configuration_base import BaseConfig
+from .layers import MLP, build_norm, select_positions
 
 
-class Block(GradientCheckpointingLayer):
+class ShownWeights(nn.Module):
+    """The attention weights of a block pass through here, so that `output_attentions` can capture one entry a layer.
+
+    transformers leaves out the weights of a layer that returns None among other values. Here the entry is kept.
+    """
+
+    def forward(self, weights: torch.Tensor | None) -> torch.Tensor | None:
+        return weights
+
+
+class Block(AttentionType, GradientCheckpointingLayer):
     """Base of every block.
 
-    `forward(hidden_states, **kwargs)` takes (batch, length, hidden_size), by keyword what `Mixer.forward` takes,
-    `inputs_embeds`, the embedded tokens, and `kept_rows`, those that the last block's states are wanted of, as in
-    `keep_rows`; it gives the new states and the attention weights or None. An attention type that is more than a
-    mixer, because its states have another length between its blocks, is a subclass with a constructor
-    `(config, layer_index)`; it has the two attributes that a `Mixer` declares.
+    An attention type is a subclass, instead of an `Attention`, where its states have another length between its
+    blocks. Its constructor takes (config, layer_idx).
     """
 
-    mask_type: str | None = None
-    supports_branches: bool = False
-
-
-class BirthGPTBlock(Block):
-    """Pre-norm block: x + mixer(norm x), then x + MLP(norm x).
-
-    With `canon_width`, a Canon layer follows each norm: those that its author calls A and C.
-    """
-
-    def __init__(self, config: BirthGPTConfig, layer_index: int, mixer_class: type[Mixer]):
+    def __init__(self, config: BaseConfig, layer_idx: int):
         super().__init__()
-        self.attention_norm = build_norm(config, config.hidden_size)
-        self.attention = mixer_class(config, layer_index)
-        self.mlp_norm = build_norm(config, config.hidden_size)
-        self.mlp = MLP(config)
-        self.dropout = nn.Dropout(config.hidden_dropout)
-        self.attention_canon = Canon(config, layer_index, "attention") if config.canon_width else None
-        self.mlp_canon = Canon(config, layer_index, "mlp") if config.canon_width else None
-        self.mask_type, self.supports_branches = mixer_class.mask_type, mixer_class.supports_branches
+        self.layer_config = config.per_layer_config[layer_idx]
+        self.shown_weights = ShownWeights()
 
     def forward(
         self,
         hidden_states: torch.Tensor,
         *,
-        inputs_embeds: torch.Tensor | None = None,
-        kept_rows: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor,
+        positions_to_keep: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
         **kwargs,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, length, hidden_size) → the same at the rows that are kept, and the mixer's weights or None."""
+    ) -> torch.Tensor:
+        """The states after this block.
+
+        Args:
+            hidden_states: (batch, length, hidden_size).
+            inputs_embeds: (batch, length, hidden_size), the embedded tokens, which every block receives.
+            positions_to_keep: the positions whose output is needed, as of `layers.flat_positions`; only for the last
+                block.
+            past_key_values, kwargs: what `Attention.forward` takes.
+
+        Returns:
+            (batch, length, hidden_size), or (*positions, hidden_size).
+        """
+        raise NotImplementedError
+
+
+class BirthGPTBlock(Block):
+    """Pre-norm block: x + attention(norm x), then x + MLP(norm x).
+
+    With `canon_width`, a Canon layer follows each norm: those that its author calls A and C.
+    """
+
+    def __init__(self, config: CanonConfig, layer_idx: int, attention_class: type[Attention]):
+        super().__init__(config, layer_idx)
+        self.attention_norm = build_norm(config, config.hidden_size)
+        self.attention = attention_class(config, layer_idx)
+        self.mlp_norm = build_norm(config, config.hidden_size)
+        self.mlp = MLP(config)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.attention_canon = Canon(config, layer_idx, "attention") if config.canon_width else None
+        self.mlp_canon = Canon(config, layer_idx, "mlp") if config.canon_width else None
+        self.mask_type, self.supports_branches = attention_class.mask_type, attention_class.supports_branches
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        *,
+        inputs_embeds: torch.Tensor,
+        positions_to_keep: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        **kwargs,
+    ) -> torch.Tensor:
+        """See `Block.forward`."""
+        kwargs["past_key_values"] = past_key_values
         normed = self.attention_norm(hidden_states)
         if self.attention_canon is not None:
             normed = self.attention_canon(normed, **kwargs)
         mixed, weights = self.attention(normed, **kwargs)
+        self.shown_weights(weights)
         hidden_states = hidden_states + self.dropout(mixed)
         normed = self.mlp_norm(hidden_states)
         if self.mlp_canon is not None:
             normed = self.mlp_canon(normed, **kwargs)
-        hidden_states, normed = (keep_rows(states, kept_rows) for states in (hidden_states, normed))
-        return hidden_states + self.dropout(self.mlp(normed)), weights
+        # after the last attention every step is position-wise
+        hidden_states, normed = (select_positions(states, positions_to_keep) for states in (hidden_states, normed))
+        return hidden_states + self.dropout(self.mlp(normed))

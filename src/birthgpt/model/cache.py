@@ -1,17 +1,20 @@
-"""The cache of a layer whose memory is more, or less, than keys and values."""
+"""The cache of a layer that keeps more, or less, than keys and values between calls."""
+
+from collections.abc import Callable
 
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
-from .configuration_birthgpt import STATE_LAYER
+STATE_LAYER = "birthgpt_state"
+"""The name of `StateCacheLayer` in `config.layer_types`."""
 
 
 class StateCacheLayer(DynamicLayer):
     """Named tensors, batch first, beside the growing keys and values of `DynamicLayer`.
 
-    A mixer keeps here what it needs to go on: running sums, summaries, the last few tokens. Whatever lies in
-    `states` follows beams, repeated and selected sequences. `seen` counts the tokens, padding included; the
-    model counts them once a forward, so that a mixer finds the number from before it.
+    An attention type keeps here what it needs to continue: running sums, projected keys, the last few tokens. Every
+    tensor in `states` follows beams, repeated and selected sequences. `seen` is the number of tokens so far, padding
+    included; the model updates it at the end of a forward pass, so that a layer reads the number from before it.
     """
 
     _layer_type = STATE_LAYER
@@ -24,7 +27,7 @@ class StateCacheLayer(DynamicLayer):
         self.seen = 0
 
     def append(self, name: str, new: torch.Tensor, dim: int = -2) -> torch.Tensor:
-        """Put `new` behind what is kept under `name`, keep the whole and return it."""
+        """Append `new` to the tensor of this name along `dim`, keep the result and return it."""
         kept = self.states.get(name)
         self.states[name] = new if kept is None else torch.cat((kept, new), dim=dim)
         return self.states[name]
@@ -33,7 +36,7 @@ class StateCacheLayer(DynamicLayer):
         return self.seen
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        # what a softmax layer beside this one has to see, whatever is kept here
+        # the mask of a softmax layer beside this one covers all tokens, whatever is kept here
         return self.seen + query_length, 0
 
     def reset(self) -> None:
@@ -44,7 +47,7 @@ class StateCacheLayer(DynamicLayer):
 
     def crop(self, tokens_to_remove: int) -> None:
         if tokens_to_remove:
-            raise ValueError("this attention type keeps sums of its past: tokens cannot be taken out of its cache")
+            raise ValueError("this attention type keeps sums over its past: tokens cannot be removed from its cache")
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
         self.batch_select_indices(beam_idx)
@@ -55,30 +58,31 @@ class StateCacheLayer(DynamicLayer):
     def batch_repeat_interleave(self, repeats: int) -> None:
         self._change(lambda state: state.repeat_interleave(repeats, dim=0))
 
-    def _change(self, function) -> None:
+    def _change(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self.states = {name: function(state) for name, state in self.states.items()}
         if self.is_initialized:
             self.keys, self.values = function(self.keys), function(self.values)
 
 
-def layer_state(past_key_values: Cache | None, layer_index: int) -> StateCacheLayer | None:
-    """The cache of one layer, or None where nothing is cached.
+def layer_state(past_key_values: Cache | None, layer_idx: int) -> StateCacheLayer | None:
+    """The cache of one layer, or None without a cache.
 
-    Raises ValueError for a cache that was not built for this model.
+    Raises:
+        ValueError: the cache was not built for this model.
     """
     if past_key_values is None:
         return None
     layers = past_key_values.layers
     # by attribute: a copy of the class may come from the Hub
-    if layer_index >= len(layers) or not hasattr(layers[layer_index], "states"):
+    if layer_idx >= len(layers) or not hasattr(layers[layer_idx], "states"):
         raise ValueError(
-            f"past_key_values holds no state for layer {layer_index}: build it by DynamicCache(config=model.config)"
+            f"past_key_values holds no state for layer {layer_idx}: build it by DynamicCache(config=model.config)"
         )
-    return layers[layer_index]
+    return layers[layer_idx]
 
 
 def count_tokens(past_key_values: Cache | None, length: int) -> None:
-    """Note in every layer that counts for itself that `length` tokens went by."""
+    """Add `length` to the number of tokens that every `StateCacheLayer` has seen."""
     for layer in past_key_values.layers if past_key_values is not None else ():
         if hasattr(layer, "seen"):
             layer.seen += length

@@ -1,4 +1,4 @@
-"""The Canon layer: each token takes up its nearest predecessors (Allen-Zhu, 2512.17351)."""
+"""The Canon layer: each token adds a weighted sum of its nearest predecessors (Allen-Zhu, 2512.17351)."""
 
 import torch
 from torch import nn
@@ -6,25 +6,34 @@ from transformers import initialization as init
 from transformers.cache_utils import Cache
 
 from .cache import layer_state
-from .configuration_birthgpt import BirthGPTConfig
-from .predecessors import newest, previous_indices, shifted
+from .configuration_base import BaseConfig
+from .predecessors import last_tokens, previous_indices, shift_back
+from .settings import setting
+
+
+class CanonConfig(BaseConfig):
+    """The settings of the Canon layer."""
+
+    canon_width: int = setting(
+        0, "width of the causal convolution before attention and MLP (2512.17351); 0 for none", min=0
+    )
 
 
 class Canon(nn.Module):
     """y_t = x_t + Σ_{i<width} w_i ⊙ x_{t−i}: a causal depthwise convolution with a residual.
 
-    The predecessors of a branch's token are those of its branch, then the stem's tail. Padding is passed over, and
-    before the first token lie zeros.
+    The predecessors of a token in a branch are those in its branch, then the end of the shared prefix. Padding is
+    skipped, and zeros stand before the first token.
     """
 
-    def __init__(self, config: BirthGPTConfig, layer_index: int, name: str):
+    def __init__(self, config: CanonConfig, layer_idx: int, name: str):
         super().__init__()
-        self.layer_idx = layer_index
+        self.layer_idx = layer_idx
         self.name = f"canon_{name}"
         self.weight = nn.Parameter(torch.empty(config.canon_width, config.hidden_size))
 
     def initialize_parameters(self) -> None:
-        # as a depthwise nn.Conv1d begins
+        """Uniform, as a depthwise nn.Conv1d starts."""
         bound = len(self.weight) ** -0.5
         init.uniform_(self.weight, -bound, bound)
 
@@ -37,17 +46,17 @@ class Canon(nn.Module):
         past_key_values: Cache | None = None,
         **kwargs,
     ) -> torch.Tensor:
-        """(batch, length, hidden_size) → the same."""
-        reach = len(self.weight) - 1
+        """(batch, length, hidden_size) → the same shape."""
+        history = len(self.weight) - 1
         cache = layer_state(past_key_values, self.layer_idx)
         past = cache.states.get(self.name) if cache is not None else None
         if past is None:
-            past = hidden_states.new_zeros(len(hidden_states), reach, hidden_states.shape[-1])
+            past = hidden_states.new_zeros(len(hidden_states), history, hidden_states.shape[-1])
         states = torch.cat((past, hidden_states), dim=1)  # (batch, width − 1 + length, hidden_size)
-        previous = previous_indices(token_mask, branch_ids, reach)
+        previous = previous_indices(token_mask, branch_ids, history)
         if cache is not None:
-            cache.states[self.name] = newest(states, previous, reach)
+            cache.states[self.name] = last_tokens(states, previous, history)
         mixed = self.weight[0] * hidden_states
         for distance, weight in enumerate(self.weight[1:], start=1):
-            mixed = mixed + weight * shifted(states, previous, distance, reach)
+            mixed = mixed + weight * shift_back(states, previous, distance, history)
         return hidden_states + mixed

@@ -1,13 +1,16 @@
-"""The parts that blocks and mixers share: norms, rotary positions, the MLP."""
+"""The parts that blocks and attention types share: norms, rotary positions, projections, the MLP, slots."""
 
 import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
-from .configuration_birthgpt import BirthGPTConfig
+from .configuration_base import BaseConfig
+
+INVALID_POSITION = -(2**40)
+"""The position, or slot, of padding and of what does not exist: below zero, whatever is added to it."""
 
 
-def build_norm(config: BirthGPTConfig, size: int) -> nn.Module:
+def build_norm(config: BaseConfig, size: int) -> nn.Module:
     """LayerNorm (Ba et al., 1607.06450) or RMSNorm (Zhang & Sennrich, 1910.07467) over the last dimension."""
     norm_class = nn.RMSNorm if config.norm_type == "rmsnorm" else nn.LayerNorm
     return norm_class(size, eps=config.layer_norm_eps)
@@ -16,12 +19,13 @@ def build_norm(config: BirthGPTConfig, size: int) -> nn.Module:
 class RotaryEmbedding(nn.Module):
     """Rotary positions (Su et al., 2104.09864): position p turns feature pair i by the angle p · θ^(−2i/d_head).
 
-    The angles are computed from the configuration at every call: a buffer of frequencies would come back
-    as garbage from a construction on the meta device.
+    The angles are computed from the configuration at every call: a buffer of frequencies would come back as garbage
+    from a construction on the meta device.
     """
 
-    def __init__(self, config: BirthGPTConfig):
+    def __init__(self, config: BaseConfig):
         super().__init__()
+        assert config.rope_parameters is not None, "transformers fills in rope_parameters"
         self.head_dim = config.head_dim
         self.theta = config.rope_parameters["rope_theta"]
 
@@ -48,42 +52,87 @@ def split_heads(states: torch.Tensor, heads: int) -> torch.Tensor:
     return states.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def scatter_to_slots(
-    new: torch.Tensor, slots: torch.Tensor | int, size: int, kept: torch.Tensor | None = None
-) -> torch.Tensor:
-    """(batch, heads, size, …): what was `kept`, then zeros, and over them `new` (batch, heads, length, …) at `slots`.
-
-    `slots` is (batch, length), the same for all heads; what it puts outside of 0 … size − 1 is dropped. An int, with
-    nothing kept, is that of the first: the others follow one by one, which is faster.
-    """
-    if isinstance(slots, int):
-        assert kept is None
-        return nn.functional.pad(new, (0, 0) * (new.ndim - 3) + (slots, size - slots - new.shape[2]))
-    kept = new[:, :, :0] if kept is None else kept
-    # what is dropped falls into one slot more
-    ground = torch.cat((kept, new.new_zeros(*new.shape[:2], size + 1 - kept.shape[2], *new.shape[3:])), dim=2)
-    slots = torch.where((slots >= 0) & (slots < size), slots, size)
-    index = slots.view(slots.shape[0], 1, slots.shape[1], *[1] * (new.ndim - 3))
-    return ground.scatter(2, index.expand_as(new), new)[:, :, :size]
+class OutputProjection(nn.Linear):
+    """The linear map that writes into the residual stream; it starts at zero under `zero_init_residual`."""
 
 
-def pick(states: torch.Tensor, slots: torch.Tensor | int, length: int) -> torch.Tensor:
-    """(batch, heads, size, ·) at `slots` as of `scatter_to_slots` → (batch, heads, length, ·); anything, if nowhere."""
-    if isinstance(slots, int):
-        return states[:, :, slots : slots + length]
-    index = slots.clamp(0, states.shape[2] - 1)[:, None, :, None]
-    return states.gather(2, index.expand(-1, states.shape[1], -1, states.shape[3]))
+class Projections(nn.Module):
+    """The linear maps around an attention: to queries, keys and values, with norms under `qk_norm`, and back."""
+
+    def __init__(self, config: BaseConfig):
+        super().__init__()
+        self.num_heads = config.num_attention_heads
+        width, bias = config.hidden_size, config.attention_bias
+        self.q_proj = nn.Linear(width, width, bias=bias)
+        self.k_proj = nn.Linear(width, width, bias=bias)
+        self.v_proj = nn.Linear(width, width, bias=bias)
+        self.o_proj = OutputProjection(width, width, bias=bias)
+        self.q_norm = build_norm(config, config.head_dim) if config.qk_norm else nn.Identity()
+        self.k_norm = build_norm(config, config.head_dim) if config.qk_norm else nn.Identity()
+
+    def forward(
+        self, hidden_states: torch.Tensor, position_embeddings: tuple[torch.Tensor, torch.Tensor] | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Queries, keys and values: (batch, length, hidden_size) → three times (batch, heads, length, d_head).
+
+        Rotary positions, given as cosines and sines, turn queries and keys.
+        """
+        queries = self.queries(hidden_states)
+        keys, values = self.keys_and_values(hidden_states)
+        if position_embeddings is not None:
+            queries = apply_rotary(queries, *position_embeddings)
+            keys = apply_rotary(keys, *position_embeddings)
+        return queries, keys, values
+
+    def queries(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(batch, length, hidden_size) → (batch, heads, length, d_head)."""
+        return self.q_norm(split_heads(self.q_proj(hidden_states), self.num_heads))
+
+    def keys_and_values(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(batch, length, hidden_size) → two times (batch, heads, length, d_head)."""
+        keys = self.k_norm(split_heads(self.k_proj(hidden_states), self.num_heads))
+        return keys, split_heads(self.v_proj(hidden_states), self.num_heads)
+
+    def output(self, mixed: torch.Tensor) -> torch.Tensor:
+        """Mixed values, (batch, length, heads, d_head) → (batch, length, hidden_size)."""
+        return self.o_proj(mixed.flatten(-2))
 
 
-def rows_to_keep(
+class MLP(nn.Module):
+    """W₂ act(W₁ x): the position-wise half of a block."""
+
+    def __init__(self, config: BaseConfig):
+        super().__init__()
+        assert config.intermediate_size is not None, "the configuration fills in intermediate_size"
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.act_fn = ACT2FN[config.hidden_act]
+        self.down_proj = OutputProjection(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.down_proj(self.act_fn(self.up_proj(hidden_states)))
+
+
+def attention_weights(scores: torch.Tensor, dropout: float) -> torch.Tensor:
+    """Softmax over the last dimension, in single precision at least, with dropout at this rate."""
+    # half precision is too coarse for the sum over keys
+    weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+    return nn.functional.dropout(weights.to(scores.dtype), p=dropout, training=dropout > 0)
+
+
+def upcast_to_float32(states: torch.Tensor) -> torch.Tensor:
+    """In float32, or in float64 if it was."""
+    return states.to(torch.promote_types(states.dtype, torch.float32))
+
+
+def flat_positions(
     logits_to_keep: int | torch.Tensor, batch: int, length: int, device: torch.device
 ) -> torch.LongTensor | None:
-    """Where the positions that a head is wanted for stand among batch · length rows; None for all.
+    """The positions to keep, as indices into the batch · length positions of a flattened batch; None for all.
 
     Args:
-        logits_to_keep: the last k positions (0: all), or positions, (count,) or (batch, count), which give
-            (batch, k or count) rows; or a boolean (batch, length), which gives (positions,). It may lie elsewhere:
-            a mask is counted where it is, and counting one on a GPU waits for it.
+        logits_to_keep: the last k positions (0: all), or positions, (count,) or (batch, count), which return
+            (batch, k or count) indices; or a boolean (batch, length), which returns (positions,). A boolean mask may
+            be on another device: its True positions are counted where it is, and counting on a GPU waits for it.
     """
     if isinstance(logits_to_keep, int):
         if not 0 < logits_to_keep < length:
@@ -94,23 +143,43 @@ def rows_to_keep(
     return torch.arange(batch, device=device)[:, None] * length + logits_to_keep.to(device) % length
 
 
-def keep_rows(states: torch.Tensor, rows: torch.LongTensor | None) -> torch.Tensor:
-    """(batch, length, hidden_size) → (*rows, hidden_size), or all of them where `rows` is None."""
-    return states if rows is None else states.flatten(0, 1)[rows]
+def select_positions(states: torch.Tensor, positions: torch.LongTensor | None) -> torch.Tensor:
+    """(batch, length, hidden_size) → (*positions, hidden_size) at `flat_positions`; unchanged where they are None."""
+    return states if positions is None else states.flatten(0, 1)[positions]
 
 
-class OutputProjection(nn.Linear):
-    """The linear map that writes into the residual stream; zero at first under `zero_init_residual`."""
+def scatter_to_slots(
+    new: torch.Tensor, slots: torch.Tensor | int, size: int, kept: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Write `new` into a buffer of `size` slots that starts as `kept`, filled up with zeros.
+
+    Args:
+        new: (batch, heads, length, …).
+        slots: (batch, length), the slot of each token, the same for all heads; a slot outside 0 … size − 1 is ignored.
+            An int is the slot of the first token, and the others follow it: faster, and only with `kept` None.
+        size: number of slots.
+        kept: (batch, heads, at most size, …), or None.
+
+    Returns:
+        (batch, heads, size, …).
+    """
+    if isinstance(slots, int):
+        assert kept is None
+        return nn.functional.pad(new, (0, 0) * (new.ndim - 3) + (slots, size - slots - new.shape[2]))
+    kept = new[:, :, :0] if kept is None else kept
+    # one slot more takes what is ignored
+    base = torch.cat((kept, new.new_zeros(*new.shape[:2], size + 1 - kept.shape[2], *new.shape[3:])), dim=2)
+    slots = torch.where((slots >= 0) & (slots < size), slots, size)
+    index = slots.view(slots.shape[0], 1, slots.shape[1], *[1] * (new.ndim - 3))
+    return base.scatter(2, index.expand_as(new), new)[:, :, :size]
 
 
-class MLP(nn.Module):
-    """W₂ act(W₁ x): the position-wise half of a block."""
+def gather_from_slots(states: torch.Tensor, slots: torch.Tensor | int, length: int) -> torch.Tensor:
+    """Read (batch, heads, size, ·) at `slots` of `scatter_to_slots` → (batch, heads, length, ·).
 
-    def __init__(self, config: BirthGPTConfig):
-        super().__init__()
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
-        self.act_fn = ACT2FN[config.hidden_act]
-        self.down_proj = OutputProjection(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.down_proj(self.act_fn(self.up_proj(hidden_states)))
+    The value is undefined for tokens without a slot.
+    """
+    if isinstance(slots, int):
+        return states[:, :, slots : slots + length]
+    index = slots.clamp(0, states.shape[2] - 1)[:, None, :, None]
+    return states.gather(2, index.expand(-1, states.shape[1], -1, states.shape[3]))

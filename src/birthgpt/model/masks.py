@@ -1,88 +1,67 @@
-"""Which tokens may see which: one mask for each kind that mixers ask for."""
+"""Which tokens see which: one mask for each `mask_type` of the layers, and what cannot be masked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from transformers.cache_utils import Cache
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 
+from .block import Block
+
 LAYER_TYPE_OF_MASK = {"causal": "full_attention", "sliding": "sliding_attention"}
-"""Under what name `generate` hands over a mask that it made beforehand, for a static cache."""
+"""The key of a mask that `generate` makes beforehand, for a static cache."""
+
+
+def build_masks(layers: Iterable[Block], config, **arguments) -> list[Any]:
+    """The mask of each layer, as of `build_mask`; layers with the same type and window share one."""
+    made: dict[tuple, Any] = {}
+    masks = []
+    for layer in layers:
+        window = layer.layer_config.sliding_window if layer.mask_type == "sliding" else None
+        if (layer.mask_type, window) not in made:
+            made[layer.mask_type, window] = build_mask(layer.mask_type, config, window=window, **arguments)
+        masks.append(made[layer.mask_type, window])
+    return masks
 
 
 def build_mask(
-    kind: str | None,
-    *,
+    mask_type: str | None,
     config,
+    *,
     inputs_embeds: torch.Tensor,
-    attention_mask: torch.Tensor | dict | None,
-    position_ids: torch.Tensor | None,
-    past_key_values: Cache | None,
-    branch_ids: torch.Tensor | None,
-) -> object:
-    """The mask of a kind.
+    attention_mask: torch.Tensor | dict | None = None,
+    position_ids: torch.Tensor | None = None,
+    past_key_values: Cache | None = None,
+    branch_ids: torch.Tensor | None = None,
+    window: int | None = None,
+) -> Any:
+    """The mask of a type.
 
-    `causal` and `sliding` are as the attention implementation wants them, built by transformers; `visible` is
-    boolean, (batch or 1, 1, length, keys), for types that compute their scores themselves; None is no mask.
+    Args:
+        mask_type: `causal` or `sliding`, built by transformers as the attention implementation expects it; `boolean`,
+            (batch or 1, 1, length, keys), for attention types that compute their own scores; None, no mask.
+        config: the configuration of the model.
+        window: of a `sliding` mask, in tokens.
     """
-    if kind is None:
+    if mask_type is None:
         return None
     if isinstance(attention_mask, dict):
-        return attention_mask[LAYER_TYPE_OF_MASK[kind]]
-    if kind == "visible":
+        return attention_mask[LAYER_TYPE_OF_MASK[mask_type]]
+    if mask_type == "boolean":
         seen = past_key_values.get_seq_length() if past_key_values is not None else 0
         return boolean_mask(inputs_embeds, attention_mask, seen, branch_ids)
-    if branch_ids is not None and config._attn_implementation in ("sdpa", "eager"):
-        # a mask function, called for every pair of tokens, takes a sixth of a training step
-        visible = boolean_mask(inputs_embeds, attention_mask, 0, branch_ids)
-        if kind == "sliding":
-            visible = visible & (position_ids[:, None, :, None] - position_ids[:, None, None] < config.sliding_window)
-        return visible if config._attn_implementation == "sdpa" else additive_mask(visible, inputs_embeds.dtype)
-    create = {"causal": create_causal_mask, "sliding": create_sliding_window_causal_mask}[kind]
+    if branch_ids is not None:
+        return _branch_mask(config, inputs_embeds, attention_mask, position_ids, branch_ids, window)
     arguments = {
-        "config": config,
         "inputs_embeds": inputs_embeds,
         "attention_mask": attention_mask,
         "past_key_values": past_key_values,
         "position_ids": position_ids,
     }
-    if branch_ids is not None:
-        # positions that restart would be taken for packed sequences, and the stem hidden
-        arguments |= {"position_ids": None, "and_mask_function": same_branch_or_stem(branch_ids)}
-        if kind == "sliding":
-            # a window by index would run through the other branches: this one runs by position
-            create = create_causal_mask
-            arguments["and_mask_function"] = within_window(branch_ids, position_ids, config.sliding_window)
-    return create(**arguments)
-
-
-def same_branch_or_stem(branch_ids: torch.Tensor) -> Callable:
-    """A mask function that lets a token see the stem and its own branch."""
-
-    def mask_function(batch: int, head: int, query: int, key: int) -> bool:
-        return (branch_ids[batch, key] == 0) | (branch_ids[batch, key] == branch_ids[batch, query])
-
-    return mask_function
-
-
-def within_window(branch_ids: torch.Tensor, position_ids: torch.Tensor, window: int) -> Callable:
-    """A mask function for branches that lets a token see the `window` positions up to its own."""
-    may_see = same_branch_or_stem(branch_ids)
-    position_ids = position_ids.expand_as(branch_ids)
-
-    def mask_function(batch: int, head: int, query: int, key: int) -> bool:
-        near = position_ids[batch, query] - position_ids[batch, key] < window
-        return near & may_see(batch, head, query, key)
-
-    return mask_function
-
-
-def additive_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """A boolean mask as eager attention wants it: 0 where a key is seen, the lowest number elsewhere.
-
-    Finite, so that padding that sees nothing does not turn into NaN.
-    """
-    return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
+    if mask_type == "causal":
+        return create_causal_mask(config=config, **arguments)
+    return create_sliding_window_causal_mask(config=_with_window(config, window), **arguments)
 
 
 def boolean_mask(
@@ -91,10 +70,16 @@ def boolean_mask(
     seen: int = 0,
     branch_ids: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """(batch or 1, 1, length, seen + length), True where a key may be seen; padding sees itself, for a sum of one.
+    """True where a key is visible; padding sees itself, so that its weights sum to one.
 
-    `states` are (batch, length, hidden_size); `attention_mask` is (batch, seen + length), False for padding, or a
-    4-D mask of the caller's own, boolean or to be added.
+    Args:
+        states: (batch, length, hidden_size).
+        attention_mask: (batch, seen + length), False for padding; or a 4-D mask of the caller, boolean or additive.
+        seen: the number of tokens in the cache.
+        branch_ids: (batch, length), as of `BirthGPTModel.forward`.
+
+    Returns:
+        (batch or 1, 1, length, seen + length).
     """
     length, device = states.shape[1], states.device
     if attention_mask is not None and attention_mask.ndim == 4:
@@ -107,3 +92,63 @@ def boolean_mask(
     if branch_ids is not None:
         visible = visible & ((branch_ids == 0)[:, None] | (branch_ids[:, None] == branch_ids[:, :, None]))
     return (visible | (keys == queries[:, None]))[:, None]
+
+
+def additive_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A boolean mask in the form that eager attention adds to the scores: 0 for a visible key, else the lowest number.
+
+    It is finite, so that padding that sees nothing does not become NaN.
+    """
+    return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
+
+
+def same_branch_or_prefix(branch_ids: torch.Tensor) -> Callable:
+    """A mask function that lets a token see the shared prefix and its own branch."""
+
+    def mask_function(batch: int, head: int, query: int, key: int) -> bool:
+        return (branch_ids[batch, key] == 0) | (branch_ids[batch, key] == branch_ids[batch, query])
+
+    return mask_function
+
+
+def within_window(branch_ids: torch.Tensor, position_ids: torch.Tensor, window: int) -> Callable:
+    """A mask function for branches that lets a token see the `window` positions up to its own."""
+    same_branch = same_branch_or_prefix(branch_ids)
+    position_ids = position_ids.expand_as(branch_ids)
+
+    def mask_function(batch: int, head: int, query: int, key: int) -> bool:
+        near = position_ids[batch, query] - position_ids[batch, key] < window
+        return near & same_branch(batch, head, query, key)
+
+    return mask_function
+
+
+def _branch_mask(config, inputs_embeds, attention_mask, position_ids, branch_ids, window: int | None) -> Any:
+    if config._attn_implementation in ("sdpa", "eager"):
+        # transformers would call a mask function for every pair of tokens, which takes a sixth of a training step
+        visible = boolean_mask(inputs_embeds, attention_mask, 0, branch_ids)
+        if window is not None:
+            visible = visible & (position_ids[:, None, :, None] - position_ids[:, None, None] < window)
+        return visible if config._attn_implementation == "sdpa" else additive_mask(visible, inputs_embeds.dtype)
+    # a window by index would run through other branches: this one runs by position
+    may_see = (
+        same_branch_or_prefix(branch_ids) if window is None else within_window(branch_ids, position_ids, window)
+    )
+    return create_causal_mask(
+        config=config,
+        inputs_embeds=inputs_embeds,
+        attention_mask=attention_mask,
+        past_key_values=None,
+        # positions that restart would be taken for packed sequences, and the prefix would be hidden
+        position_ids=None,
+        and_mask_function=may_see,
+    )
+
+
+def _with_window(config, window: int | None) -> Any:
+    """The configuration itself or, where layers differ in their windows, that of a layer with this window."""
+    if not config.is_heterogeneous:
+        return config
+    return next(
+        layer for layer in config.per_layer_config if getattr(layer, "sliding_window", None) == window
+    )

@@ -5,26 +5,55 @@ from torch import nn
 from transformers.cache_utils import Cache
 
 from .cache import layer_state
-from .configuration_birthgpt import BirthGPTConfig
-from .predecessors import newest, previous_indices, shifted
+from .configuration_base import BaseConfig
+from .predecessors import last_tokens, previous_indices, shift_back
+from .settings import setting
 
-NONE = -1
+NO_TOKEN = -1
 PRIME = 2**31 - 1
+
+
+class NgramConfig(BaseConfig):
+    """The settings of the n-gram embeddings."""
+
+    ngram_orders: list[int] | None = setting(
+        None, "lengths of the n-grams that have embeddings of their own, such as 2 3 (2501.16975)"
+    )
+    ngram_vocab_size: int = setting(
+        32768, "rows in the table of each order; n-grams with the same hash share a row", min=1
+    )
+
+    def __post_init__(self, **kwargs):
+        self.ngram_orders = self.ngram_orders or []
+        super().__post_init__(**kwargs)
+
+    def validate_ngram_orders(self):
+        """An n-gram has at least two tokens; each order has one table."""
+        orders = self.ngram_orders or []
+        if any(order < 2 for order in orders) or len(set(orders)) < len(orders):
+            raise ValueError(f"ngram_orders={orders}: give different lengths of at least 2, such as [2, 3]")
+
+    @property
+    def special_ids(self) -> list[int]:
+        """The tokens that are not text: padding, begin and end."""
+        ends = self.eos_token_id if isinstance(self.eos_token_id, list) else [self.eos_token_id]
+        return [token for token in (self.pad_token_id, self.bos_token_id, *ends) if token is not None]
 
 
 class NgramEmbedding(nn.Module):
     """Σ_n E_n[hash(x_{t−n+1}, …, x_t)] over the orders n (hashed n-gram embeddings: Huang et al., 2501.16975).
 
-    Names share their tokens, but hardly their pairs and triples of tokens: by these a person has vectors of their
-    own, which are looked up at no cost in FLOPs. N-grams of the same hash share a vector. An n-gram that begins
-    before the first token, or holds padding or a special token, has none. The tokens before a branch's first are the
-    stem's last.
+    Names share their tokens, but rarely their pairs and triples of tokens: these give a person vectors of their own,
+    at no cost in FLOPs. N-grams with the same hash share a vector. An n-gram that starts before the first token, or
+    contains padding or a special token, has no vector. Before the first token of a branch come the last tokens of the
+    shared prefix.
     """
 
-    def __init__(self, config: BirthGPTConfig):
+    def __init__(self, config: NgramConfig):
         super().__init__()
+        assert config.ngram_orders, "the model builds it only where there are orders"
         self.orders = config.ngram_orders
-        self.reach = max(self.orders) - 1
+        self.history = max(self.orders) - 1
         self.special_ids = config.special_ids
         self.tables = nn.ModuleList(nn.Embedding(config.ngram_vocab_size, config.hidden_size) for _ in self.orders)
 
@@ -39,28 +68,28 @@ class NgramEmbedding(nn.Module):
         """(batch, length) → (batch, length, hidden_size)."""
         ids = input_ids[..., None]
         for special_id in self.special_ids:
-            ids = ids.masked_fill(ids == special_id, NONE)
-        # the tokens before these lie in the first layer's cache
+            ids = ids.masked_fill(ids == special_id, NO_TOKEN)
+        # the tokens before these are in the cache of the first layer
         cache = layer_state(past_key_values, 0)
         past = cache.states.get("ngrams") if cache is not None else None
         if past is None:
-            past = ids.new_full((len(ids), self.reach, 1), NONE)
-        tokens = torch.cat((past, ids), dim=1)  # (batch, reach + length, 1)
-        previous = previous_indices(token_mask, branch_ids, self.reach)
+            past = ids.new_full((len(ids), self.history, 1), NO_TOKEN)
+        tokens = torch.cat((past, ids), dim=1)  # (batch, history + length, 1)
+        previous = previous_indices(token_mask, branch_ids, self.history)
         if cache is not None:
-            cache.states["ngrams"] = newest(tokens, previous, self.reach)
-        before = [shifted(tokens, previous, distance, self.reach) for distance in range(self.reach, 0, -1)]
-        grams = torch.cat((*before, ids), dim=-1)  # (batch, length, reach + 1)
-        embedded = 0.0
+            cache.states["ngrams"] = last_tokens(tokens, previous, self.history)
+        before = [shift_back(tokens, previous, distance, self.history) for distance in range(self.history, 0, -1)]
+        grams = torch.cat((*before, ids), dim=-1)  # (batch, length, history + 1)
+        embedded = torch.zeros((), device=input_ids.device)
         for order, table in zip(self.orders, self.tables, strict=True):
             gram = grams[..., -order:]
-            is_whole = (gram != NONE).all(dim=-1, keepdim=True)
-            embedded = embedded + table(hashed(gram, table.num_embeddings)) * is_whole
+            is_whole = (gram != NO_TOKEN).all(dim=-1, keepdim=True)
+            embedded = embedded + table(hash_ngrams(gram, table.num_embeddings)) * is_whole
         return embedded
 
 
-def hashed(grams: torch.LongTensor, rows: int) -> torch.LongTensor:
-    """(…, n) token ids → (…,) rows of a table: a polynomial of the ids modulo a prime, so that order matters."""
+def hash_ngrams(grams: torch.Tensor, rows: int) -> torch.Tensor:
+    """(…, n) token ids → (…,) rows of a table: a polynomial of the ids modulo a prime, so that their order counts."""
     value = torch.zeros_like(grams[..., 0])
     for ids in grams.unbind(dim=-1):
         value = (value * 1_000_003 + ids + 2) % PRIME

@@ -1,51 +1,55 @@
 """Optimisers: AdamW, or Muon for the matrices of the blocks with AdamW for the rest."""
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 from torch import nn
 
-OPTIMIZERS = ("adamw", "muon")
+from birthgpt.settings import Number, checked, setting
 
 
-def build_optimizers(
-    model: nn.Module,
-    *,
-    optimizer: str,
-    learning_rate: float,
-    weight_decay: float,
-    adam_beta1: float,
-    adam_beta2: float,
-) -> list[torch.optim.Optimizer]:
+@checked
+@dataclass(kw_only=True)
+class OptimizerSettings:
+    """How the weights move."""
+
+    optimizer: Literal["adamw", "muon"] = setting(
+        "adamw", "adamw, or muon for the matrices of the blocks and adamw for the rest"
+    )
+    learning_rate: Number = setting(1e-3, "peak learning rate", above=0)
+    weight_decay: Number = setting(0.0, "decay of the matrices", min=0)
+    adam_beta1: Number = setting(0.9, "decay of AdamW's average of gradients", min=0, below=1)
+    adam_beta2: Number = setting(0.95, "decay of AdamW's average of squared gradients", min=0, below=1)
+    max_grad_norm: Number = setting(1.0, "clip the gradient at this norm; 0 for no clipping", min=0)
+    ema_decay: Number = setting(
+        0.0, "evaluate and save a running average of the weights with this decay, such as 0.999; 0 for none",
+        min=0, below=1,
+    )  # fmt: skip
+
+
+def build_optimizers(model: nn.Module, settings: OptimizerSettings) -> list[torch.optim.Optimizer]:
     """The optimisers of a run; together they hold every trained parameter once.
 
     `adamw` decays the weights of linear maps alone, as the assignment does. `muon` (Jordan et al. 2024)
-    orthogonalises the momentum of each matrix in the blocks, scaled by 0.2·√max(rows, columns) to the size
-    of an AdamW step (2502.16982), so that one learning rate serves both; embeddings, head, norms and biases
-    go to AdamW. Neither decays anything else.
-
-    Raises:
-        ValueError: an optimiser that does not exist.
+    orthogonalises the momentum of each matrix in the blocks, scaled by 0.2·√max(rows, columns) to the size of an
+    AdamW step (2502.16982), so that one learning rate serves both; embeddings, head, norms and biases go to AdamW.
+    Neither decays anything else.
     """
-    check_optimizer(optimizer)
     matrices, others = split_parameters(model)
-    betas = (adam_beta1, adam_beta2)
-    if optimizer == "adamw":
-        linear = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
-        decayed = {id(parameter) for parameter in linear} - {id(p) for p in _embeddings(model)}
+    lr, decay, betas = settings.learning_rate, settings.weight_decay, (settings.adam_beta1, settings.adam_beta2)
+    if settings.optimizer == "adamw":
+        embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+        linear = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)} - embeddings
         parameters = matrices + others
         groups = [
-            {"params": [p for p in parameters if id(p) in decayed], "weight_decay": weight_decay},
-            {"params": [p for p in parameters if id(p) not in decayed], "weight_decay": 0.0},
+            {"params": [p for p in parameters if id(p) in linear], "weight_decay": decay},
+            {"params": [p for p in parameters if id(p) not in linear], "weight_decay": 0.0},
         ]
-        return [torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, betas=betas, fused=True)]
-    muon = torch.optim.Muon(matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-    adamw = torch.optim.AdamW(others, lr=learning_rate, betas=betas, weight_decay=0.0, fused=True)
+        return [torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=betas, fused=True)]
+    muon = torch.optim.Muon(matrices, lr=lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+    adamw = torch.optim.AdamW(others, lr=lr, betas=betas, weight_decay=0.0, fused=True)
     return [muon, adamw]
-
-
-def check_optimizer(optimizer: str) -> None:
-    """ValueError for a name that is not one of `OPTIMIZERS`."""
-    if optimizer not in OPTIMIZERS:
-        raise ValueError(f"optimizer={optimizer!r} does not exist: choose {' or '.join(OPTIMIZERS)}")
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -59,5 +63,6 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     return matrices, others
 
 
-def _embeddings(model: nn.Module) -> list[nn.Parameter]:
-    return [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
+def unwrap_optimizer(optimizer) -> torch.optim.Optimizer:
+    """The optimiser itself, without the wrapper of accelerate."""
+    return getattr(optimizer, "optimizer", optimizer)

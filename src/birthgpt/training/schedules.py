@@ -1,37 +1,48 @@
 """Learning-rate schedules: the factor on the peak rate at a point of the run."""
 
 import math
+from dataclasses import dataclass
+from typing import Literal
+
+from birthgpt.settings import checked, setting
 
 
-def lr_scale(
-    schedule: str, *, step: int, progress: float, warmup_steps: int = 0, cycle_steps: int | None = None
-) -> float:
-    """The factor for the update after `step` updates, when `progress` in [0, 1] of the run is done.
+@checked
+@dataclass(kw_only=True)
+class ScheduleSettings:
+    """How the learning rate changes over a run.
 
-    - `linear`: falls to zero; `cosine`: likewise, along half a cosine; `constant`: stays.
+    - `linear`: falls to zero; `cosine`: falls to zero along half a cosine; `constant`: stays.
     - `warmup_stable_decay`: stays until 80% of the run, then falls linearly to zero.
-    - `assignment_cosine`: the CS224N recipe's, a cosine of half-period `cycle_steps` with floor 0.1 that is
-      *not clamped at its end*: in a run longer than that it climbs back to the peak. Kept for comparison.
+    - `assignment_cosine`: that of the CS224N assignment, a cosine of half-period `lr_cycle_steps` with floor 0.1 that
+      is *not clamped at its end*: in a longer run it rises to the peak again. For comparison only.
 
     Each rises linearly over `warmup_steps` first. All but the last never rise after that.
-
-    Raises:
-        ValueError: a schedule that does not exist, or `assignment_cosine` without `cycle_steps`.
     """
-    warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
-    if schedule == "constant":
-        return warmup
-    if schedule == "linear":
-        return warmup * (1 - progress)
-    if schedule == "cosine":
-        return warmup * 0.5 * (1 + math.cos(math.pi * progress))
-    if schedule == "warmup_stable_decay":
-        return warmup * min(1.0, (1 - progress) / 0.2)
-    if schedule == "assignment_cosine":
-        if not cycle_steps:
-            raise ValueError("lr_scheduler_type=assignment_cosine needs lr_cycle_steps, its half-period")
-        return warmup * max(0.1, 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / cycle_steps)))
-    raise ValueError(
-        f"lr_scheduler_type={schedule!r} does not exist: choose linear, cosine, constant, "
-        "warmup_stable_decay or assignment_cosine"
+
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "warmup_stable_decay", "assignment_cosine"] = setting(
+        "linear", "schedule of the learning rate"
     )
+    warmup_steps: int = setting(0, "updates until the peak rate", min=0)
+    lr_cycle_steps: int | None = setting(None, "half-period of assignment_cosine, in updates", min=1)
+
+    def validate_cycle(self):
+        """The cosine of the assignment has a period of its own."""
+        if self.lr_scheduler_type == "assignment_cosine" and self.lr_cycle_steps is None:
+            raise ValueError("lr_scheduler_type=assignment_cosine needs lr_cycle_steps, its half-period")
+
+
+def lr_scale(settings: ScheduleSettings, *, step: int, progress: float) -> float:
+    """The factor for the update after `step` updates, when the fraction `progress` in [0, 1] of the run is done."""
+    warmup = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
+    if settings.lr_scheduler_type == "constant":
+        return warmup
+    if settings.lr_scheduler_type == "linear":
+        return warmup * (1 - progress)
+    if settings.lr_scheduler_type == "cosine":
+        return warmup * 0.5 * (1 + math.cos(math.pi * progress))
+    if settings.lr_scheduler_type == "warmup_stable_decay":
+        return warmup * min(1.0, (1 - progress) / 0.2)
+    assert settings.lr_cycle_steps is not None
+    angle = math.pi * (step - settings.warmup_steps) / settings.lr_cycle_steps
+    return warmup * max(0.1, 0.5 * (1 + math.cos(angle)))

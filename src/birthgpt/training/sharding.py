@@ -1,22 +1,36 @@
-"""Training with weights, gradients and optimiser states spread over processes (accelerate's FSDP2).
+"""Weights and optimiser states that accelerate's FSDP2 spreads over processes, as whole tensors and back.
 
-What is spread is gathered to be written or asked, and spread again when it is read; so a checkpoint is the same
-folder however its run was launched. What is not spread passes through all of this as it is.
+PyTorch's `torch.distributed.checkpoint.state_dict` does the work: it gathers and distributes, and names every state by
+its parameter. A model that is not sharded passes through it unchanged, so a checkpoint is the same folder however its
+run was launched.
 """
+
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
-from torch import distributed
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from birthgpt.training.arguments import OptimizationArguments, RunArguments
+FULL = StateDictOptions(full_state_dict=True, strict=False)
+FULL_ON_MAIN = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
-def prepare_sharding(accelerator: Accelerator, optimization: OptimizationArguments, run: RunArguments) -> None:
-    """Under FSDP, see to it that losses and sums of gradients stay in float32 where weights are bfloat16.
+def check_sharding(accelerator: Accelerator, settings: dict[str, Any]) -> None:
+    """Under FSDP, keep losses and sums of gradients in float32 where weights are bfloat16.
+
+    Args:
+        settings: all settings of the training by name.
 
     Raises:
         ValueError: FSDP of version 1, or settings that need whole weights all the time.
@@ -24,12 +38,11 @@ def prepare_sharding(accelerator: Accelerator, optimization: OptimizationArgumen
     if accelerator.distributed_type != DistributedType.FSDP:
         return
     if not accelerator.is_fsdp2:
-        raise ValueError("FSDP of version 1 is not for this training: set fsdp_version to 2 in the launch file")
-    settings = {**vars(optimization), "seeds": run.seeds}
+        raise ValueError("FSDP of version 1 is not supported: set fsdp_version to 2 in the launch file")
     for name in ("ema_decay", "torch_compile", "learning_rates", "seeds"):
         if settings[name]:
             raise ValueError(
-                f"{name}={settings[name]} is not for sharded weights: leave it out, or launch without FSDP"
+                f"{name}={settings[name]} does not work with sharded weights: leave it out, or launch without FSDP"
             )
     if accelerator.mixed_precision == "bf16":
         accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
@@ -37,53 +50,48 @@ def prepare_sharding(accelerator: Accelerator, optimization: OptimizationArgumen
         )
 
 
-def whole_model(model: PreTrainedModel) -> PreTrainedModel:
-    """The model itself or, of one that is sharded, an ordinary copy; all processes call it, and each has one."""
-    if not isinstance(model, FSDPModule):
+def is_sharded(model: nn.Module) -> bool:
+    """Whether the weights are spread over processes."""
+    return isinstance(model, FSDPModule)
+
+
+def full_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Whole weights by name. All processes call it; of a sharded model, only the main process has them, on its CPU."""
+    return get_model_state_dict(model, options=FULL_ON_MAIN if is_sharded(model) else StateDictOptions())
+
+
+def load_full_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Load whole weights, which every process has. Names that are missing keep their weights."""
+    set_model_state_dict(model, weights, options=FULL)
+
+
+def full_optimizer_state(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Any]:
+    """`state` and `param_groups` of several optimisers, by the names of the parameters. All processes call it."""
+    return get_optimizer_state_dict(
+        model, optimizers, options=FULL_ON_MAIN if is_sharded(model) else StateDictOptions()
+    )
+
+
+def load_full_optimizer_state(
+    model: nn.Module, optimizers: list[torch.optim.Optimizer], state: dict[str, Any]
+) -> None:
+    """Load what `full_optimizer_state` returned on the main process, which every process has."""
+    set_optimizer_state_dict(model, optimizers, state, options=FULL)
+
+
+def unsharded(model: PreTrainedModel) -> PreTrainedModel:
+    """The model itself or, of a sharded model, an ordinary copy; all processes call it, and each gets one."""
+    if not is_sharded(model):
         return model
     with model.device:
         whole = AutoModelForCausalLM.from_config(
             model.config, attn_implementation=model.config._attn_implementation, dtype=model.dtype
         )
-    whole.load_state_dict({name: whole_tensor(value) for name, value in model.state_dict().items()})
+    whole.load_state_dict({name: full_tensor(value) for name, value in model.state_dict().items()})
     whole.generation_config = model.generation_config
     return whole
 
 
-def whole_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor itself or, of one that is sharded, all of it; all processes call it, and each has it."""
+def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor itself or, of a sharded tensor, all of it; all processes call it, and each gets it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def gather(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Whole tensors for the main process to write, on its CPU where they were sharded; all processes call it.
-
-    The others get those that were not sharded.
-    """
-    gathered = {}
-    for name, tensor in tensors.items():
-        whole = whole_tensor(tensor)
-        if whole is tensor:
-            gathered[name] = tensor
-        elif distributed.get_rank() == 0:
-            gathered[name] = whole.cpu()
-    return gathered
-
-
-def gather_optimizer(optimizer: torch.optim.Optimizer) -> dict:
-    """The optimiser's `state_dict` for the main process to write; all processes call it."""
-    state = optimizer.state_dict()
-    return {**state, "state": {index: gather(entries) for index, entries in state["state"].items()}}
-
-
-def scatter(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A whole tensor that every process has, spread as another of its shape is; itself where that is not sharded."""
-    if not isinstance(like, DTensor) or tensor.shape != like.shape:
-        return tensor
-    return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
-
-
-def scatter_weights(weights: dict[str, torch.Tensor], model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Whole weights by name, spread as the model's are."""
-    own = model.state_dict()
-    return {name: scatter(weight, own.get(name, weight)) for name, weight in weights.items()}

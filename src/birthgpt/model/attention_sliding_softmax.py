@@ -1,0 +1,37 @@
+"""Sliding-window softmax attention: softmax over the newest tokens only (Beltagy et al., 2004.05150).
+
+    o_t = Σ_{t−w < s ≤ t} softmax_{t−w < s ≤ t}(q_tᵀ k_s / √d_head) v_s
+"""
+
+import torch
+
+from .attention_softmax import SoftmaxAttention
+from .configuration_base import BaseConfig
+from .settings import setting
+
+
+class SlidingSoftmaxConfig(BaseConfig):
+    """The settings of `sliding_softmax`."""
+
+    sliding_window: int | None = setting(None, "tokens that sliding_softmax sees, the own token included", min=1)
+
+
+class SlidingSoftmaxAttention(SoftmaxAttention):
+    """Softmax attention to the last `sliding_window` tokens, the own token included."""
+
+    config_class = SlidingSoftmaxConfig
+    mask_type = "sliding"
+    cache_type = "sliding_attention"
+
+    layer_config: SlidingSoftmaxConfig
+
+    @classmethod
+    def check_config(cls, config: BaseConfig) -> None:
+        """A window is needed."""
+        assert isinstance(config, SlidingSoftmaxConfig)
+        if config.sliding_window is None:
+            raise ValueError("attention_type='sliding_softmax' needs sliding_window, the number of tokens it sees")
+
+    def forward(self, hidden_states: torch.Tensor, **kwargs) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """As for softmax, within the window; flash attention takes no mask, and is told the window."""
+        return super().forward(hidden_states, sliding_window=self.layer_config.sliding_window, **kwargs)

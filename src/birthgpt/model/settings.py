@@ -1,0 +1,133 @@
+"""Settings: fields of a dataclass with default, bounds, choices and help, declared once in the file of what they set.
+
+The model's configuration, the command line, `--help`, the check of YAML files and the tables of the documentation are
+all derived from these declarations.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, Field, field, fields
+from difflib import get_close_matches
+from functools import partial
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
+
+Number = float | int
+Class = TypeVar("Class", bound=type)
+
+
+def setting(
+    default: Any = MISSING,
+    help: str = "",
+    *,
+    min: Number | None = None,
+    max: Number | None = None,
+    above: Number | None = None,
+    below: Number | None = None,
+    choices: Iterable[str] | None = None,
+    on_command_line: bool = True,
+    free_on_resume: bool = False,
+) -> Any:
+    """A dataclass field with its help.
+
+    Args:
+        default: the default value; without one, the setting must be given. A list is copied for each instance.
+        help: what the setting means, for `--help` and the documentation.
+        min, max: the smallest and the largest value that is allowed.
+        above, below: bounds that are themselves excluded.
+        choices: the allowed values, where `Literal` cannot list them.
+        on_command_line: whether a command takes it; False for what other settings decide.
+        free_on_resume: whether a resumed run may have another value, because it does not change the result.
+    """
+    bounds = {"at least": min, "at most": max, "greater than": above, "less than": below}
+    bounds = {words: bound for words, bound in bounds.items() if bound is not None}
+    metadata = {
+        "help": help,
+        "bounds": " and ".join(f"{words} {bound}" for words, bound in bounds.items()),
+        "choices": tuple(choices) if choices is not None else None,
+        "on_command_line": on_command_line,
+        "free_on_resume": free_on_resume,
+        "validator": [partial(_check_bounds, bounds=bounds), partial(_check_choice, choices=choices)],
+    }
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def checked(cls: Class) -> Class:
+    """Class decorator for a dataclass of settings: values are checked on construction and on assignment.
+
+    Types, choices and bounds are checked by `strict` of huggingface_hub, then every method `validate_*` of the class.
+    A bad value is a ValueError of one line: name, value, what is wrong.
+    """
+    cls = strict(cls)
+    check_and_set, validate = cls.__setattr__, cls.validate
+
+    def set_checked(self, name: str, value: Any) -> None:
+        try:
+            check_and_set(self, name, value)
+        except StrictDataclassFieldValidationError as error:
+            raise ValueError(_what_is_wrong(cls.__dataclass_fields__[name], value, error.__cause__)) from None
+
+    def validate_together(self) -> None:
+        try:
+            validate(self)
+        except StrictDataclassClassValidationError as error:
+            raise ValueError(str(error.__cause__)) from None
+
+    # `strict` replaces a method of this name in a subclass only where it made it
+    validate_together.__is_defined_by_strict_decorator__ = True
+    cls.__setattr__, cls.validate = set_checked, validate_together
+    return cls
+
+
+def settings_of(cls: type) -> list[Field]:
+    """The fields of a dataclass that are settings, in the order of their declaration."""
+    return [entry for entry in fields(cls) if "help" in entry.metadata]
+
+
+def choices_of(entry: Field) -> tuple:
+    """The values that a setting may have; empty where they are not listed."""
+    if entry.metadata.get("choices"):
+        return entry.metadata["choices"]
+    kinds = get_args(entry.type) if get_origin(entry.type) is not Literal else (entry.type,)
+    return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
+
+
+def unknown_choice(name: str, value: object, choices: Iterable[str]) -> ValueError:
+    """The error for a value that is not one of the choices."""
+    hint = did_you_mean(value, choices)
+    return ValueError(f"{name}={value!r} does not exist: {hint}{' ' if hint else ''}choose from {', '.join(choices)}")
+
+
+def did_you_mean(name: object, choices: Iterable[str]) -> str:
+    """`did you mean 'softmax'?`, or an empty string where no choice resembles the name."""
+    nearest = get_close_matches(str(name), list(choices), n=1)
+    return f"did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def _check_bounds(value: Any, bounds: dict[str, Number]) -> None:
+    tests: dict[str, Callable[[Any, Any], bool]] = {
+        "at least": lambda bound: value >= bound,
+        "at most": lambda bound: value <= bound,
+        "greater than": lambda bound: value > bound,
+        "less than": lambda bound: value < bound,
+    }
+    if value is not None and not all(tests[words](bound) for words, bound in bounds.items()):
+        raise ValueError("it must be " + " and ".join(f"{words} {bound}" for words, bound in bounds.items()))
+
+
+def _check_choice(value: Any, choices: Iterable[str] | None) -> None:
+    if value is not None and choices is not None and value not in choices:
+        raise ValueError(f"choose from {', '.join(choices)}")
+
+
+def _what_is_wrong(entry: Field, value: Any, cause: BaseException | None) -> str:
+    choices = choices_of(entry)
+    if choices and value not in choices:
+        return str(unknown_choice(entry.name, value, choices))
+    if isinstance(cause, TypeError):
+        expected = getattr(entry.type, "__name__", str(entry.type))
+        return f"{entry.name}={value!r}: expected {expected}, not {type(value).__name__}"
+    return f"{entry.name}={value}: {cause}"

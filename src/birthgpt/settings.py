@@ -1,0 +1,281 @@
+"""Settings of a command, from a YAML file and the command line.
+
+A command declares its settings as a dataclass whose fields are settings (`setting`) or groups of settings, which are
+such dataclasses themselves. Names are unique within a command, so files and flags are flat:
+
+    @checked
+    @dataclass
+    class ProbeSettings:
+        questions: QuestionSettings
+        batch_size: int = setting(256, "prompts read at a time", min=1)
+
+    settings = parse_settings(ProbeSettings, ["--config", "wiki/probe", "--batch_size", "64"])
+
+The command line wins over the file, the file over the file it names as `defaults`, and that one over the defaults of
+the dataclass. Values of a file are read as the command line reads them, so `6e-3` is a number.
+"""
+
+import copy
+import dataclasses
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, Field
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from transformers import HfArgumentParser
+
+from birthgpt.model.settings import Number, checked, choices_of, did_you_mean, setting, settings_of
+
+__all__ = [
+    "Number",
+    "checked",
+    "collect_settings",
+    "declared_settings",
+    "flatten_settings",
+    "parse_settings",
+    "setting",
+    "settings_of",
+]
+
+Settings = TypeVar("Settings")
+
+CONFIGS = [Path(__file__).parent / "configs", Path(__file__).parents[2] / "configs"]
+"""Where a configuration is looked up by its name: in the installed package, or in a checkout."""
+
+
+def collect_settings(name: str, doc: str, sources: Sequence[type], **own: tuple[type, Any]) -> type:
+    """A dataclass of the settings that several classes declare, each once, in their order.
+
+    Args:
+        name, doc: of the new class.
+        sources: dataclasses; the settings that they inherit from one another are taken once.
+        own: further settings, as name=(type, setting(…)).
+    """
+    collected: dict[str, tuple] = {key: (key, kind, entry) for key, (kind, entry) in own.items()}
+    for source in sources:
+        for entry in settings_of(source):
+            if entry.metadata["on_command_line"] and entry.name not in collected:
+                group = {"group": _owner(source, entry.name).__name__}
+                collected[entry.name] = (entry.name, entry.type, _copy(entry, **group))
+    # a field without a default cannot follow one that has one
+    return checked(dataclasses.make_dataclass(name, list(collected.values()), kw_only=True, namespace={"__doc__": doc}))
+
+
+def declared_settings(settings_class: type) -> dict[str, Field]:
+    """Every setting of a command by its name, also those in groups."""
+    found: dict[str, Field] = {}
+    for _, group in _groups(settings_class):
+        for entry in settings_of(group):
+            assert entry.name not in found, f"{settings_class.__name__} declares {entry.name} twice"
+            found[entry.name] = entry
+    return found
+
+
+def flatten_settings(settings: Any) -> dict[str, Any]:
+    """The values of all settings by name, also those in groups."""
+    found: dict[str, Any] = {}
+    for entry in dataclasses.fields(settings):
+        value = getattr(settings, entry.name)
+        found |= flatten_settings(value) if dataclasses.is_dataclass(value) else {entry.name: value}
+    return found
+
+
+def parse_settings(
+    settings_class: type[Settings], arguments: Sequence[str] | None = None, description: str | None = None
+) -> Settings:
+    """Read `--config` and the command line.
+
+    Args:
+        settings_class: the dataclass of a command.
+        arguments: the command line; that of the process if None.
+        description: the text before the settings in `--help`; the docstring of the class if None.
+
+    Raises:
+        ValueError: a file that is missing or is not a flat YAML mapping; a setting that does not exist (with the
+            nearest one that does), is missing, or has a value that is refused.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _Parser(_argument_groups(settings_class), allow_abbrev=False, description=description or settings_class.__doc__)
+    parser.add_argument("--config", metavar="FILE.yaml", help="settings, one a line; the command line wins")
+    config, arguments = _pop_config(arguments)
+    if _pop_config(arguments)[0] is not None:
+        raise ValueError("--config is given twice: settings come from one file, and from the command line over it")
+    if config is not None:
+        arguments = _as_arguments(read_config(config), config, settings_class) + arguments
+    *groups, _, unknown = parser.parse_args_into_dataclasses(
+        arguments, return_remaining_strings=True, look_for_args_file=False
+    )
+    if unknown:
+        raise _unknown_setting(unknown[0].lstrip("-").split("=")[0], settings_class, "command line")
+    return _build(settings_class, {name: value for group in groups for name, value in vars(group).items()})
+
+
+def read_config(config: str) -> dict[str, Any]:
+    """The settings in a YAML file, over those of the file that it names as `defaults`.
+
+    Args:
+        config: a path, or the name of a configuration of this package, such as `wiki/pretrain`.
+    """
+    path = find_config(config)
+    values = _read_yaml(path)
+    base = values.pop("defaults", None)
+    if base is None:
+        return values
+    base_path = path.parent / base
+    if not base_path.is_file():
+        raise ValueError(f"{path}: defaults: there is no file {base_path}")
+    base_values = _read_yaml(base_path)
+    if "defaults" in base_values:
+        raise ValueError(f"{path}: defaults: {base} has defaults itself: one level is allowed")
+    return base_values | values
+
+
+def find_config(config: str) -> Path:
+    """The file of a configuration, given by path or by name.
+
+    Raises:
+        ValueError: neither exists.
+    """
+    if Path(config).is_file():
+        return Path(config)
+    name = config.removesuffix(".yaml").removeprefix("configs/")
+    names: list[str] = []
+    for folder in CONFIGS:
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+        names += [path.relative_to(folder).with_suffix("").as_posix() for path in sorted(folder.glob("*/*.yaml"))]
+    hint = did_you_mean(name, names)
+    raise ValueError(f"{config}: there is no such configuration file{f'; {hint}' if hint else ''}")
+
+
+class _Parser(HfArgumentParser):
+    """Raises a ValueError of one line, without the usage of a hundred settings before it."""
+
+    def error(self, message: str):
+        raise ValueError(f"{message} (--help lists the settings)")
+
+    def add_argument(self, *names, **settings):
+        # a list with a default may be emptied: `--ngram_orders` without a number leaves them out
+        if settings.get("nargs") == "+" and not settings.get("required"):
+            settings["nargs"] = "*"
+        return super().add_argument(*names, **settings)
+
+
+def _groups(settings_class: type, name: str = "") -> Iterator[tuple[str, type]]:
+    """The class itself and the groups within it, each with its name."""
+    yield name, settings_class
+    for entry in dataclasses.fields(settings_class):
+        if dataclasses.is_dataclass(entry.type):
+            yield from _groups(entry.type, entry.name)
+
+
+def _argument_groups(settings_class: type) -> list[type]:
+    """A plain dataclass for each heading in `--help`, as HfArgumentParser understands it."""
+    by_title: dict[str, list[Field]] = {}
+    for name, group in _groups(settings_class):
+        for entry in settings_of(group):
+            title = entry.metadata.get("group", name).removesuffix("Config").removeprefix("Base")
+            by_title.setdefault(title or name or "settings", []).append(entry)
+    return [
+        dataclasses.make_dataclass(
+            "Arguments",
+            [(entry.name, _argument_type(entry), _argument(entry)) for entry in entries],
+            kw_only=True,
+            namespace={"_argument_group_name": title},
+        )
+        for title, entries in by_title.items()
+    ]
+
+
+def _argument(entry: Field) -> Field:
+    """A field with nothing but default and help: all metadata is handed to argparse."""
+    bounds = entry.metadata["bounds"]
+    metadata = {"help": entry.metadata["help"].replace("%", "%%") + (f"; {bounds}" if bounds else "")}
+    return dataclasses.field(default=entry.default, default_factory=entry.default_factory, metadata=metadata)  # type: ignore[call-overload]
+
+
+def _argument_type(entry: Field) -> Any:
+    """The type that argparse converts to: numbers are float, one or several are several, mappings are YAML."""
+    kinds = set(get_args(entry.type)) or {entry.type}
+    if entry.type == Number:
+        return float
+    if dict in kinds:
+        return _parse_mapping
+    if kinds == {str, list[str]}:
+        return list[str]
+    return entry.type
+
+
+def _parse_mapping(text: str) -> dict:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError("not a mapping")
+    return value
+
+
+def _build(settings_class: type[Settings], values: dict[str, Any]) -> Settings:
+    built = {
+        entry.name: _build(entry.type, values) if dataclasses.is_dataclass(entry.type) else values[entry.name]  # type: ignore[arg-type]
+        for entry in dataclasses.fields(settings_class)  # type: ignore[arg-type]
+    }
+    return settings_class(**built)
+
+
+def _pop_config(arguments: list[str]) -> tuple[str | None, list[str]]:
+    for index, argument in enumerate(arguments):
+        if argument == "--config":
+            if index + 1 == len(arguments):
+                raise ValueError("--config needs a YAML file")
+            return arguments[index + 1], arguments[:index] + arguments[index + 2 :]
+        if argument.startswith("--config="):
+            return argument.removeprefix("--config="), arguments[:index] + arguments[index + 1 :]
+    return None, arguments
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected one `key: value` a line")
+    return values
+
+
+def _as_arguments(values: dict[str, Any], config: str, settings_class: type) -> list[str]:
+    """The content of a file as a command line."""
+    known, arguments = declared_settings(settings_class), []
+    for key, value in values.items():
+        if key not in known:
+            raise _unknown_setting(key, settings_class, config)
+        if isinstance(value, dict) and _argument_type(known[key]) is not _parse_mapping:
+            raise ValueError(f"{config}: {key} is a mapping: settings are flat, one `key: value` a line")
+        if value is not None:
+            several = value if isinstance(value, list) else [value]
+            arguments += [f"--{key}", *map(_as_argument, several)]
+    return arguments
+
+
+def _as_argument(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True) if isinstance(value, dict) else str(value)
+
+
+def _unknown_setting(key: object, settings_class: type, where: str) -> ValueError:
+    hint = did_you_mean(key, declared_settings(settings_class))
+    return ValueError(f"{where}: {key!r} is not a setting of this command{f'; {hint}' if hint else ''}")
+
+
+def _owner(source: type, name: str) -> type:
+    """The class that declares a field."""
+    return next(cls for cls in source.__mro__ if name in cls.__dict__.get("__annotations__", {}))
+
+
+def _copy(entry: Field, **metadata: Any) -> Field:
+    other = copy.copy(entry)
+    other.metadata = {**entry.metadata, **metadata}  # type: ignore[assignment]
+    return other

@@ -1,0 +1,54 @@
+"""The accelerator of a run: precision, processes, compilation."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.utils import set_seed
+
+from birthgpt.settings import checked, setting
+from birthgpt.training.sharding import check_sharding
+from birthgpt.utils.environment import use_all_cores
+
+
+@checked
+@dataclass(kw_only=True)
+class ComputeSettings:
+    """How the training is computed."""
+
+    gradient_accumulation_steps: int = setting(1, "batches an update", min=1, free_on_resume=True)
+    mixed_precision: Literal["no", "bf16"] | None = setting(
+        None, "no or bf16; if not given, as accelerate was launched"
+    )
+    torch_compile: bool = setting(False, "compile the model: about a minute at the start, faster after that")
+    dataloader_num_workers: int = setting(
+        0, "processes that make batches beside the training; they change no batch", min=0, free_on_resume=True
+    )
+
+
+def build_accelerator(
+    compute: ComputeSettings, *, seed: int, tracker: str | None, output_dir: str, settings: dict[str, Any]
+) -> Accelerator:
+    """The accelerator of a run, on all cores of this machine however it was launched.
+
+    Args:
+        seed: of all global random numbers from here on.
+        tracker: the tracker to log to, or None.
+        output_dir: where a tracker writes its files.
+        settings: all settings of the training by name, to check those that sharded weights exclude.
+    """
+    accelerator = Accelerator(
+        gradient_accumulation_steps=compute.gradient_accumulation_steps,
+        mixed_precision=compute.mixed_precision,
+        log_with=tracker,
+        project_dir=output_dir,
+        # batches differ in size: each process draws its own instead of a part of a common one
+        dataloader_config=DataLoaderConfiguration(even_batches=False, dispatch_batches=False),
+        step_scheduler_with_optimizer=False,
+    )
+    if accelerator.mixed_precision not in ("no", "bf16"):
+        raise ValueError(f"mixed precision {accelerator.mixed_precision} is not supported: launch with bf16")
+    check_sharding(accelerator, settings)
+    use_all_cores(accelerator)
+    set_seed(seed)
+    return accelerator

@@ -1,0 +1,115 @@
+"""What the trainer trains: one model, or a group of models on the same batches, each with its own optimisers."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from transformers import PreTrainedModel
+
+from birthgpt.training.optimizers import OptimizerSettings, build_optimizers
+
+
+@dataclass(frozen=True)
+class ReplicaSpec:
+    """What sets one model of a group apart, and the folder that it is saved in."""
+
+    folder: Path
+    seed: int
+    learning_rate: float
+
+
+@dataclass
+class Replica:
+    """One model in training, with what belongs to it alone."""
+
+    spec: ReplicaSpec
+    model: PreTrainedModel
+    optimizers: list[torch.optim.Optimizer]
+    average: AveragedModel | None = None
+    best_weights: dict[str, torch.Tensor] | None = None
+
+    @property
+    def eval_model(self) -> PreTrainedModel:
+        """The model that is evaluated, and saved at the end: the weights themselves, or their running average."""
+        return self.model if self.average is None else self.average.module
+
+    def step(self, accelerator: Accelerator, lr_scale: float, max_grad_norm: float) -> None:
+        """Clip the gradient, and move the weights at `lr_scale` times the peak learning rate."""
+        if max_grad_norm:
+            accelerator.clip_grad_norm_(self.model.parameters(), max_grad_norm)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.spec.learning_rate * lr_scale
+            optimizer.step()
+            optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+
+class ModelGroup:
+    """The models that a trainer trains: their losses on a batch, and their steps. This one trains a single model.
+
+    Args:
+        spec: folder, seed and learning rate of the model.
+        model: the model, on any device.
+        settings: how its weights move.
+        torch_compile: whether the forward pass is compiled.
+    """
+
+    def __init__(
+        self,
+        spec: ReplicaSpec,
+        model: PreTrainedModel,
+        settings: OptimizerSettings,
+        accelerator: Accelerator,
+        torch_compile: bool = False,
+    ):
+        self.settings, self.accelerator = settings, accelerator
+        self.model, *optimizers = accelerator.prepare(model, *build_optimizers(model, settings))
+        model = accelerator.unwrap_model(self.model)
+        if torch_compile:
+            # batches differ in shape
+            self.model = torch.compile(self.model, dynamic=True)
+        self.replicas = [Replica(spec, model, optimizers, running_average(model, settings.ema_decay))]
+
+    def __len__(self) -> int:
+        return len(self.replicas)
+
+    def train(self) -> None:
+        """Put all models into training mode."""
+        for replica in self.replicas:
+            replica.model.train()
+
+    def accumulate(self) -> AbstractContextManager:
+        """The context of one micro-batch: gradients are exchanged between processes after the last one only."""
+        return self.accelerator.accumulate(self.model)
+
+    def losses(self, inputs: dict) -> torch.Tensor:
+        """(models,): the loss of each model for the same inputs."""
+        return self.model(**inputs).loss[None]
+
+    def step(self, lr_scale: float) -> None:
+        """Move the weights of all models by their gradients, and forget these."""
+        for replica in self.replicas:
+            replica.step(self.accelerator, lr_scale, self.settings.max_grad_norm)
+
+
+def running_average(model: PreTrainedModel, decay: float) -> AveragedModel | None:
+    """The exponential moving average of the weights; None for a decay of 0."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
+
+
+def count_parameters(model: PreTrainedModel) -> int:
+    """Parameters of the matrix products that a token goes through: without embeddings, with the head."""
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+    head = model.get_output_embeddings()
+    embeddings -= {id(head.weight)} if head is not None else set()
+    return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in embeddings)
+
+
+def training_flops(model: PreTrainedModel, tokens: float) -> float:
+    """6 · N · tokens, pads counted: nominal, as if every parameter were applied at every token."""
+    return 6.0 * count_parameters(model) * tokens
