@@ -18,6 +18,7 @@ from accelerate.commands.launch import launch_command_parser
 from birthgpt.commands.building import build_model
 from birthgpt.commands.command_line import print_summary
 from birthgpt.commands.compare import ComparisonArguments
+from birthgpt.commands.people import PeopleArguments
 from birthgpt.commands.push import ExportArguments
 from birthgpt.commands.quickstart import QuickstartArguments
 from birthgpt.commands.split import SplitArguments
@@ -41,6 +42,7 @@ SCRIPTS = {
     "ensemble": (EnsembleArguments,),
     "probe": (ProbeArguments,),
     "split_questions": (SplitArguments,),
+    "people": (PeopleArguments,),
     "push_to_hub": (ExportArguments,),
     "quickstart": (QuickstartArguments,),
 }
@@ -168,7 +170,7 @@ def test_two_processes_and_two_accumulated_batches_train_as_one(people_files, tm
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["compare", "push_to_hub", "quickstart", "split_questions"])
+@pytest.mark.parametrize("script", ["compare", "people", "push_to_hub", "quickstart", "split_questions"])
 def test_a_script_of_one_process_is_not_launched_as_two(script):
     result = run(sys.executable, f"scripts/{script}.py", WORLD_SIZE="2")
     assert result.returncode == 2 and "runs in one process" in result.stderr
@@ -192,4 +194,5 @@ def test_a_script_hands_its_settings_to_the_run_of_its_name(script, monkeypatch)
 
     monkeypatch.setattr("birthgpt.commands.command_line.run_script", run_script)
     runpy.run_path(str(ROOT / "scripts" / f"{script}.py"), run_name="__main__")
-    assert called == [({"push_to_hub": "export"}.get(script, script), SCRIPTS[script])]
+    named_otherwise = {"push_to_hub": "export", "people": "make_people"}
+    assert called == [(named_otherwise.get(script, script), SCRIPTS[script])]
