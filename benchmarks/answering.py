@@ -18,8 +18,8 @@ from birthgpt.commands.building import build_model, build_tokenizer, load_model
 from birthgpt.commands.finetune import finetune
 from birthgpt.commands.run_metadata import environment_info
 from birthgpt.data.corpus import load_corpus
-from birthgpt.data.people import DEV, TRAIN, WIKI, write_world
 from birthgpt.data.questions import load_questions
+from birthgpt.data.synthetic import DEV, TRAIN, WIKI, write_synthetic_corpus
 from birthgpt.evaluation.answering import answer_questions
 from birthgpt.training.arguments import (
     ModelArguments,
@@ -46,10 +46,10 @@ def seconds_for(model, tokenizer, questions: list[str], batch_size: int, rounds:
     return min(times)
 
 
-def finetuned(world: Path, folder: Path, steps: int):
+def finetuned(people: Path, folder: Path, steps: int):
     """A model of the assignment's shape that has seen questions about others."""
     finetune(
-        QuestionArguments(train_file=str(world / TRAIN), corpus_file=str(world / WIKI), block_size=BLOCK),
+        QuestionArguments(train_file=str(people / TRAIN), corpus_file=str(people / WIKI), block_size=BLOCK),
         TokenizerArguments(tokenizer_type="character"),
         SHAPE,
         OptimizationArguments(max_train_steps=steps, per_device_train_batch_size=256, learning_rate=1e-3),
@@ -67,13 +67,13 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(available_cores())
     with tempfile.TemporaryDirectory() as scratch:
-        world = Path(scratch, "world")
-        write_world(world, people=2 * QUESTIONS, held_out=QUESTIONS)
-        texts = [row["text"] for row in load_corpus(str(world / WIKI))]
-        questions = load_questions(str(world / DEV))["question"][:]
+        people = Path(scratch, "people")
+        write_synthetic_corpus(people, people=2 * QUESTIONS, held_out=QUESTIONS)
+        texts = [row["text"] for row in load_corpus(str(people / WIKI))]
+        questions = load_questions(str(people / DEV))["question"][:]
         tokenizer = build_tokenizer(TokenizerArguments(tokenizer_type="character"), texts, BLOCK)
         trained, untrained = (
-            finetuned(world, Path(scratch, "run"), arguments.steps),
+            finetuned(people, Path(scratch, "run"), arguments.steps),
             build_model(SHAPE, tokenizer, BLOCK),
         )
     few = questions[: QUESTIONS // 10]

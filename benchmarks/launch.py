@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from birthgpt.commands.run_metadata import environment_info
-from birthgpt.data.people import WIKI, write_world
+from birthgpt.data.synthetic import WIKI, write_synthetic_corpus
 from birthgpt.utils.files import save_json
 from birthgpt.utils.tables import text_table
 
@@ -23,10 +23,10 @@ LAUNCHERS = {
 }
 
 
-def tokens_per_second(launcher: list[str], world: Path, folder: Path, flops: float) -> float:
+def tokens_per_second(launcher: list[str], people: Path, folder: Path, flops: float) -> float:
     """The speed that a pretraining of this budget records of itself, start-up not counted."""
     command = [*launcher, ROOT / "scripts/pretrain.py", "--config", ROOT / "configs/quickstart/pretrain.yaml"]
-    command += ["--train_file", world / WIKI, "--output_dir", folder, "--max_train_flops", flops]
+    command += ["--train_file", people / WIKI, "--output_dir", folder, "--max_train_flops", flops]
     subprocess.run(list(map(str, command)), check=True, capture_output=True)
     return json.loads((folder / "run.json").read_text())["tokens_per_second"]
 
@@ -39,12 +39,12 @@ def main() -> None:
     arguments = parser.parse_args()
     speeds = {name: [] for name in LAUNCHERS}
     with tempfile.TemporaryDirectory() as scratch:
-        world = Path(scratch, "world")
-        write_world(world, people=1000, held_out=200, biographies_per_person=5)
+        people = Path(scratch, "people")
+        write_synthetic_corpus(people, people=1000, held_out=200, biographies_per_person=5)
         for repetition in range(arguments.repetitions):
             for name, launcher in LAUNCHERS.items():
                 folder = Path(scratch, f"{name}-{repetition}")
-                speeds[name].append(tokens_per_second(launcher, world, folder, arguments.flops))
+                speeds[name].append(tokens_per_second(launcher, people, folder, arguments.flops))
     rows = [{"name": name, "tokens_per_second": median(runs), "runs": len(runs)} for name, runs in speeds.items()]
     print(text_table(rows, ["name", "tokens_per_second", "runs"]))
     ratio = median(speeds["accelerate launch"]) / median(speeds["python"])

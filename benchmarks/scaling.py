@@ -2,8 +2,8 @@
 
 python benchmarks/scaling.py --output_file benchmarks/scaling.json
 
-Measured here: bytes, tokens and bits of knowledge a person of the embedded world, bytes of a checkpoint and what
-a token leaves in memory for the backward pass. `ASSUMPTIONS` are taken from elsewhere. All else is arithmetic.
+Measured here: bytes, tokens and bits of knowledge of an invented person, bytes of a checkpoint and what a token leaves
+in memory for the backward pass. `ASSUMPTIONS` are taken from elsewhere. All else is arithmetic.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from birthgpt.commands.run_metadata import environment_info
 from birthgpt.data.batching import map_objective, used_length
 from birthgpt.data.corpus import load_corpus
 from birthgpt.data.objectives import NameFirst
-from birthgpt.data.people import WIKI, generate_people, write_world
+from birthgpt.data.synthetic import WIKI, generate_people, write_synthetic_corpus
 from birthgpt.training.arguments import ModelArguments, TokenizerArguments
 from birthgpt.training.checkpoints import Progress, list_checkpoints, load_checkpoint, save_checkpoint
 from birthgpt.training.optimizers import build_optimizers
@@ -84,7 +84,7 @@ def bits_per_person(people: int) -> dict[str, float]:
 
 def corpus_metrics(folder: Path, people: int, vocab_size: int) -> tuple[dict[str, float], PreTrainedTokenizerBase]:
     """Bytes and tokens a line, which is one exposure of a person, and the tokenizer that was trained on them."""
-    write_world(folder, people=people, held_out=1, biographies_per_person=1)
+    write_synthetic_corpus(folder, people=people, held_out=1, biographies_per_person=1)
     corpus = load_corpus(str(folder / WIKI))
     texts = corpus["text"][:]
     tokenizer = build_tokenizer(TokenizerArguments(tokenizer_type="bpe", vocab_size=vocab_size), texts, BLOCK)
@@ -234,7 +234,7 @@ def main() -> None:
     parser.add_argument("--output_file", type=Path, help="also write the metrics here")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        corpus, tokenizer = corpus_metrics(Path(scratch, "world"), arguments.people, arguments.vocab_size)
+        corpus, tokenizer = corpus_metrics(Path(scratch, "people"), arguments.people, arguments.vocab_size)
         (run := Path(scratch, "run")).mkdir()
         measured = {
             **corpus,

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from birthgpt.commands.run_metadata import environment_info
-from birthgpt.data.people import WIKI, write_world
+from birthgpt.data.synthetic import WIKI, write_synthetic_corpus
 from birthgpt.utils.files import save_json
 
 ROOT = Path(__file__).parents[1]
@@ -64,8 +64,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         started = time.perf_counter()
         people = int(arguments.gigabytes * 1e9 / BYTES_A_PERSON)
-        write_world(Path(scratch, "world"), people=people, held_out=100, biographies_per_person=LINES_A_PERSON)
-        corpus = Path(scratch, "world", WIKI)
+        write_synthetic_corpus(
+            Path(scratch, "people"), people=people, held_out=100, biographies_per_person=LINES_A_PERSON
+        )
+        corpus = Path(scratch, "people", WIKI)
         size = corpus.stat().st_size
         print(f"{size / 1e9:.2f} GB written in {time.perf_counter() - started:.0f} s", flush=True)
         memory, history = train_and_watch(corpus, Path(scratch, "run"), arguments.flops)

@@ -29,7 +29,7 @@ from birthgpt.commands.run_metadata import environment_info
 from birthgpt.data.batching import EpochBatches, map_objective, model_inputs, used_length
 from birthgpt.data.corpus import load_corpus
 from birthgpt.data.objectives import IGNORE, SpanCorruption
-from birthgpt.data.people import WIKI, write_world
+from birthgpt.data.synthetic import WIKI, write_synthetic_corpus
 from birthgpt.model import BirthGPTForCausalLM
 from birthgpt.training.arguments import ModelArguments, OptimizationArguments, RunArguments, TokenizerArguments
 from birthgpt.training.trainer import Trainer, build_accelerator
@@ -58,7 +58,7 @@ class Task:
     """The corpus, its tokenizer and one epoch of examples."""
 
     def __init__(self, folder: Path):
-        write_world(folder, people=1000, held_out=200, biographies_per_person=5)
+        write_synthetic_corpus(folder, people=1000, held_out=200, biographies_per_person=5)
         self.corpus = load_corpus(str(folder / WIKI))
         texts = (row["text"] for row in self.corpus)
         self.tokenizer = build_tokenizer(TokenizerArguments(tokenizer_type="character"), texts, BLOCK)
@@ -243,7 +243,7 @@ def main() -> None:
     os.environ["ACCELERATE_USE_CPU"] = "true"
     runs = {name: [] for name in ENGINES}
     with tempfile.TemporaryDirectory() as scratch:
-        task = Task(Path(scratch, "world"))
+        task = Task(Path(scratch, "people"))
         for _ in range(arguments.rounds):
             for number, (name, engine) in enumerate(ENGINES.items()):
                 clock = Clock(arguments.warm_up)

@@ -1,4 +1,4 @@
-"""The runs behind the scripts, end to end on a tiny world."""
+"""The runs behind the scripts, end to end on a few invented people."""
 
 import json
 import shutil
@@ -20,47 +20,48 @@ from birthgpt.data.objectives import QuestionAnswering
 from birthgpt.training.arguments import EvaluationArguments
 
 
-def ask(world, output_dir, **settings):
+def ask(people_files, output_dir, **settings):
     return evaluate(
         EvaluationArguments(
-            **{"question_file": str(world / "birth_dev.tsv"), **settings},
+            **{"question_file": str(people_files / "birth_dev.tsv"), **settings},
             output_dir=str(output_dir),
-            train_file=str(world / "birth_places_train.tsv"),
-            corpus_file=str(world / "wiki.txt"),
+            train_file=str(people_files / "birth_places_train.tsv"),
+            corpus_file=str(people_files / "wiki.txt"),
         )
     )
 
 
 @pytest.mark.parametrize("objective", ["span_corruption", "language_modeling", "name_first", "salient_spans"])
 @pytest.mark.parametrize("streaming", [False, True])
-def test_every_objective_trains_streamed_or_not(world, tmp_path, objective, streaming):
+def test_every_objective_trains_streamed_or_not(people_files, tmp_path, objective, streaming):
     summary = run_pretraining(
-        "--train_file", world / "wiki.txt", "--objective", objective, "--streaming", streaming, "--output_dir", tmp_path
-    )
+        "--train_file", people_files / "wiki.txt", "--objective", objective, "--streaming", streaming,
+        "--output_dir", tmp_path,
+    )  # fmt: skip
     assert summary.steps == 4 and summary.loss < 7
 
 
 @pytest.mark.parametrize("attention_type", ["synthesizer", "perceiver", "linformer", "bigbird", "performer"])
-def test_every_attention_of_the_assignments_trains_is_finetuned_and_answers(world, tmp_path, attention_type):
+def test_every_attention_of_the_assignments_trains_is_finetuned_and_answers(people_files, tmp_path, attention_type):
     settings = ["--attention_type", attention_type, "--num_hidden_layers", 2]
     summary = run_pretraining(
         *settings, "--objective", "name_first", "--objective_layout", "unrolled",
-        "--train_file", world / "wiki.txt", "--output_dir", tmp_path / "pretrained",
+        "--train_file", people_files / "wiki.txt", "--output_dir", tmp_path / "pretrained",
     )  # fmt: skip
     assert summary.steps == 4 and summary.loss < 7
     run_finetuning(
-        "--model_name_or_path", tmp_path / "pretrained", "--train_file", world / "birth_places_train.tsv",
+        "--model_name_or_path", tmp_path / "pretrained", "--train_file", people_files / "birth_places_train.tsv",
         "--output_dir", tmp_path / "finetuned",
     )  # fmt: skip
-    assert ask(world, tmp_path / "answers", model_name_or_path=str(tmp_path / "finetuned"))["total"] == 20
+    assert ask(people_files, tmp_path / "answers", model_name_or_path=str(tmp_path / "finetuned"))["total"] == 20
 
 
-def run_with_and_without_questions(world, folder, question_ratio):
+def run_with_and_without_questions(people_files, folder, question_ratio):
     """Two summaries and the looks of the first: with questions in `folder/with`, and without in `folder/without`."""
-    arguments = ["--train_file", world / "wiki.txt", "--objective", "name_first"]
+    arguments = ["--train_file", people_files / "wiki.txt", "--objective", "name_first"]
     plain = run_pretraining(*arguments, "--output_dir", folder / "without")
     asked = run_pretraining(
-        *arguments, "--question_file", world / "birth_places_train.tsv", "--question_ratio", question_ratio,
+        *arguments, "--question_file", people_files / "birth_places_train.tsv", "--question_ratio", question_ratio,
         "--validation_size", 10, "--eval_steps", 2, "--output_dir", folder / "with",
     )  # fmt: skip
     looks = [entry for entry in asked.history if "held_out_accuracy" in entry]
@@ -68,14 +69,14 @@ def run_with_and_without_questions(world, folder, question_ratio):
     return asked, plain, looks
 
 
-def test_train_questions_are_mixed_into_pretraining(world, tmp_path):
-    mixed, plain, _ = run_with_and_without_questions(world, tmp_path, 0.5)
+def test_train_questions_are_mixed_into_pretraining(people_files, tmp_path):
+    mixed, plain, _ = run_with_and_without_questions(people_files, tmp_path, 0.5)
     # of a question the answer alone is a target
     assert mixed.target_ratio < plain.target_ratio - 0.1
 
 
-def test_looks_at_what_is_stored_and_answered_do_not_change_the_training(world, tmp_path):
-    looked_at, plain, looks = run_with_and_without_questions(world, tmp_path, 0)
+def test_looks_at_what_is_stored_and_answered_do_not_change_the_training(people_files, tmp_path):
+    looked_at, plain, looks = run_with_and_without_questions(people_files, tmp_path, 0)
     assert (looked_at.loss, looked_at.target_ratio) == (plain.loss, plain.target_ratio)
     for look in looks:
         shares = [look[f"name_recall@{limit}"] for limit in (1, 3, 10, 30)]
@@ -95,8 +96,8 @@ def test_a_checkpoint_holds_what_loading_needs_and_its_record(pretrained):
     assert not list(pretrained.glob("*.py")) and "auto_map" not in (pretrained / "config.json").read_text()
 
 
-def test_a_bare_question_is_answered_by_a_pipeline_as_by_evaluation(world, finetuned, tmp_path):
-    metrics = ask(world, tmp_path, model_name_or_path=str(finetuned))
+def test_a_bare_question_is_answered_by_a_pipeline_as_by_evaluation(people_files, finetuned, tmp_path):
+    metrics = ask(people_files, tmp_path, model_name_or_path=str(finetuned))
     predictions = (tmp_path / "predictions.txt").read_text().splitlines()
     assert metrics["total"] == len(predictions) == 20
     assert metrics["tokens"] > json.loads((finetuned / "run.json").read_text())["tokens"], "pretraining counts too"
@@ -105,31 +106,31 @@ def test_a_bare_question_is_answered_by_a_pipeline_as_by_evaluation(world, finet
         model=AutoModelForCausalLM.from_pretrained(finetuned),
         tokenizer=AutoTokenizer.from_pretrained(finetuned),
     )
-    questions = [line.split("\t")[0] for line in (world / "birth_dev.tsv").read_text().splitlines()]
+    questions = [line.split("\t")[0] for line in (people_files / "birth_dev.tsv").read_text().splitlines()]
     for question, prediction in zip(questions[:5], predictions, strict=False):
         (generated,) = answerer(question, return_full_text=False)
         assert generated["generated_text"].strip() == prediction
 
 
-def test_without_gold_answers_only_predictions_are_written(world, finetuned, tmp_path):
+def test_without_gold_answers_only_predictions_are_written(people_files, finetuned, tmp_path):
     bare = tmp_path / "questions.tsv"
     bare.write_text("Where was Ada born?\nWhere was Lise born?\n")
-    assert ask(world, tmp_path / "out", model_name_or_path=str(finetuned), question_file=str(bare)) is None
+    assert ask(people_files, tmp_path / "out", model_name_or_path=str(finetuned), question_file=str(bare)) is None
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["predictions.txt"]
     assert len((tmp_path / "out" / "predictions.txt").read_text().splitlines()) == 2
 
 
-def test_baselines_and_comparison(world, finetuned, tmp_path, capsys):
-    ask(world, tmp_path / "a", baseline="most_common")
-    ask(world, tmp_path / "b", baseline="Atlantis")
+def test_baselines_and_comparison(people_files, finetuned, tmp_path, capsys):
+    ask(people_files, tmp_path / "a", baseline="most_common")
+    ask(people_files, tmp_path / "b", baseline="Atlantis")
     rows = compare(ComparisonArguments([str(tmp_path / run / "metrics.json") for run in "ab"]))
     assert rows[1]["accuracy"] == 0.0 and rows[0]["total"] == 20
     assert "Atlantis" in capsys.readouterr().out
 
 
-def test_finetuning_without_pretraining_and_with_a_held_out_slice(world, tmp_path):
+def test_finetuning_without_pretraining_and_with_a_held_out_slice(people_files, tmp_path):
     summary = run_finetuning(
-        *("--train_file", world / "birth_places_train.tsv", "--corpus_file", world / "wiki.txt"),
+        *("--train_file", people_files / "birth_places_train.tsv", "--corpus_file", people_files / "wiki.txt"),
         *("--tokenizer_type", "bpe", "--vocab_size", 400, "--hidden_size", 32, "--num_attention_heads", 2),
         *("--validation_size", 10, "--eval_steps", 2, "--output_dir", tmp_path / "scratch"),
     )
@@ -146,10 +147,10 @@ def test_a_dry_run_of_a_stream_without_names_is_refused(tmp_path):
         run_pretraining("--train_file", tmp_path / "lines.txt", *settings, "--output_dir", tmp_path / "x")
 
 
-def test_a_dry_run_reports_and_writes_nothing(world, tmp_path, capsys):
+def test_a_dry_run_reports_and_writes_nothing(people_files, tmp_path, capsys):
     run_pretraining(
         "--train_file",
-        world / "wiki.txt",
+        people_files / "wiki.txt",
         "--objective",
         "name_first",
         "--output_dir",
@@ -191,9 +192,9 @@ def test_a_dry_run_reports_and_writes_nothing(world, tmp_path, capsys):
         ("--attn_implementation flash_attention_2", "attn_implementation=flash_attention_2: "),
     ],
 )
-def test_bad_pretraining_settings_are_one_line_and_leave_nothing(world, tmp_path, arguments, message):
+def test_bad_pretraining_settings_are_one_line_and_leave_nothing(people_files, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message) as error:
-        run_pretraining("--train_file", world / "wiki.txt", "--output_dir", tmp_path / "x", *arguments.split())
+        run_pretraining("--train_file", people_files / "wiki.txt", "--output_dir", tmp_path / "x", *arguments.split())
     assert "\n" not in str(error.value)
     assert not (tmp_path / "x").exists()
 
@@ -212,39 +213,43 @@ def test_a_corpus_without_names_is_refused_for_name_first(tmp_path):
         ("", "give model_name_or_path to finetune a checkpoint"),
         ("--model_name_or_path nowhere", "nowhere holds no model that loads here"),
         ("--model_name_or_path {pretrained} --hidden_size 64", "hidden_size=64 does not fit .* trained with 32"),
-        ("--model_name_or_path {pretrained} --corpus_file {world}/wiki.txt", "brings its own tokenizer"),
+        ("--model_name_or_path {pretrained} --corpus_file {people_files}/wiki.txt", "brings its own tokenizer"),
         ("--model_name_or_path {pretrained} --validation_size 100", "validation_size=100 of 100 train questions"),
         ("--model_name_or_path {pretrained} --output_dir {pretrained}", "holds model_name_or_path"),
     ],
 )
-def test_bad_finetuning_settings(world, pretrained, tmp_path, arguments, message):
-    arguments = arguments.format(pretrained=pretrained, world=world).split()
+def test_bad_finetuning_settings(people_files, pretrained, tmp_path, arguments, message):
+    arguments = arguments.format(pretrained=pretrained, people_files=people_files).split()
     with pytest.raises(ValueError, match=message):
-        run_finetuning("--train_file", world / "birth_places_train.tsv", "--output_dir", tmp_path / "x", *arguments)
+        run_finetuning(
+            "--train_file", people_files / "birth_places_train.tsv", "--output_dir", tmp_path / "x", *arguments
+        )
     assert not (tmp_path / "x").exists()
 
 
-def test_a_checkpoint_without_tokenizer_and_a_long_question_are_named(world, pretrained, finetuned, tmp_path):
+def test_a_checkpoint_without_tokenizer_and_a_long_question_are_named(people_files, pretrained, finetuned, tmp_path):
     AutoModelForCausalLM.from_pretrained(pretrained).save_pretrained(tmp_path / "bare")
     with pytest.raises(ValueError, match="bare holds no tokenizer"):
-        ask(world, tmp_path / "out", model_name_or_path=str(tmp_path / "bare"))
+        ask(people_files, tmp_path / "out", model_name_or_path=str(tmp_path / "bare"))
     long = tmp_path / "long.tsv"
     long.write_text(f"Where was {' '.join(LINES)} {' '.join(LINES)} born?\tLondon\n")
     with pytest.raises(ValueError, match="question 1 of 1"):
-        ask(world, tmp_path / "out", model_name_or_path=str(finetuned), question_file=str(long))
+        ask(people_files, tmp_path / "out", model_name_or_path=str(finetuned), question_file=str(long))
     with pytest.raises(ValueError, match="exactly one of model_name_or_path and baseline"):
-        ask(world, tmp_path / "out")
+        ask(people_files, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_does_not_empty_the_folder_of_what_it_begins_with(world, pretrained, tmp_path):
-    settings = ["--overwrite_output_dir", True, "--train_file", world / "birth_places_train.tsv"]
+def test_a_run_does_not_empty_the_folder_of_what_it_begins_with(people_files, pretrained, tmp_path):
+    settings = ["--overwrite_output_dir", True, "--train_file", people_files / "birth_places_train.tsv"]
     for folder in (pretrained, pretrained.parent):
         with pytest.raises(ValueError, match="holds model_name_or_path=.*: choose another"):
             run_finetuning(*settings, "--model_name_or_path", pretrained, "--output_dir", folder)
     with pytest.raises(ValueError, match="holds train_file=.*: choose another"):
-        run_pretraining("--overwrite_output_dir", True, "--train_file", world / "wiki.txt", "--output_dir", world)
-    assert (pretrained / "model.safetensors").is_file() and (world / "wiki.txt").is_file()
+        run_pretraining(
+            "--overwrite_output_dir", True, "--train_file", people_files / "wiki.txt", "--output_dir", people_files
+        )
+    assert (pretrained / "model.safetensors").is_file() and (people_files / "wiki.txt").is_file()
 
 
 def test_the_cost_of_a_checkpoint_that_descends_from_itself_is_counted_once(tmp_path):
@@ -259,19 +264,21 @@ def test_the_cost_of_a_checkpoint_that_descends_from_itself_is_counted_once(tmp_
     assert metrics["tokens"] == 2 and metrics["training_command"] == ["b", "a"]
 
 
-def test_an_output_folder_may_be_a_link(world, tmp_path):
+def test_an_output_folder_may_be_a_link(people_files, tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "disk")
-    run_pretraining("--train_file", world / "wiki.txt", "--objective", "name_first", "--output_dir", tmp_path / "link")
+    run_pretraining(
+        "--train_file", people_files / "wiki.txt", "--objective", "name_first", "--output_dir", tmp_path / "link"
+    )
     assert (tmp_path / "disk" / "model.safetensors").is_file()
 
 
-def test_half_a_file_of_weights_is_named(world, pretrained, tmp_path):
+def test_half_a_file_of_weights_is_named(people_files, pretrained, tmp_path):
     shutil.copytree(pretrained, tmp_path / "half")
     weights = (tmp_path / "half" / "model.safetensors").read_bytes()
     (tmp_path / "half" / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     with pytest.raises(ValueError, match="half holds no model that loads here"):
-        ask(world, tmp_path / "out", model_name_or_path=str(tmp_path / "half"))
+        ask(people_files, tmp_path / "out", model_name_or_path=str(tmp_path / "half"))
 
 
 def test_questions_that_repeat_are_held_out_together():
@@ -283,15 +290,17 @@ def test_questions_that_repeat_are_held_out_together():
         split_questions(twice, 1, seed=0)
 
 
-def test_tracking_writes_curves(world, tmp_path):
+def test_tracking_writes_curves(people_files, tmp_path):
     run_pretraining(
-        *("--train_file", world / "wiki.txt", "--output_dir", tmp_path / "x", "--objective", "name_first"),
+        *("--train_file", people_files / "wiki.txt", "--output_dir", tmp_path / "x", "--objective", "name_first"),
         *("--with_tracking", True, "--logging_steps", 2),
     )
     assert list((tmp_path / "x" / "logs").rglob("events.out.tfevents*"))
 
 
-def test_held_out_questions_are_trained_on_nowhere_and_the_same_ones_choose(world, pretrained, tmp_path, monkeypatch):
+def test_held_out_questions_are_trained_on_nowhere_and_the_same_ones_choose(
+    people_files, pretrained, tmp_path, monkeypatch
+):
     trained, asked, learn, answer = set(), [], QuestionAnswering.__call__, evaluators.answer_questions
 
     def learning(self, batch, **settings):
@@ -304,12 +313,14 @@ def test_held_out_questions_are_trained_on_nowhere_and_the_same_ones_choose(worl
 
     monkeypatch.setattr(QuestionAnswering, "__call__", learning)
     monkeypatch.setattr(evaluators, "answer_questions", asking)
-    train_file = world / "birth_places_train.tsv"
+    train_file = people_files / "birth_places_train.tsv"
     questions = {line.split("\t")[0] for line in train_file.read_text().splitlines()}
     looks = ("--validation_size", 10, "--eval_steps", 4)
     mixed_in = ("--objective", "name_first", "--question_file", train_file, "--question_ratio", 0.5)
     runs = {
-        "pretrained": lambda *settings: run_pretraining("--train_file", world / "wiki.txt", *mixed_in, *settings),
+        "pretrained": lambda *settings: run_pretraining(
+            "--train_file", people_files / "wiki.txt", *mixed_in, *settings
+        ),
         "finetuned": lambda *settings: run_finetuning(
             "--train_file", train_file, "--model_name_or_path", pretrained, *settings
         ),
@@ -327,7 +338,7 @@ def test_held_out_questions_are_trained_on_nowhere_and_the_same_ones_choose(worl
 
 
 def test_finetuning_keeps_the_weights_that_answer_most_of_the_held_out_questions(
-    world, pretrained, tmp_path, monkeypatch
+    people_files, pretrained, tmp_path, monkeypatch
 ):
     looks = []
 
@@ -339,7 +350,7 @@ def test_finetuning_keeps_the_weights_that_answer_most_of_the_held_out_questions
         return evaluate
 
     monkeypatch.setattr("birthgpt.commands.finetune.build_accuracy_evaluator", curves_that_part)
-    settings = ("--train_file", world / "birth_places_train.tsv", "--validation_size", 10, "--eval_steps", 2)
+    settings = ("--train_file", people_files / "birth_places_train.tsv", "--validation_size", 10, "--eval_steps", 2)
     run_finetuning("--model_name_or_path", pretrained, *settings, "--output_dir", tmp_path)
     assert len(looks) == 3
     kept = load_file(tmp_path / "model.safetensors")

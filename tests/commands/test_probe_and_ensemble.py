@@ -10,33 +10,33 @@ from birthgpt.evaluation.answering import Answer
 from birthgpt.training.arguments import EnsembleArguments, ProbeArguments
 
 
-def test_a_probe_writes_a_row_for_each_kind_of_prompt(world, pretrained, tmp_path):
-    files = {"question_file": str(world / "birth_dev.tsv"), "corpus_file": str(world / "wiki.txt")}
+def test_a_probe_writes_a_row_for_each_kind_of_prompt(people_files, pretrained, tmp_path):
+    files = {"question_file": str(people_files / "birth_dev.tsv"), "corpus_file": str(people_files / "wiki.txt")}
     rows = probe(ProbeArguments(model_name_or_path=str(pretrained), output_dir=str(tmp_path), **files))
     assert len(rows) == 4 and all(row["total"] == 20 for row in rows)
     assert all(row["recall@1"] <= row["recall@3"] <= row["recall@10"] <= row["recall@30"] <= 1 for row in rows)
     assert json.loads((tmp_path / "probe.json").read_text())["rows"] == rows
 
 
-def test_a_probe_of_people_that_the_corpus_does_not_know_is_refused(world, pretrained, tmp_path):
+def test_a_probe_of_people_that_the_corpus_does_not_know_is_refused(people_files, pretrained, tmp_path):
     (tmp_path / "questions.tsv").write_text("Where was Nobody born?\tNowhere\n")
     with pytest.raises(ValueError, match="no answer of .*questions.tsv stands in the line"):
         probe(
             ProbeArguments(
                 model_name_or_path=str(pretrained),
                 question_file=str(tmp_path / "questions.tsv"),
-                corpus_file=str(world / "wiki.txt"),
+                corpus_file=str(people_files / "wiki.txt"),
                 output_dir=str(tmp_path),
             )
         )
 
 
-def test_an_ensemble_leaves_predictions_figures_and_labelled_questions(world, finetuned, tmp_path):
+def test_an_ensemble_leaves_predictions_figures_and_labelled_questions(people_files, finetuned, tmp_path):
     arguments = EnsembleArguments(
         model_names_or_paths=[str(finetuned), str(finetuned)],
-        question_file=str(world / "birth_dev.tsv"),
-        train_file=str(world / "birth_places_train.tsv"),
-        corpus_file=str(world / "wiki.txt"),
+        question_file=str(people_files / "birth_dev.tsv"),
+        train_file=str(people_files / "birth_places_train.tsv"),
+        corpus_file=str(people_files / "wiki.txt"),
         label_names="Where was {name} born?",
         output_dir=str(tmp_path),
         max_new_tokens=8,
@@ -49,7 +49,7 @@ def test_an_ensemble_leaves_predictions_figures_and_labelled_questions(world, fi
 
 
 def test_labels_are_the_known_answers_and_what_the_ensemble_says_of_everybody_else(
-    world, finetuned, tmp_path, monkeypatch
+    people_files, finetuned, tmp_path, monkeypatch
 ):
     def answer(members, questions, **settings):
         # of the fourth nothing is said
@@ -59,16 +59,16 @@ def test_labels_are_the_known_answers_and_what_the_ensemble_says_of_everybody_el
     ensemble(
         EnsembleArguments(
             model_names_or_paths=[str(finetuned)],
-            question_file=str(world / "birth_dev.tsv"),
-            train_file=str(world / "birth_places_train.tsv"),
-            corpus_file=str(world / "wiki.txt"),
+            question_file=str(people_files / "birth_dev.tsv"),
+            train_file=str(people_files / "birth_places_train.tsv"),
+            corpus_file=str(people_files / "wiki.txt"),
             label_names="Where was {name} born?",
             output_dir=str(tmp_path),
         )
     )
     train, dev, labelled = (
         [line.split("\t") for line in path.read_text().splitlines()]
-        for path in (world / "birth_places_train.tsv", world / "birth_dev.tsv", tmp_path / "labelled.tsv")
+        for path in (people_files / "birth_places_train.tsv", people_files / "birth_dev.tsv", tmp_path / "labelled.tsv")
     )
     assert labelled[: len(train)] == train
     others = labelled[len(train) :]
@@ -83,13 +83,13 @@ def test_labels_are_the_known_answers_and_what_the_ensemble_says_of_everybody_el
         ({"label_names": "Where?", "train_file": "birth_places_train.tsv", "corpus_file": "wiki.txt"}, "Where\\?'"),
     ],
 )
-def test_labels_need_names_and_a_question(world, finetuned, tmp_path, settings, message):
-    settings = {key: value if key == "label_names" else str(world / value) for key, value in settings.items()}
+def test_labels_need_names_and_a_question(people_files, finetuned, tmp_path, settings, message):
+    settings = {key: value if key == "label_names" else str(people_files / value) for key, value in settings.items()}
     with pytest.raises(ValueError, match=message):
         ensemble(
             EnsembleArguments(
                 model_names_or_paths=[str(finetuned)],
-                question_file=str(world / "birth_dev.tsv"),
+                question_file=str(people_files / "birth_dev.tsv"),
                 output_dir=str(tmp_path),
                 **settings,
             )

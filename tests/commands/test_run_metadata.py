@@ -45,8 +45,8 @@ def test_a_run_without_a_word_of_its_settings_is_resumed_with_a_warning(tmp_path
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_goes_on_with_its_own_settings_alone(world, tmp_path):
-    settings = ["--train_file", world / "wiki.txt", "--output_dir", tmp_path / "run", "--save_steps", 2]
+def test_an_interrupted_run_goes_on_with_its_own_settings_alone(people_files, tmp_path):
+    settings = ["--train_file", people_files / "wiki.txt", "--output_dir", tmp_path / "run", "--save_steps", 2]
     whole = run_pretraining(*settings, "--logging_steps", 1)
     shutil.rmtree(tmp_path / "run" / "checkpoint-4")
     (tmp_path / "run" / "config.json").unlink()

@@ -18,6 +18,7 @@ from accelerate.commands.launch import launch_command_parser
 from birthgpt.commands.building import build_model
 from birthgpt.commands.command_line import print_summary
 from birthgpt.commands.compare import ComparisonArguments
+from birthgpt.commands.people import PeopleArguments
 from birthgpt.commands.push import ExportArguments
 from birthgpt.commands.quickstart import QuickstartArguments
 from birthgpt.commands.split import SplitArguments
@@ -41,6 +42,7 @@ SCRIPTS = {
     "ensemble": (EnsembleArguments,),
     "probe": (ProbeArguments,),
     "split_questions": (SplitArguments,),
+    "people": (PeopleArguments,),
     "push_to_hub": (ExportArguments,),
     "quickstart": (QuickstartArguments,),
 }
@@ -114,7 +116,7 @@ def test_there_is_a_test_for_every_script():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["python", "accelerate launch", "two processes"])
-def test_launched_or_plain_a_run_uses_all_cores_and_gives_the_same_losses(world, tmp_path, launcher):
+def test_launched_or_plain_a_run_uses_all_cores_and_gives_the_same_losses(people_files, tmp_path, launcher):
     programs = {
         "python": [sys.executable],
         "accelerate launch": [sys.executable, "-m", "accelerate.commands.launch", "--cpu"],
@@ -122,8 +124,9 @@ def test_launched_or_plain_a_run_uses_all_cores_and_gives_the_same_losses(world,
     }
     environment = {"ACCELERATE_USE_CPU": "true"} if launcher == "two processes" else {}
     result = run(
-        *programs[launcher], "scripts/pretrain.py", "--train_file", world / "wiki.txt", "--output_dir", tmp_path / "x",
-        *TINY, "--hidden_dropout", "0", "--attention_dropout", "0", "--with_tracking", "true", **environment,
+        *programs[launcher], "scripts/pretrain.py", "--train_file", people_files / "wiki.txt",
+        "--output_dir", tmp_path / "x", *TINY, "--hidden_dropout", "0", "--attention_dropout", "0",
+        "--with_tracking", "true", **environment,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-2000:]
     assert (tmp_path / "x" / "model.safetensors").is_file() and (tmp_path / "x" / "run.json").is_file()
@@ -138,7 +141,7 @@ def test_launched_or_plain_a_run_uses_all_cores_and_gives_the_same_losses(world,
 
 
 @pytest.mark.slow
-def test_two_processes_and_two_accumulated_batches_train_as_one(world, tmp_path):
+def test_two_processes_and_two_accumulated_batches_train_as_one(people_files, tmp_path):
     two_processes = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     ways = {
         "one": ([], [], {}),
@@ -147,7 +150,7 @@ def test_two_processes_and_two_accumulated_batches_train_as_one(world, tmp_path)
     }
     # 37 lines, so that the last batches of an epoch are uneven
     corpus = tmp_path / "corpus.txt"
-    corpus.write_text("".join((world / "wiki.txt").read_text().splitlines(keepends=True)[:37]))
+    corpus.write_text("".join((people_files / "wiki.txt").read_text().splitlines(keepends=True)[:37]))
     losses, tokens = {}, {}
     for name, (launcher, settings, environment) in ways.items():
         result = run(
@@ -167,7 +170,7 @@ def test_two_processes_and_two_accumulated_batches_train_as_one(world, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["compare", "push_to_hub", "quickstart", "split_questions"])
+@pytest.mark.parametrize("script", ["compare", "people", "push_to_hub", "quickstart", "split_questions"])
 def test_a_script_of_one_process_is_not_launched_as_two(script):
     result = run(sys.executable, f"scripts/{script}.py", WORLD_SIZE="2")
     assert result.returncode == 2 and "runs in one process" in result.stderr
@@ -191,4 +194,5 @@ def test_a_script_hands_its_settings_to_the_run_of_its_name(script, monkeypatch)
 
     monkeypatch.setattr("birthgpt.commands.command_line.run_script", run_script)
     runpy.run_path(str(ROOT / "scripts" / f"{script}.py"), run_name="__main__")
-    assert called == [({"push_to_hub": "export"}.get(script, script), SCRIPTS[script])]
+    named_otherwise = {"push_to_hub": "export", "people": "make_people"}
+    assert called == [(named_otherwise.get(script, script), SCRIPTS[script])]

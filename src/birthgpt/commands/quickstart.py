@@ -1,4 +1,4 @@
-"""From nothing to a trained, answering model: the embedded world, end to end."""
+"""From nothing to a trained, answering model: invented people, end to end."""
 
 import logging
 import shutil
@@ -11,8 +11,8 @@ from pathlib import Path
 from birthgpt.commands.evaluate import evaluate
 from birthgpt.commands.finetune import finetune
 from birthgpt.commands.pretrain import pretrain
-from birthgpt.data.people import DEV, TRAIN, WIKI, write_world
 from birthgpt.data.questions import load_questions
+from birthgpt.data.synthetic import DEV, TRAIN, WIKI, write_synthetic_corpus
 from birthgpt.training.arguments import (
     FINETUNE_ARGUMENTS,
     PRETRAIN_ARGUMENTS,
@@ -26,44 +26,44 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class QuickstartArguments:
-    """The size of the world, and how long to train on it."""
+    """How many people to invent, and how long to train on them."""
 
     output_dir: str = field(default="runs/quickstart", metadata={"help": "folder of everything; made anew"})
-    people: int = field(default=1000, metadata={"help": "people in the world"})
+    people: int = field(default=1000, metadata={"help": "people to invent"})
     held_out: int = field(default=200, metadata={"help": "of them, people whose question is never trained on"})
-    biographies_per_person: int = field(default=5, metadata={"help": "wordings of each biography"})
+    biographies_per_person: int = field(default=5, metadata={"help": "different lines about each person"})
     config_dir: str = field(default="configs/quickstart", metadata={"help": "folder of the runs' settings"})
-    seed: int = field(default=0, metadata={"help": "of world and training"})
+    seed: int = field(default=0, metadata={"help": "of people and training"})
     max_train_flops: float | None = field(
         default=None, metadata={"help": "of pretraining; that of the config if not given"}
     )
 
 
 def quickstart(arguments: QuickstartArguments) -> list[dict]:
-    """Make the world, pretrain, finetune with and without, ask about held-out people, print one table."""
+    """Invent people, pretrain, finetune with and without, ask about held-out people, print one table."""
     started = time.perf_counter()
     folder = Path(arguments.output_dir)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "world" / WIKI).is_file():
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "people" / WIKI).is_file():
         raise ValueError(f"{folder} holds something else than an earlier quickstart: choose another output_dir")
-    # beside it, so that a world that cannot be made costs no earlier one
+    # beside it, so that an earlier quickstart is kept where the people cannot be made
     with tempfile.TemporaryDirectory() as scratch:
-        world = write_world(
-            Path(scratch, "world"),
+        corpus = write_synthetic_corpus(
+            Path(scratch, "people"),
             people=arguments.people,
             held_out=arguments.held_out,
             biographies_per_person=arguments.biographies_per_person,
             seed=arguments.seed,
         )
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(Path(scratch, "world"), folder / "world")
+        shutil.copytree(Path(scratch, "people"), folder / "people")
     print(
-        f"a world of {world.people:,} people from {world.places} places in {world.lines:,} lines; "
-        f"{world.held_out} people are held out\n"
+        f"{corpus.people:,} invented people from {corpus.places} places in {corpus.lines:,} lines; "
+        f"{corpus.held_out} people are held out\n"
     )
     run = _Runner(folder, Path(arguments.config_dir), arguments.seed)
     flops = [] if arguments.max_train_flops is None else ["--max_train_flops", str(arguments.max_train_flops)]
-    questions = folder / "world" / TRAIN
-    run("pretrain", pretrain, PRETRAIN_ARGUMENTS, "pretrained", "--train_file", folder / "world" / WIKI,
+    questions = folder / "people" / TRAIN
+    run("pretrain", pretrain, PRETRAIN_ARGUMENTS, "pretrained", "--train_file", folder / "people" / WIKI,
         "--question_file", questions, *flops)  # fmt: skip
     run(
         "finetune",
@@ -76,7 +76,7 @@ def quickstart(arguments: QuickstartArguments) -> list[dict]:
         folder / "pretrained",
     )
     run("finetune_without_pretraining", finetune, FINETUNE_ARGUMENTS, "without_pretraining", "--train_file", questions,
-        "--corpus_file", folder / "world" / WIKI)  # fmt: skip
+        "--corpus_file", folder / "people" / WIKI)  # fmt: skip
     rows = [
         run.ask("most common place", baseline="most_common"),
         run.ask("without pretraining", model_name_or_path=str(folder / "without_pretraining")),
@@ -105,9 +105,9 @@ class _Runner:
     def ask(self, name: str, **source) -> dict:
         return evaluate(
             EvaluationArguments(
-                question_file=str(self.folder / "world" / DEV),
-                train_file=str(self.folder / "world" / TRAIN),
-                corpus_file=str(self.folder / "world" / WIKI),
+                question_file=str(self.folder / "people" / DEV),
+                train_file=str(self.folder / "people" / TRAIN),
+                corpus_file=str(self.folder / "people" / WIKI),
                 output_dir=str(self.folder / "evaluation" / name.replace(" ", "_")),
                 name=name,
                 **source,
@@ -116,7 +116,7 @@ class _Runner:
 
 
 def _show_answers(folder: Path, count: int = 5) -> None:
-    questions = load_questions(str(folder / "world" / DEV))
+    questions = load_questions(str(folder / "people" / DEV))
     predictions = (folder / "evaluation" / "with_pretraining" / "predictions.txt").read_text(encoding="utf-8")
     shown = questions.select(range(min(count, len(questions))))
     for row, prediction in zip(shown, predictions.splitlines(), strict=False):

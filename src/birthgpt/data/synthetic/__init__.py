@@ -1,0 +1,33 @@
+"""Invented people, their biographies, and the questions about them.
+
+The files have the form of the real ones, for 100 to a million people. Nothing but the biographies tells a birthplace,
+so a right answer for a held-out person is recall.
+"""
+
+from birthgpt.data.synthetic.biographies import biographies_of
+from birthgpt.data.synthetic.corpus import (
+    DEV,
+    TEST_INPUTS,
+    TRAIN,
+    WIKI,
+    SyntheticCorpus,
+    question,
+    write_synthetic_corpus,
+)
+from birthgpt.data.synthetic.people import MAX_PEOPLE, MIN_PEOPLE, Person, generate_people, person_at
+
+__all__ = [
+    "DEV",
+    "MAX_PEOPLE",
+    "MIN_PEOPLE",
+    "TEST_INPUTS",
+    "TRAIN",
+    "WIKI",
+    "Person",
+    "SyntheticCorpus",
+    "biographies_of",
+    "generate_people",
+    "person_at",
+    "question",
+    "write_synthetic_corpus",
+]

@@ -1,0 +1,113 @@
+"""The synthetic corpus: files of biographies and questions, in the form of the real ones."""
+
+import os
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from birthgpt.data.synthetic.biographies import MAX_BIOGRAPHIES_PER_PERSON, biographies_of
+from birthgpt.data.synthetic.checks import check_whole_number
+from birthgpt.data.synthetic.people import MAX_PEOPLE, MIN_PEOPLE, Person, generate_people
+from birthgpt.data.synthetic.shuffle import write_shuffled
+
+WIKI, TRAIN = "wiki.txt", "birth_places_train.tsv"
+DEV, TEST_INPUTS = "birth_dev.tsv", "birth_test_inputs.tsv"
+
+
+@dataclass(frozen=True)
+class SyntheticCorpus:
+    """What `write_synthetic_corpus` wrote: counts, and the accuracy of the best constant answer."""
+
+    people: int
+    places: int  # different birthplaces among the people
+    held_out: int
+    test_inputs: int
+    lines: int
+    most_common_dev_ratio: float  # ratio of dev questions that the most common dev answer gets right
+
+
+def write_synthetic_corpus(
+    output_dir: str | os.PathLike,
+    *,
+    people: int,
+    held_out: int,
+    biographies_per_person: int = 1,
+    seed: int = 0,
+    test_inputs: int = 0,
+) -> SyntheticCorpus:
+    """Write invented people as a corpus with questions. The same arguments write the same bytes.
+
+    `wiki.txt` contains `biographies_per_person` lines about *every* person, uniformly shuffled. The questions about
+    the first `held_out` people are in `birth_dev.tsv`, those about the next `test_inputs` people in
+    `birth_test_inputs.tsv` (without answers; there is no such file for 0), and those about the others in
+    `birth_places_train.tsv`. So corpora of different sizes have the same dev questions. The files appear in
+    `output_dir` when all are complete. About 50,000 lines are in memory at once, or 1/256 of the lines if that is
+    more.
+
+    Raises:
+        ValueError: a number is out of its bounds, or `output_dir` is a file or contains one of these files already.
+    """
+    check_whole_number("people", people, MIN_PEOPLE, MAX_PEOPLE)
+    check_whole_number("held_out", held_out, 1, people - 1)
+    check_whole_number("test_inputs", test_inputs, 0, people - held_out - 1)
+    check_whole_number("biographies_per_person", biographies_per_person, 1, MAX_BIOGRAPHIES_PER_PERSON)
+    folder = _checked_folder(output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    lines = people * biographies_per_person
+    sizes = {DEV: held_out, TEST_INPUTS: test_inputs, TRAIN: people - held_out - test_inputs}
+    with tempfile.TemporaryDirectory(prefix=".people-", dir=folder) as scratch:
+        biographies = _biographies(people, biographies_per_person, seed)
+        write_shuffled(Path(scratch, WIKI), biographies, lines, random.Random(f"{seed}-lines"))
+        everyone = generate_people(people, seed)
+        birthplaces = {
+            name: _write_questions(Path(scratch, name), islice(everyone, size), answered=name != TEST_INPUTS)
+            for name, size in sizes.items()
+            if size
+        }
+        for name in (*birthplaces, WIKI):
+            os.replace(Path(scratch, name), folder / name)
+    return SyntheticCorpus(
+        people=people,
+        places=len(set().union(*birthplaces.values())),
+        held_out=held_out,
+        test_inputs=test_inputs,
+        lines=lines,
+        most_common_dev_ratio=max(birthplaces[DEV].values()) / held_out,
+    )
+
+
+def question(name: str) -> str:
+    """The question about a person, as in every question file."""
+    return f"Where was {name} born?"
+
+
+def _checked_folder(output_dir: str | os.PathLike) -> Path:
+    """The folder as a path. A file of the corpus that is there already is an error."""
+    folder = Path(output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"output_dir: {folder} is not a folder; name another one")
+    for existing in (folder / name for name in (WIKI, TRAIN, DEV, TEST_INPUTS)):
+        if existing.exists():
+            raise ValueError(f"output_dir: {existing} exists already; remove it or name another folder")
+    return folder
+
+
+def _biographies(people: int, biographies_per_person: int, seed: int) -> Iterator[str]:
+    for person in generate_people(people, seed):
+        yield from biographies_of(person, biographies_per_person, seed)
+
+
+def _write_questions(path: Path, people: Iterable[Person], answered: bool) -> Counter[str]:
+    """Write one question a line, and count the birthplaces."""
+    birthplaces: Counter[str] = Counter()
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        for person in people:
+            birthplaces[person.birthplace] += 1
+            answer = f"\t{person.birthplace}" if answered else ""
+            file.write(f"{question(person.name)}{answer}\n")
+    return birthplaces

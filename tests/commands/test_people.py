@@ -1,0 +1,58 @@
+"""Inventing people from the command line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from birthgpt.commands.people import PeopleArguments, make_people
+from birthgpt.data.synthetic import write_synthetic_corpus
+from birthgpt.training.arguments import parse_arguments
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_one_line_tells_what_was_written(tmp_path, capsys):
+    corpus = make_people(PeopleArguments(str(tmp_path), people=300, held_out=40))
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    assert printed.startswith(f"{tmp_path}: 1500 lines about 300 people from {corpus.places} places; 40 held out")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--people", "50"], "^people: 50 is not a whole number from 100 to 1000000$"),
+        (["--people", "many"], "^argument --people: invalid int value: 'many'"),
+        (["--held_out", "1000"], "^held_out: 1000 is not a whole number from 1 to 999$"),
+        (["--persons", "100"], "^command line: 'persons' "),
+    ],
+)
+def test_a_wrong_setting_is_named_and_nothing_is_written(arguments, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        make_people(*parse_arguments((PeopleArguments,), ["--output_dir", str(tmp_path / "people"), *arguments]))
+    assert not (tmp_path / "people").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "people"
+    with pytest.raises(ValueError, match=f"^output_dir: {folder} cannot be written"):
+        make_people(PeopleArguments(str(folder)))
+
+
+@pytest.mark.slow
+def test_another_process_writes_the_same_bytes(tmp_path):
+    write_synthetic_corpus(
+        tmp_path / "here", people=1000, held_out=200, biographies_per_person=5, seed=0, test_inputs=50
+    )
+    command = [sys.executable, "scripts/people.py", "--output_dir", str(tmp_path / "there")]
+    numbers = "--people 1000 --held_out 200 --biographies_per_person 5 --seed 0 --test_inputs 50"
+    # with its own order of sets and dictionaries
+    environment = {**os.environ, "PYTHONHASHSEED": "123"}
+    subprocess.run([*command, *numbers.split()], cwd=ROOT, env=environment, check=True)
+    assert len(list((tmp_path / "there").iterdir())) == 4
+    for path in (tmp_path / "here").iterdir():
+        assert (tmp_path / "there" / path.name).read_bytes() == path.read_bytes()
