@@ -1,134 +1,266 @@
-"""Tables of metrics, and RESULTS.md made from the JSON files under results/."""
+"""RESULTS.md and the plot of accuracy against FLOPs, both made from the JSON files under results/.
+
+python results/make_results.py
+"""
 
 import argparse
-import json
-from collections.abc import Mapping, Sequence
-from itertools import groupby
+import io
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import matplotlib
+import yaml
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
 from birthgpt.evaluation.metrics import read_metrics
 from birthgpt.utils.files import write_text
-from birthgpt.utils.tables import MISSING, markdown_table
+from birthgpt.utils.tables import markdown_table, percent
 
-_RESULT_COLUMNS = (
-    "name",
-    "accuracy",
-    "deviation",
-    "total",
-    "parameters",
-    "tokens",
-    "target_ratio",
-    "flops",
-    "seconds",
-    "tokens_per_second",
-    "seed",
-)
-_AVERAGED = ("accuracy", "parameters", "tokens", "target_ratio", "flops", "seconds", "tokens_per_second")
+RESULTS_DIR = Path(__file__).resolve().parent
+TABLES, PLOT = "tables.yaml", "accuracy.svg"
+
+_AVERAGED = ("parameters", "flops", "seconds")
+_COLUMNS = ("name", "accuracy", "deviation", "total", "parameters", "flops", "seconds", "seeds")
 _SLICE_TITLES = {
     "answer_end": "answer ends at character",
-    "answer_in_train": "answer among train answers",
+    "answer_in_train": "answer among the train answers",
     "train_frequency": "train questions with this answer",
 }
+_HEAD = """# Results
+
+`python results/make_results.py` writes this file and the plot from `results/*.json`; edits are overwritten. The link of
+each run leads to its JSON file, which contains the commands that repeat it.
+
+![accuracy against FLOPs]({plot})
+
+*The recipe* is pretraining by `configs/wiki/pretrain_ten_minutes.yaml` (salient spans with cues, embeddings of n-grams)
+and finetuning by `configs/wiki/finetune.yaml`. FLOPs (6 × parameters without embeddings × tokens, pads included) and
+minutes are those of pretraining and finetuning together. A row of several seeds contains means; ± is the standard
+deviation (n − 1). One seed says little about a difference of two points. Seeds `a/b` are a in pretraining and b in
+finetuning. {versions}"""
 
 
-def results_markdown(results_dir: str | Path) -> str:
-    """RESULTS.md from the result files `*.json` under a folder, and from nothing else.
+def load_tables(results_dir: Path, folder: Path) -> list[dict[str, Any]]:
+    """The tables of `tables.yaml` that have results, each with its `results` (`*.json`) and the `rows` to show.
 
-    One section a table: its rows, those of one name and several seeds as one of means; then their commands,
-    hardware and versions; then the slices of the best row. Rows come by their `order` (last if they have none), then
-    name; tables by their first row.
+    Args:
+        folder: links to the result files begin there.
 
     Raises:
-        ValueError: no such folder, no results in it, or a file that is not a result.
+        ValueError: no such folder, no results in it, a file that is not a result, or a table that is not described.
     """
-    if not Path(results_dir).is_dir():
+    if not results_dir.is_dir():
         raise ValueError(f"{results_dir}: there is no such folder of results")
-    paths = sorted(Path(results_dir).rglob("*.json"))
-    results = [read_metrics(path, required=("name", "table")) for path in paths]
-    if not results:
+    paths = sorted(results_dir.rglob("*.json"))
+    if not paths:
         raise ValueError(f"{results_dir}: there is no result (*.json) in this folder")
-    head = (
-        "# Results\n\nGenerated from the JSON files under `results/` by "
-        "`python results/make_results.py`; edits are overwritten.\n\n"
-        "Training tokens count pads and, like FLOPs (nominal: 6 × parameters without embeddings × tokens) and minutes, "
-        "are those of pretraining and finetuning together; the target share is the part of tokens that carries loss; "
-        "± is the standard deviation over seeds (n − 1)."
-    )
-    return "\n\n".join([head, *(_section(table, rows) for table, rows in _tables(results))]) + "\n"
+    tables = {key: {**table, "results": []} for key, table in _described_tables(results_dir / TABLES).items()}
+    for path in paths:
+        result = read_metrics(path, required=("name", "table", "accuracy", "total"))
+        if result["table"] not in tables:
+            raise ValueError(f"{path}: {results_dir / TABLES} does not describe its table {result['table']!r}: add it")
+        link = Path(os.path.relpath(path, folder)).as_posix()
+        tables[result["table"]]["results"].append({**result, "link": link, "seeds": _seeds_text(result)})
+    filled = [table for table in tables.values() if table["results"]]
+    for table in filled:
+        table["results"].sort(key=_order)
+        table["rows"] = _rows(table)
+    return filled
 
 
-def _row_order(result: Mapping[str, Any]) -> tuple:
-    order, seed = (float("inf") if result.get(key) is None else result[key] for key in ("order", "seed"))
-    # the last part settles rows of one name and seed, whatever their files are called
-    return (order, result["name"], seed, json.dumps(result, sort_keys=True))
+def _described_tables(path: Path) -> dict[str, dict[str, Any]]:
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file; it describes each table by a title and a question")
+    tables = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    for key, table in tables.items():
+        if not table.get("title") or not table.get("question"):
+            raise ValueError(f"{path}: the table {key!r} has no title or no question: add it")
+    return tables
 
 
-def _tables(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, list]]:
-    by_table = groupby(sorted(results, key=itemgetter("table")), key=itemgetter("table"))
-    tables = [(table, sorted(rows, key=_row_order)) for table, rows in by_table]
-    return sorted(tables, key=lambda table: (_row_order(table[1][0])[0], table[0]))
+def _seed_pair(result: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    return result.get("pretraining_seed"), result.get("finetuning_seed")
 
 
-def _section(table: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    runs = "\n".join(_run_line(row) for row in rows)
-    by_name = [list(same) for _, same in groupby(rows, key=itemgetter("name"))]
-    shown = [row for same in by_name for row in _over_seeds(same)]
-    return "\n\n".join([f"## {table}", markdown_table(shown, _RESULT_COLUMNS), runs, *_best_slices(rows)])
+def _seeds_text(result: Mapping[str, Any]) -> str | None:
+    """`0` for one seed in all runs, `1/0` for two; None for a baseline or an ensemble."""
+    return "/".join(str(seed) for seed in dict.fromkeys(_seed_pair(result)) if seed is not None) or None
 
 
-def _over_seeds(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """One row for several seeds of a run: means, and the standard deviation (n − 1) of their accuracies."""
-    seeds = [row.get("seed") for row in rows]
-    if len(rows) == 1 or None in seeds or len(set(seeds)) < len(seeds):
-        return rows
-    means = {key: fmean(row[key] for row in rows) for key in _AVERAGED if all(row.get(key) is not None for row in rows)}
-    deviation = {"deviation": stdev(row["accuracy"] for row in rows)} if "accuracy" in means else {}
-    return [{**rows[0], **means, **deviation, "seed": ", ".join(map(str, seeds))}]
+def _order(result: Mapping[str, Any]) -> tuple:
+    order = float("inf") if result.get("order") is None else result["order"]
+    seeds = [-1 if seed is None else seed for seed in _seed_pair(result)]
+    # the accuracy settles rows of one name and seed, whatever their files are called
+    return order, result["name"], seeds, result["accuracy"]
 
 
-def _run_line(row: Mapping[str, Any]) -> str:
-    steps = [*(row.get("training_command") or []), *([row["command"]] if row.get("command") else [])]
-    command = ", then ".join(f"`{' '.join(step.split())}`" for step in steps) or MISSING
-    versions = ", ".join(f"{library} {version}" for library, version in (row.get("versions") or {}).items())
-    environment_info = "; ".join(str(part) for part in (row.get("hardware"), row.get("date"), versions) if part)
-    seed = "" if row.get("seed") is None else f" (seed {row['seed']})"
-    note = f" {row['note']}" if row.get("note") else ""
-    return f"- **{row['name']}**{seed}: {command}. {environment_info or MISSING}.{note}"
+def _rows(table: Mapping[str, Any]) -> list[dict[str, Any]]:
+    by_name: dict[str, list] = {}
+    for result in table["results"]:
+        by_name.setdefault(result["name"], []).append(result)
+    rows = [row for same in by_name.values() for row in _over_seeds(same)]
+    if table.get("reference"):
+        rows = _by_difference(rows, table["reference"])
+    if table.get("mean"):
+        total = sum(result["total"] for result in table["results"])
+        rows.append({"name": table["mean"], "total": total, **_mean_accuracy(table["results"])})
+    return rows
+
+
+def _mean_accuracy(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    accuracies = [result["accuracy"] for result in results]
+    return {"accuracy": fmean(accuracies), "deviation": stdev(accuracies)}
+
+
+def _over_seeds(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row of means for several seeds of a run; the rows as they are where seeds repeat or are unknown."""
+    if len(results) == 1 or None in [result["seeds"] for result in results]:
+        return results
+    if len(set(map(_seed_pair, results))) < len(results):
+        return results
+    known = [key for key in _AVERAGED if all(result.get(key) is not None for result in results)]
+    means = {key: fmean(result[key] for result in results) for key in known}
+    seeds = ", ".join(f"[{result['seeds']}]({result['link']})" for result in results)
+    return [{**results[0], **means, **_mean_accuracy(results), "seeds": seeds, "link": None}]
+
+
+def _by_difference(rows: list[dict[str, Any]], reference: str) -> list[dict[str, Any]]:
+    """The reference first, then the others from the largest gain of accuracy to the largest loss."""
+    references = [row for row in rows if row["name"] == reference]
+    if len(references) != 1:
+        raise ValueError(f"{TABLES}: reference {reference!r} is the name of {len(references)} rows, not of one")
+    others = [row for row in rows if row["name"] != reference]
+    others = [{**row, "difference": row["accuracy"] - references[0]["accuracy"]} for row in others]
+    return [*references, *sorted(others, key=itemgetter("difference"), reverse=True)]
+
+
+def results_markdown(tables: Sequence[Mapping[str, Any]], plot: str) -> str:
+    """RESULTS.md: the plot, then a section for each table with its question, rows, notes and hardware.
+
+    Args:
+        tables: from `load_tables`.
+        plot: the link to the plot.
+    """
+    versions = _versions(result for table in tables for result in table["results"])
+    return "\n\n".join([_HEAD.format(plot=plot, versions=versions), *map(_section, tables)]) + "\n"
+
+
+def _section(table: Mapping[str, Any]) -> str:
+    columns = [*_COLUMNS[:2], "difference", *_COLUMNS[2:]] if table.get("reference") else _COLUMNS
+    marks, notes = _notes(table["results"])
+    shown = [{**row, "name": _linked_name(row) + marks.get(row["name"], "")} for row in table["rows"]]
+    footnote = " ".join([_hardware(table["results"]), *notes])
+    parts = [f"## {table['title']}", table["question"], markdown_table(shown, columns), footnote]
+    return "\n\n".join([*parts, *(_best_slices(table["rows"]) if table.get("slices") else [])])
+
+
+def _linked_name(row: Mapping[str, Any]) -> str:
+    return f"[{row['name']}]({row['link']})" if row.get("link") else row["name"]
+
+
+def _hardware(results: Iterable[Mapping[str, Any]]) -> str:
+    hardware, dates = (sorted({result[key] for result in results if result.get(key)}) for key in ("hardware", "date"))
+    period = " to ".join(dict.fromkeys([*dates[:1], *dates[-1:]]))
+    return f"Evaluated on {', '.join(filter(None, [' or '.join(hardware), period])) or 'unknown hardware'}."
+
+
+def _versions(results: Iterable[Mapping[str, Any]]) -> str:
+    versions: dict[str, dict[str, None]] = {}
+    for result in results:
+        for library, version in (result.get("versions") or {}).items():
+            versions.setdefault(library, {})[version] = None
+    libraries = [f"{library} {' or '.join(found)}" for library, found in versions.items()]
+    return f"Versions: {', '.join(libraries) or 'unknown'}."
+
+
+def _notes(results: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], list[str]]:
+    """The marks of each name, and each sentence of the notes once behind its mark.
+
+    A sentence about all that were trained has no mark.
+    """
+    names_of: dict[str, dict[str, None]] = {}
+    for result in results:
+        for sentence in re.split(r"(?<=\.) (?=[A-Z])", result.get("note") or ""):
+            names_of.setdefault(sentence, {})[result["name"]] = None
+    names_of.pop("", None)
+    trained = {result["name"] for result in results if result.get("training_command")}
+    common = [sentence for sentence, names in names_of.items() if trained <= names.keys()]
+    marked = [sentence for sentence in names_of if sentence not in common]
+    marks: dict[str, str] = {}
+    for number, sentence in enumerate(marked, start=1):
+        for name in names_of[sentence]:
+            marks[name] = f"{marks.get(name, '')} {_superscript(number)}"
+    return marks, common + [f"{_superscript(number)} {sentence}" for number, sentence in enumerate(marked, start=1)]
+
+
+def _superscript(number: int) -> str:
+    return str(number).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def _best_slices(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    sliced = [row for row in rows if row.get("slices") and row.get("accuracy") is not None]
-    best = max((row["accuracy"] for row in sliced), default=None)
-    return [part for row in sliced if row["accuracy"] == best for part in _slice_tables(row)]
+    """The slices of the row of the best accuracy, without empty buckets."""
+    best = max(rows, key=itemgetter("accuracy"))
+    buckets = []
+    for name, by_bucket in (best.get("slices") or {}).items():
+        title = _SLICE_TITLES.get(name, name)
+        for bucket, metrics in by_bucket.items():
+            if metrics["count"]:
+                buckets.append({"slice": title, "": bucket, **metrics})
+                # the other buckets of this slice need no title
+                title = ""
+    table = markdown_table(buckets, ("slice", "", "accuracy", "count"))
+    return [f"The best row, {best['name']}, by slices of the questions:", table] if buckets else []
 
 
-def _slice_tables(row: Mapping[str, Any]) -> list[str]:
-    parts = [f"Slices of **{row['name']}**:"]
-    for name, buckets in row["slices"].items():
-        title = _SLICE_TITLES.get(name, name.replace("_", " "))
-        parts.append(
-            markdown_table(
-                [{title: bucket, **metrics} for bucket, metrics in buckets.items()],
-                (title, "accuracy", "count"),
-            )
-        )
-    return parts
+def accuracy_plot(tables: Iterable[Mapping[str, Any]]) -> str:
+    """An SVG of accuracy against FLOPs, with a label at the `labelled` rows; the same bytes every time."""
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "birthgpt"}):
+        figure = Figure(figsize=(9, 5), layout="constrained")
+        axes = figure.subplots()
+        axes.set(xscale="log", xlabel="FLOPs of training", ylabel="accuracy (%)", ylim=(-3, 100))
+        for table in tables:
+            rows = [row for row in table["rows"] if table.get("plotted") and row.get("flops")]
+            if rows:
+                accuracies = [100 * row["accuracy"] for row in rows]
+                axes.scatter([row["flops"] for row in rows], accuracies, s=20, label=table["title"])
+            for row in rows:
+                if row["name"] in table.get("labelled", ()):
+                    _label(axes, row)
+        axes.grid(alpha=0.3)
+        axes.legend(loc="center left")
+        svg = io.StringIO()
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    return svg.getvalue()
+
+
+def _label(axes: Axes, row: Mapping[str, Any]) -> None:
+    """Name and accuracy beside a point: on its left beyond 1e14 FLOPs, where the right has no room."""
+    text = f"{row['name']}: {percent(row['accuracy'])}"
+    point = (row["flops"], 100 * row["accuracy"])
+    offset, side = (-6, "right") if row["flops"] > 1e14 else (6, "left")
+    axes.annotate(text, point, (offset, 0), textcoords="offset points", ha=side, va="center", fontsize="small")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes the tables of a folder of results to a Markdown file."""
+    """Writes RESULTS.md and the plot from the result files."""
     parser = argparse.ArgumentParser(prog="make_results.py", description=main.__doc__)
-    parser.add_argument("results_dir", help="folder of result files (*.json)")
-    parser.add_argument("output_file", type=Path, help="Markdown file to write, e.g. RESULTS.md")
+    parser.add_argument("results_dir", nargs="?", type=Path, default=RESULTS_DIR, help="folder of *.json, tables.yaml")
+    parser.add_argument("output_file", nargs="?", type=Path, default=RESULTS_DIR.parent / "RESULTS.md", help="Markdown")
     options = parser.parse_args(arguments)
+    plot = options.results_dir / PLOT
+    folder = options.output_file.parent
     try:
-        text = results_markdown(options.results_dir)
+        tables = load_tables(options.results_dir, folder)
     except ValueError as error:
         parser.error(str(error))
-    write_text(options.output_file, text)
+    write_text(plot, accuracy_plot(tables))
+    write_text(options.output_file, results_markdown(tables, Path(os.path.relpath(plot, folder)).as_posix()))
 
 
 if __name__ == "__main__":

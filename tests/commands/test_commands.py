@@ -18,6 +18,7 @@ from birthgpt.commands.compare import ComparisonArguments, compare
 from birthgpt.commands.evaluate import evaluate, training_cost
 from birthgpt.data.objectives import QuestionAnswering
 from birthgpt.training.arguments import EvaluationArguments
+from birthgpt.utils.files import save_json
 
 
 def ask(people_files, output_dir, **settings):
@@ -252,16 +253,62 @@ def test_a_run_does_not_empty_the_folder_of_what_it_begins_with(people_files, pr
     assert (pretrained / "model.safetensors").is_file() and (people_files / "wiki.txt").is_file()
 
 
+def write_run(folder, kind, seed, origin=None, **values):
+    """A folder with the `run.json` of a run that began from the folder `origin`."""
+    record = {"kind": kind, "seed": seed, "command": folder.name, "parameters": 5, "target_ratio": 0.5, **values}
+    record |= {"settings": {"QuestionArguments": {"model_name_or_path": origin and str(origin)}}}
+    save_json(folder / "run.json", {"tokens": 10, "flops": 10, "seconds": 10, **record})
+
+
+def test_the_cost_of_a_checkpoint_is_that_of_all_its_runs(tmp_path):
+    write_run(tmp_path / "a", "pretraining", 1, tokens=30, flops=300, seconds=5, target_ratio=0.9)
+    write_run(tmp_path / "b", "finetuning", 0, origin=tmp_path / "a")
+    assert training_cost(str(tmp_path / "b")) == {
+        "parameters": 5,
+        "tokens": 40,
+        "flops": 310,
+        "seconds": 15,
+        "tokens_per_second": 40 / 15,
+        "target_ratio": pytest.approx(0.8),
+        "pretraining_seed": 1,
+        "finetuning_seed": 0,
+        "training_command": ["a", "b"],
+    }
+
+
 def test_the_cost_of_a_checkpoint_that_descends_from_itself_is_counted_once(tmp_path):
     # what a folder was written from may since have been written anew from it
-    keys = ("parameters", "tokens", "flops", "seconds", "tokens_per_second", "target_ratio", "seed")
-    for name, origin in (("a", "b"), ("b", "a")):
-        settings = {"QuestionArguments": {"model_name_or_path": str(tmp_path / origin)}}
-        record = {**dict.fromkeys(keys, 1), "command": name, "settings": settings}
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "run.json").write_text(json.dumps(record))
+    write_run(tmp_path / "a", "finetuning", 0, origin=tmp_path / "b")
+    write_run(tmp_path / "b", "finetuning", 1, origin=tmp_path / "a")
     metrics = training_cost(str(tmp_path / "a"))
-    assert metrics["tokens"] == 2 and metrics["training_command"] == ["b", "a"]
+    assert metrics["tokens"] == 20 and metrics["training_command"] == ["b", "a"]
+    assert metrics["finetuning_seed"] == 0
+
+
+@pytest.mark.parametrize("kind", ["pretraining", "finetuning"])
+def test_a_single_run_has_the_seed_of_its_kind_alone(tmp_path, kind):
+    write_run(tmp_path, kind, 3)
+    assert {key: value for key, value in training_cost(str(tmp_path)).items() if "seed" in key} == {f"{kind}_seed": 3}
+
+
+def test_the_seeds_of_metrics_are_those_of_the_records_of_the_runs(world, tmp_path):
+    run_pretraining(
+        *("--train_file", world / "wiki.txt", "--objective", "name_first"),
+        *("--seed", 1, "--output_dir", tmp_path / "pretrained"),
+    )
+    run_finetuning(
+        *("--train_file", world / "birth_places_train.tsv", "--model_name_or_path", tmp_path / "pretrained"),
+        *("--seed", 2, "--output_dir", tmp_path / "finetuned"),
+    )
+    metrics = ask(world, tmp_path / "answers", model_name_or_path=str(tmp_path / "finetuned"))
+    written = json.loads((tmp_path / "answers" / "metrics.json").read_text())
+    for kind in ("pretraining", "finetuning"):
+        record = json.loads((tmp_path / kind.replace("ing", "ed") / "run.json").read_text())
+        assert metrics[f"{kind}_seed"] == written[f"{kind}_seed"] == record["seed"]
+    assert (metrics["pretraining_seed"], metrics["finetuning_seed"]) == (1, 2)
+    assert "seed" not in metrics
+    baseline = ask(world, tmp_path / "baseline", baseline="London")
+    assert not {"pretraining_seed", "finetuning_seed", "seed"} & baseline.keys()
 
 
 def test_an_output_folder_may_be_a_link(people_files, tmp_path):

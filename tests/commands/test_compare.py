@@ -5,7 +5,7 @@ import pytest
 from birthgpt.commands.compare import comparison_rows
 from birthgpt.utils.files import save_json
 
-METRICS = {"name": "better", "accuracy": 0.5, "correct": 2, "total": 4, "seed": 7}
+METRICS = {"name": "better", "accuracy": 0.5, "correct": 2, "total": 4, "finetuning_seed": 7}
 
 
 def test_compared_runs_are_rows_in_the_order_given(tmp_path):

@@ -21,8 +21,6 @@ from birthgpt.utils.files import save_json, write_text
 
 logger = logging.getLogger(__name__)
 
-FROM_RUN_RECORD = ("parameters", "tokens", "flops", "seconds", "tokens_per_second", "target_ratio", "seed")
-
 
 def evaluate(arguments: EvaluationArguments) -> dict | None:
     """Answer questions and write `predictions.txt`, one a line, and `metrics.json` where there are answers.
@@ -134,25 +132,37 @@ def _model_answers(
 
 
 def training_cost(checkpoint: str | None) -> dict:
-    """What the checkpoint's run cost, with that of the run it started from added."""
-    total: dict = {}
+    """What the training of a checkpoint took, from the `run.json` of its run and of the run it began from.
+
+    Returns:
+        `tokens`, `flops` and `seconds` of all runs together, with the `tokens_per_second` and the `target_ratio`
+        (0..1) that follow; the `parameters` of the checkpoint; `pretraining_seed` and `finetuning_seed`, as far as
+        there was such a run, of several the last; `training_command`, the commands in the order in which they ran.
+        Nothing where the folder has no `run.json`.
+    """
+    records = _run_records(checkpoint)
+    if not records:
+        return {}
+    total = {key: sum(record[key] for record in records) for key in ("tokens", "flops", "seconds")}
+    return {
+        "parameters": records[-1]["parameters"],
+        **total,
+        "tokens_per_second": total["tokens"] / total["seconds"],
+        "target_ratio": sum(record["target_ratio"] * record["tokens"] for record in records) / total["tokens"],
+        **{f"{record['kind']}_seed": record["seed"] for record in records},
+        "training_command": [record["command"] for record in records],
+    }
+
+
+def _run_records(checkpoint: str | None) -> list[dict]:
+    """The `run.json` of each run that led to a checkpoint, the first run first."""
+    records: list[dict] = []
     visited = set()
     while checkpoint is not None and (Path(checkpoint) / RUN_METADATA).is_file():
         # a folder may have been written anew from what was made of it
         if (place := Path(checkpoint).resolve()) in visited:
             break
         visited.add(place)
-        record = json.loads((Path(checkpoint) / RUN_METADATA).read_text(encoding="utf-8"))
-        if not total:
-            total = {key: record[key] for key in FROM_RUN_RECORD}
-            total["targets"] = record["target_ratio"] * record["tokens"]
-        else:
-            for key in ("tokens", "flops", "seconds"):
-                total[key] += record[key]
-            total["targets"] += record["target_ratio"] * record["tokens"]
-        total["training_command"] = [record["command"], *total.get("training_command", [])]
-        checkpoint = record["settings"].get("QuestionArguments", {}).get("model_name_or_path")
-    if total:
-        total["tokens_per_second"] = total["tokens"] / total["seconds"]
-        total["target_ratio"] = total.pop("targets") / total["tokens"]
-    return total
+        records.insert(0, json.loads((Path(checkpoint) / RUN_METADATA).read_text(encoding="utf-8")))
+        checkpoint = records[0]["settings"].get("QuestionArguments", {}).get("model_name_or_path")
+    return records

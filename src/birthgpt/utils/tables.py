@@ -20,6 +20,11 @@ def magnitude(count: float) -> str:
     return f"{count:g}"
 
 
+def points(difference: float) -> str:
+    """A difference of two ratios in percentage points, with its sign: -0.031 → `-3.1`."""
+    return f"{100 * difference:+.1f}"
+
+
 def minutes(seconds: float) -> str:
     """Seconds as minutes, one decimal."""
     return f"{seconds / 60:.1f}"
@@ -38,6 +43,7 @@ def scientific(number: float) -> str:
 NUMBER_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "accuracy": ("accuracy (%)", percent),
     "deviation": ("± (points)", percent),
+    "difference": ("Δ (points)", points),
     "correct": ("correct", thousands),
     "total": ("n", thousands),
     "mean_log_probability": ("mean log p", "{:.2f}".format),
@@ -47,7 +53,8 @@ NUMBER_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "flops": ("FLOPs", scientific),
     "seconds": ("minutes", minutes),
     "tokens_per_second": ("tokens/s", thousands),
-    "seed": ("seed", str),
+    "pretraining_seed": ("pretraining seed", str),
+    "finetuning_seed": ("finetuning seed", str),
     "steps": ("updates", thousands),
     "loss": ("last loss", "{:.3f}".format),
     "count": ("n", thousands),
