@@ -13,6 +13,13 @@ import time
 from pathlib import Path
 
 import torch
+from birthgpt.training.arguments import (
+    ModelArguments,
+    OptimizationArguments,
+    QuestionArguments,
+    RunArguments,
+    TokenizerArguments,
+)
 
 from birthgpt.commands.building import build_model, build_tokenizer, load_model
 from birthgpt.commands.finetune import finetune
@@ -21,13 +28,6 @@ from birthgpt.data.corpus import load_corpus
 from birthgpt.data.questions import load_questions
 from birthgpt.data.synthetic import DEV, TRAIN, WIKI, write_synthetic_corpus
 from birthgpt.evaluation.answering import answer_questions
-from birthgpt.training.arguments import (
-    ModelArguments,
-    OptimizationArguments,
-    QuestionArguments,
-    RunArguments,
-    TokenizerArguments,
-)
 from birthgpt.training.trainer import available_cores
 from birthgpt.utils.files import save_json
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from birthgpt.training.arguments import ModelArguments, TokenizerArguments
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -24,7 +25,6 @@ from birthgpt.data.batching import map_objective, used_length
 from birthgpt.data.corpus import load_corpus
 from birthgpt.data.objectives import NameFirst
 from birthgpt.data.synthetic import WIKI, generate_people, write_synthetic_corpus
-from birthgpt.training.arguments import ModelArguments, TokenizerArguments
 from birthgpt.training.checkpoints import Progress, list_checkpoints, load_checkpoint, save_checkpoint
 from birthgpt.training.optimizers import build_optimizers
 from birthgpt.training.sharding import gather_optimizer

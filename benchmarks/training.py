@@ -20,6 +20,7 @@ from statistics import median
 
 import torch
 import transformers
+from birthgpt.training.arguments import ModelArguments, OptimizationArguments, RunArguments, TokenizerArguments
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import DataCollatorForSeq2Seq, GPT2Config, GPT2LMHeadModel, TrainingArguments
@@ -31,7 +32,6 @@ from birthgpt.data.corpus import load_corpus
 from birthgpt.data.objectives import IGNORE, SpanCorruption
 from birthgpt.data.synthetic import WIKI, write_synthetic_corpus
 from birthgpt.model import BirthGPTForCausalLM
-from birthgpt.training.arguments import ModelArguments, OptimizationArguments, RunArguments, TokenizerArguments
 from birthgpt.training.trainer import Trainer, build_accelerator
 from birthgpt.utils.files import save_json
 from birthgpt.utils.tables import text_table

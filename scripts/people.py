@@ -1,10 +1,11 @@
-"""Invent people: write their biographies, questions about where they were born, and questions about people held out.
+"""Invent people, and write biographies and questions about them.
 
-python scripts/people.py --output_dir runs/people --people 1000 --held_out 200
+    python scripts/people.py --output_dir runs/people --people 1000 --held_out 200
+
+Settings come from the file, then from the command line, which wins; --help lists all of them.
 """
 
-from birthgpt.commands.command_line import run_script
-from birthgpt.commands.people import PeopleArguments, make_people
+from birthgpt.commands.people import COMMAND
 
 if __name__ == "__main__":
-    run_script(make_people, (PeopleArguments,), __doc__, several_processes=False)
+    COMMAND()

@@ -1,16 +1,11 @@
-"""Which answers a checkpoint brings up after a name, after some words of the line, after the question.
+"""Measure which answers a checkpoint recalls after a name, after words of the line, after the question.
 
     python scripts/probe.py --config configs/wiki/probe.yaml
 
-Settings are read from the file, then from the command line, which wins; --help lists them all.
+Settings come from the file, then from the command line, which wins; --help lists all of them.
 """
 
-from birthgpt.commands.command_line import run_script
-from birthgpt.commands.probe import probe
-from birthgpt.training.arguments import ProbeArguments
-from birthgpt.utils.tables import text_table
+from birthgpt.commands.probe import COMMAND
 
 if __name__ == "__main__":
-    rows = run_script(probe, (ProbeArguments,), __doc__)
-    if rows is not None:
-        print(text_table(rows, list(rows[0])))
+    COMMAND()

@@ -1,10 +1,10 @@
-"""birthgpt: how a small GPT takes up knowledge in pretraining and gives it back when asked."""
+"""birthgpt: how a small GPT stores knowledge in pretraining and recalls it when asked."""
 
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from birthgpt.model import BirthGPTConfig, BirthGPTForCausalLM, BirthGPTModel
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 AutoConfig.register(BirthGPTConfig.model_type, BirthGPTConfig, exist_ok=True)
 AutoModel.register(BirthGPTConfig, BirthGPTModel, exist_ok=True)

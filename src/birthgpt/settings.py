@@ -21,12 +21,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, Field
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from transformers import HfArgumentParser
 
-from birthgpt.model.settings import Number, checked, choices_of, did_you_mean, setting, settings_of
+from birthgpt.model.settings import Number, checked, did_you_mean, setting, settings_of, unknown_choice
 
 __all__ = [
     "Number",
@@ -34,6 +34,7 @@ __all__ = [
     "collect_settings",
     "declared_settings",
     "flatten_settings",
+    "make_settings",
     "parse_settings",
     "setting",
     "settings_of",
@@ -63,6 +64,32 @@ def collect_settings(name: str, doc: str, sources: Sequence[type], **own: tuple[
     return checked(dataclasses.make_dataclass(name, list(collected.values()), kw_only=True, namespace={"__doc__": doc}))
 
 
+def make_settings(settings_class: type[Settings], **values: Any) -> Settings:
+    """The settings of a command from Python: flat keywords, whatever the groups.
+
+    Raises:
+        ValueError: a setting that does not exist, is missing, or has a value that is refused.
+    """
+    declared = declared_settings(settings_class)
+    for name in values:
+        if name not in declared:
+            raise _unknown_setting(name, settings_class, settings_class.__name__)
+    for name, entry in declared.items():
+        if name not in values and entry.default is entry.default_factory is MISSING:
+            raise ValueError(f"{settings_class.__name__}: {name} must be given: {entry.metadata['help']}")
+    return _build(settings_class, values)
+
+
+def _build(settings_class: type[Settings], values: dict[str, Any]) -> Settings:
+    built = {}
+    for entry in dataclasses.fields(settings_class):  # type: ignore[arg-type]
+        if dataclasses.is_dataclass(entry.type):
+            built[entry.name] = _build(entry.type, values)  # type: ignore[arg-type]
+        elif entry.name in values:
+            built[entry.name] = values[entry.name]
+    return settings_class(**built)
+
+
 def declared_settings(settings_class: type) -> dict[str, Field]:
     """Every setting of a command by its name, also those in groups."""
     found: dict[str, Field] = {}
@@ -83,21 +110,25 @@ def flatten_settings(settings: Any) -> dict[str, Any]:
 
 
 def parse_settings(
-    settings_class: type[Settings], arguments: Sequence[str] | None = None, description: str | None = None
+    settings_class: type[Settings], arguments: Sequence[str] | None = None, prog: str | None = None
 ) -> Settings:
     """Read `--config` and the command line.
 
     Args:
         settings_class: the dataclass of a command.
         arguments: the command line; that of the process if None.
-        description: the text before the settings in `--help`; the docstring of the class if None.
+        prog: the name of the program in `--help`; the script's if None.
 
     Raises:
         ValueError: a file that is missing or is not a flat YAML mapping; a setting that does not exist (with the
             nearest one that does), is missing, or has a value that is refused.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    parser = _Parser(_argument_groups(settings_class), allow_abbrev=False, description=description or settings_class.__doc__)
+    description = settings_class.__doc__
+    usage = "%(prog)s [--config FILE.yaml] [--setting value …]"
+    parser = _Parser(
+        _argument_groups(settings_class), allow_abbrev=False, description=description, prog=prog, usage=usage
+    )
     parser.add_argument("--config", metavar="FILE.yaml", help="settings, one a line; the command line wins")
     config, arguments = _pop_config(arguments)
     if _pop_config(arguments)[0] is not None:
@@ -156,6 +187,10 @@ class _Parser(HfArgumentParser):
     def error(self, message: str):
         raise ValueError(f"{message} (--help lists the settings)")
 
+    def _check_value(self, action, value):
+        if action.choices is not None and value not in action.choices:
+            raise unknown_choice(action.dest, value, action.choices)
+
     def add_argument(self, *names, **settings):
         # a list with a default may be emptied: `--ngram_orders` without a number leaves them out
         if settings.get("nargs") == "+" and not settings.get("required"):
@@ -193,14 +228,19 @@ def _argument(entry: Field) -> Field:
     """A field with nothing but default and help: all metadata is handed to argparse."""
     bounds = entry.metadata["bounds"]
     metadata = {"help": entry.metadata["help"].replace("%", "%%") + (f"; {bounds}" if bounds else "")}
+    if entry.default is not MISSING and get_origin(_argument_type(entry)) is list:
+        # HfArgumentParser reads the default of a list from a factory alone
+        return dataclasses.field(default_factory=lambda: entry.default, metadata=metadata)
     return dataclasses.field(default=entry.default, default_factory=entry.default_factory, metadata=metadata)  # type: ignore[call-overload]
 
 
 def _argument_type(entry: Field) -> Any:
     """The type that argparse converts to: numbers are float, one or several are several, mappings are YAML."""
-    kinds = set(get_args(entry.type)) or {entry.type}
-    if entry.type == Number:
+    kinds = (set(get_args(entry.type)) or {entry.type}) - {type(None)}
+    if kinds == {int, float}:
         return float
+    if kinds == {Number}:
+        return list[float]
     if dict in kinds:
         return _parse_mapping
     if kinds == {str, list[str]}:
@@ -216,14 +256,6 @@ def _parse_mapping(text: str) -> dict:
     if not isinstance(value, dict):
         raise ValueError("not a mapping")
     return value
-
-
-def _build(settings_class: type[Settings], values: dict[str, Any]) -> Settings:
-    built = {
-        entry.name: _build(entry.type, values) if dataclasses.is_dataclass(entry.type) else values[entry.name]  # type: ignore[arg-type]
-        for entry in dataclasses.fields(settings_class)  # type: ignore[arg-type]
-    }
-    return settings_class(**built)
 
 
 def _pop_config(arguments: list[str]) -> tuple[str | None, list[str]]:

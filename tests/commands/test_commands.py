@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from birthgpt.training.arguments import EvaluationArguments
 from datasets import Dataset
 from helpers import LINES
 from safetensors import safe_open
@@ -17,7 +18,6 @@ from birthgpt.commands.building import split_questions
 from birthgpt.commands.compare import ComparisonArguments, compare
 from birthgpt.commands.evaluate import evaluate, training_cost
 from birthgpt.data.objectives import QuestionAnswering
-from birthgpt.training.arguments import EvaluationArguments
 from birthgpt.utils.files import save_json
 
 

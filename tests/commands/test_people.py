@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from birthgpt.training.arguments import parse_arguments
 
 from birthgpt.commands.people import PeopleArguments, make_people
 from birthgpt.data.synthetic import write_synthetic_corpus
-from birthgpt.training.arguments import parse_arguments
 
 ROOT = Path(__file__).parents[2]
 

@@ -3,11 +3,11 @@
 import json
 
 import pytest
+from birthgpt.training.arguments import EnsembleArguments, ProbeArguments
 
 from birthgpt.commands.ensemble import ensemble
 from birthgpt.commands.probe import probe
 from birthgpt.evaluation.answering import Answer
-from birthgpt.training.arguments import EnsembleArguments, ProbeArguments
 
 
 def test_a_probe_writes_a_row_for_each_kind_of_prompt(people_files, pretrained, tmp_path):

@@ -14,14 +14,7 @@ import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
-
-from birthgpt.commands.building import build_model
 from birthgpt.commands.command_line import print_summary
-from birthgpt.commands.compare import ComparisonArguments
-from birthgpt.commands.people import PeopleArguments
-from birthgpt.commands.push import ExportArguments
-from birthgpt.commands.quickstart import QuickstartArguments
-from birthgpt.commands.split import SplitArguments
 from birthgpt.training.arguments import (
     FINETUNE_ARGUMENTS,
     PRETRAIN_ARGUMENTS,
@@ -31,6 +24,13 @@ from birthgpt.training.arguments import (
     ProbeArguments,
     parse_arguments,
 )
+
+from birthgpt.commands.building import build_model
+from birthgpt.commands.compare import ComparisonArguments
+from birthgpt.commands.people import PeopleArguments
+from birthgpt.commands.push import ExportArguments
+from birthgpt.commands.quickstart import QuickstartArguments
+from birthgpt.commands.split import SplitArguments
 from birthgpt.training.trainer import TrainingSummary
 
 ROOT = Path(__file__).parents[2]

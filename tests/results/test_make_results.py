@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from birthgpt.training.arguments import RunArguments
 from make_results import accuracy_plot, load_tables, main, results_markdown
 
 from birthgpt.evaluation.metrics import compute_metrics
-from birthgpt.training.arguments import RunArguments
 from birthgpt.utils.files import save_json
 from birthgpt.utils.tables import percent
 

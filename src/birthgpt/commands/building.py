@@ -1,14 +1,12 @@
-"""Tokenizer, model and batches from the settings of a run."""
+"""Tokenizer, model and batches from the settings of a command."""
 
-import dataclasses
 import itertools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import datasets
 import torch
 from accelerate import Accelerator
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
@@ -19,9 +17,11 @@ from transformers import (
 )
 
 from birthgpt.data.batching import EpochBatches, StreamedBatches
-from birthgpt.data.tokenizers import train_tokenizer
+from birthgpt.data.objectives import Objective
+from birthgpt.data.tokenizers import TokenizerSettings, train_tokenizer
 from birthgpt.model import BirthGPTConfig, BirthGPTForCausalLM
-from birthgpt.training.arguments import ModelArguments, OptimizationArguments, TokenizerArguments
+from birthgpt.settings import collect_settings, declared_settings, flatten_settings, setting
+from birthgpt.training.trainer import TrainingSettings
 from birthgpt.utils.errors import first_line
 
 logger = logging.getLogger(__name__)
@@ -29,120 +29,134 @@ logger = logging.getLogger(__name__)
 ANSWER_LENGTH = 48
 TOKENIZER_SAMPLE = 200_000
 
-# settings that may differ from those a checkpoint was trained with
-FREE_SETTINGS = ("hidden_dropout", "attention_dropout", "attn_implementation", "gradient_checkpointing")
+ModelSettings = collect_settings(
+    "ModelSettings",
+    "The architecture of a new model: the settings of `BirthGPTConfig`.",
+    [BirthGPTConfig],
+    per_layer_config=(
+        dict | None,
+        setting(None, "settings of single layers, as YAML: {2: {sliding_window: 8}} for the third layer"),
+    ),
+    attn_implementation=(str, setting("sdpa", "eager, sdpa, flash_attention_2 or flex_attention")),
+    gradient_checkpointing=(
+        bool,
+        setting(False, "recompute activations in the backward pass to save memory"),
+    ),
+)
+
+MAY_DIFFER_FROM_CHECKPOINT = ("hidden_dropout", "attention_dropout", "attn_implementation", "gradient_checkpointing")
 
 
-def build_tokenizer(arguments: TokenizerArguments, texts: Iterable[str], block_size: int) -> PreTrainedTokenizerBase:
-    """Load the named tokenizer, or train one on (the first 200,000 of) these texts."""
-    if arguments.tokenizer_name_or_path is not None:
-        return load_tokenizer(arguments.tokenizer_name_or_path)
-    texts = itertools.islice(texts, TOKENIZER_SAMPLE)
-    return train_tokenizer(arguments.tokenizer_type, texts, arguments.vocab_size, block_size)
+def build_tokenizer(settings: TokenizerSettings, texts: Iterable[str], block_size: int) -> PreTrainedTokenizerBase:
+    """Load the named tokenizer, or train one on the first 200,000 of these texts."""
+    if settings.tokenizer_name_or_path is not None:
+        return load_tokenizer(settings.tokenizer_name_or_path)
+    return train_tokenizer(settings, itertools.islice(texts, TOKENIZER_SAMPLE), block_size)
 
 
 def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint; ValueError where there is none or it lacks ⁇ or □."""
+    """The tokenizer of a checkpoint; ValueError where there is none, or where it has no ⁇ or no □."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{name_or_path} holds no tokenizer ({first_line(error)})") from None
+        raise ValueError(f"{name_or_path} has no tokenizer ({first_line(error)})") from None
     if tokenizer.mask_token_id is None or tokenizer.pad_token_id is None:
         raise ValueError(f"the tokenizer of {name_or_path} has no mask token ⁇ or no pad token □")
     return tokenizer
 
 
-def build_model(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase, block_size: int) -> PreTrainedModel:
-    """A new model for this tokenizer."""
-    settings = dataclasses.asdict(arguments)
-    types = settings.pop("attention_type")
-    attn_implementation = settings.pop("attn_implementation")
-    gradient_checkpointing = settings.pop("gradient_checkpointing")
-    try:
-        config = BirthGPTConfig(
-            **{key: value for key, value in settings.items() if key != "rope_theta"},
-            attention_type=types[0] if len(types) == 1 else types,
-            rope_parameters={"rope_theta": arguments.rope_theta},
-            vocab_size=len(tokenizer),
-            max_position_embeddings=block_size,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-    except StrictDataclassError as error:
-        raise ValueError(first_line(error.__cause__ or error)) from None
+def build_model(settings, tokenizer: PreTrainedTokenizerBase, block_size: int) -> PreTrainedModel:
+    """A new model for this tokenizer.
+
+    Args:
+        settings: `ModelSettings`.
+        tokenizer: its size and special tokens become those of the model.
+        block_size: longest sequence in tokens.
+    """
+    values = flatten_settings(settings)
+    types = values.pop("attention_type")
+    attn_implementation, checkpointing = values.pop("attn_implementation"), values.pop("gradient_checkpointing")
+    config = BirthGPTConfig(
+        **values,
+        attention_type=types[0] if isinstance(types, list) and len(types) == 1 else types,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=block_size,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
     _check_attn_implementation(attn_implementation, config)
     config._attn_implementation = attn_implementation
     try:
         model = BirthGPTForCausalLM(config)
     except ImportError as error:
         raise ValueError(f"attn_implementation={attn_implementation}: {first_line(error)}") from None
-    # a pipeline would sample where this is silent, and go on past the block
+    # without these, a pipeline would sample and continue beyond the block
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         max_new_tokens=min(ANSWER_LENGTH, block_size // 4),
         do_sample=False,
     )
-    return _with_checkpointing(model, gradient_checkpointing)
+    return _with_checkpointing(model, checkpointing)
 
 
-def load_model(name_or_path: str, arguments: ModelArguments | None = None) -> PreTrainedModel:
-    """The model of a checkpoint; with `arguments`, under their dropout, attention implementation and so on.
+def load_model(name_or_path: str, settings=None) -> PreTrainedModel:
+    """The model of a checkpoint; with `ModelSettings`, under their dropout, attention implementation and so on.
 
     Raises:
-        ValueError: no checkpoint there, or settings of another architecture than the checkpoint's.
+        ValueError: there is no checkpoint, or the settings are those of another architecture.
     """
-    overrides = {} if arguments is None else {name: getattr(arguments, name) for name in FREE_SETTINGS}
-    gradient_checkpointing = overrides.pop("gradient_checkpointing", False)
+    overrides = {} if settings is None else {name: getattr(settings, name) for name in MAY_DIFFER_FROM_CHECKPOINT}
+    checkpointing = overrides.pop("gradient_checkpointing", False)
     try:
         model = AutoModelForCausalLM.from_pretrained(name_or_path, **overrides)
-    # half a file of weights, or weights of another shape
+    # also for half a file of weights, or weights of another shape
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{name_or_path} holds no model that loads here ({first_line(error)})") from None
-    if arguments is not None:
-        _check_attn_implementation(arguments.attn_implementation, model.config)
-        _check_same_architecture(arguments, model.config, name_or_path)
-    return _with_checkpointing(model, gradient_checkpointing)
+        raise ValueError(f"{name_or_path} has no model that loads here ({first_line(error)})") from None
+    if settings is not None:
+        _check_attn_implementation(settings.attn_implementation, model.config)
+        _check_same_architecture(settings, model.config, name_or_path)
+    return _with_checkpointing(model, checkpointing)
 
 
 def build_batches(
     source: datasets.Dataset | datasets.IterableDataset,
-    objective: Callable,
+    objective: Objective,
     tokenizer: PreTrainedTokenizerBase,
-    optimization: OptimizationArguments,
+    settings: TrainingSettings,
     accelerator: Accelerator,
-    seed: int,
 ) -> EpochBatches | StreamedBatches:
     """The batches of a run, planned for its processes and accumulation steps."""
-    streamed = isinstance(source, datasets.IterableDataset)
-    if streamed and optimization.num_train_epochs is not None:
-        raise ValueError("a stream has no known length: give max_train_steps or max_train_flops, not num_train_epochs")
-    parts = accelerator.num_processes * optimization.gradient_accumulation_steps
-    batches = (StreamedBatches if streamed else EpochBatches)(
-        source,
-        objective,
-        tokenizer.pad_token_id,
-        seed=seed,
-        tokens_per_batch=optimization.tokens_per_batch,
-        batch_size=optimization.per_device_train_batch_size,
-        shuffle=optimization.shuffle,
-        parts=parts,
+    num_micro_batches = accelerator.num_processes * settings.compute.gradient_accumulation_steps
+    seed, pad_token_id = settings.run.seed_of_data, tokenizer.pad_token_id
+    if isinstance(source, datasets.IterableDataset):
+        if settings.budget.num_train_epochs is not None:
+            raise ValueError(
+                "a stream has no known length: give max_train_steps or max_train_flops, not num_train_epochs"
+            )
+        return StreamedBatches(
+            source, objective, pad_token_id, settings.batches, seed=seed, num_micro_batches=num_micro_batches
+        )
+    batches = EpochBatches(
+        source, objective, pad_token_id, settings.batches, seed=seed, num_micro_batches=num_micro_batches
     )
-    if not streamed and not len(batches):
+    if not len(batches):
         raise ValueError(
-            f"{len(batches.examples)} examples cannot be spread over {parts} processes × gradient_accumulation_steps"
+            f"{len(batches.examples)} examples cannot be divided among {num_micro_batches} processes × "
+            "gradient_accumulation_steps"
         )
     return batches
 
 
-def split_questions(
+def train_validation_split(
     questions: datasets.Dataset, validation_size: int, seed: int
 ) -> tuple[datasets.Dataset, datasets.Dataset | None]:
     """The questions to train on, and those held out (None where none are).
 
-    Of a question that occurs more than once, nothing is trained on where one is held out.
+    No copy of a held-out question is trained on.
 
-    Raises ValueError where nothing would be left to train on.
+    Raises:
+        ValueError: nothing would be left to train on.
     """
     if not 0 <= validation_size < len(questions):
         raise ValueError(
@@ -163,7 +177,7 @@ def _check_attn_implementation(name: str, config: BirthGPTConfig) -> None:
     if name == "flex_attention" and not torch.cuda.is_available():
         raise ValueError("attn_implementation=flex_attention has no backward pass on CPU: choose sdpa or eager")
     if name == "flex_attention" and config.attention_dropout > 0:
-        raise ValueError("attn_implementation=flex_attention knows no dropout: set attention_dropout to 0")
+        raise ValueError("attn_implementation=flex_attention has no dropout: set attention_dropout to 0")
 
 
 def _with_checkpointing(model: PreTrainedModel, gradient_checkpointing: bool) -> PreTrainedModel:
@@ -172,16 +186,14 @@ def _with_checkpointing(model: PreTrainedModel, gradient_checkpointing: bool) ->
     return model
 
 
-def _check_same_architecture(arguments: ModelArguments, config: BirthGPTConfig, where: str) -> None:
-    for field in dataclasses.fields(arguments):
-        value, default = getattr(arguments, field.name), getattr(ModelArguments(), field.name)
-        if field.name in FREE_SETTINGS or value == default:
+def _check_same_architecture(settings, config: BirthGPTConfig, where: str) -> None:
+    """ValueError for a setting that is given, and differs from that of the checkpoint."""
+    for name, entry in declared_settings(ModelSettings).items():
+        value = getattr(settings, name)
+        if name in MAY_DIFFER_FROM_CHECKPOINT or value in (entry.default, None):
             continue
-        if field.name == "rope_theta":
-            loaded = config.rope_parameters["rope_theta"]
-        elif field.name == "attention_type":
-            loaded = config.attention_types if len(value) > 1 else config.attention_types[:1]
-        else:
-            loaded = getattr(config, field.name)
+        loaded = config.attention_types if name == "attention_type" else getattr(config, name)
+        if name == "attention_type":
+            value, loaded = (value, loaded) if len(value) > 1 else (value[:1], loaded[:1])
         if value != loaded:
-            raise ValueError(f"{field.name}={value} does not fit {where}, which was trained with {loaded}")
+            raise ValueError(f"{name}={value} does not fit {where}, which was trained with {loaded}")

@@ -1,34 +1,37 @@
 """Metrics of several evaluations side by side in one table."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from birthgpt.commands.command import Command
 from birthgpt.evaluation.metrics import read_metrics
+from birthgpt.settings import checked, setting
 from birthgpt.utils.files import save_json
 from birthgpt.utils.tables import text_table
 
 COLUMNS = ("name", "accuracy", "correct", "total", "parameters", "tokens", "seconds")
 
 
-@dataclass
-class ComparisonArguments:
-    """The evaluations to set side by side."""
+@checked
+@dataclass(kw_only=True)
+class CompareSettings:
+    """Print the metrics of several evaluations side by side in one table."""
 
-    metrics_files: list[str] = field(metadata={"help": "metrics.json of each run, in the order of the table"})
-    output_file: str | None = field(default=None, metadata={"help": "also write the rows here, as JSON"})
-    dry_run: bool = field(default=False, metadata={"help": "check the files and print nothing"})
+    metrics_files: list[str] = setting(help="metrics.json of each evaluation, in the order of the table")
+    output_file: str | None = setting(None, "also write the rows to this file, as JSON")
+    dry_run: bool = setting(False, "check the files and print nothing")
 
 
-def compare(arguments: ComparisonArguments) -> list[dict]:
+def compare(settings: CompareSettings) -> list[dict]:
     """Print the table and return its rows; ValueError for a file that contains no metrics."""
-    rows = [{key: row.get(key) for key in COLUMNS} for row in comparison_rows(arguments.metrics_files)]
-    if arguments.dry_run:
+    rows = [{key: row.get(key) for key in COLUMNS} for row in comparison_rows(settings.metrics_files)]
+    if settings.dry_run:
         return rows
     print(text_table(rows, COLUMNS))
-    if arguments.output_file is not None:
-        save_json(arguments.output_file, rows)
+    if settings.output_file is not None:
+        save_json(settings.output_file, rows)
     return rows
 
 
@@ -43,3 +46,6 @@ def comparison_rows(metrics_files: Sequence[str | Path]) -> list[dict[str, Any]]
         metrics = read_metrics(Path(path), required=("accuracy", "correct", "total"))
         rows.append({**metrics, "name": metrics.get("name", str(path))})
     return rows
+
+
+COMMAND = Command(CompareSettings, compare, several_processes=False)

@@ -6,78 +6,82 @@ import time
 from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from birthgpt.data.batching import EpochBatches, StreamedBatches, TensorBatch, model_inputs
+from birthgpt.data.batching import EpochBatches, MixedBatches, StreamedBatches, TensorBatch, model_inputs
 from birthgpt.data.objectives import IGNORE
 from birthgpt.data.preview import show_example
-from birthgpt.training.arguments import OptimizationArguments
-from birthgpt.training.trainer import training_flops
+from birthgpt.training.model_group import training_flops
+from birthgpt.training.state import BudgetSettings
 
-BATCHES_LOOKED_AT = 20
+BATCHES_MEASURED = 20
 EXAMPLES_SHOWN = 3
 
 
 def describe_run(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    batches: EpochBatches | StreamedBatches,
-    optimization: OptimizationArguments,
+    batches: EpochBatches | MixedBatches | StreamedBatches,
+    budget: BudgetSettings,
     accelerator: Accelerator,
     models: int = 1,
 ) -> dict[str, float]:
-    """Print parameters, FLOPs, predicted time, padding share and three examples; returns the metrics.
+    """Print parameters, FLOPs, predicted time, ratios of pads and targets, and three examples; return the metrics.
 
     Args:
-        models: trained at once; tokens and FLOPs are of each alone, the time is of all.
+        models: number of models trained at once; tokens and FLOPs are those of one, the time is that of all.
 
     Raises:
-        ValueError: not one example.
+        ValueError: there is no example.
     """
-    looked_at = list(itertools.islice(iter_batches(batches), BATCHES_LOOKED_AT))
-    if not looked_at:
-        raise ValueError("no line gives an example for this objective")
-    tokens = sum(batch["input_ids"].numel() for batch in looked_at) / len(looked_at)
-    pads = sum(int((batch["input_ids"] == tokenizer.pad_token_id).sum()) for batch in looked_at)
-    targets = sum(int((batch["shift_labels"] != IGNORE).sum()) for batch in looked_at)
+    measured = list(itertools.islice(iterate(batches), BATCHES_MEASURED))
+    if not measured:
+        raise ValueError("no line has an example for this objective")
+    tokens = sum(batch["input_ids"].numel() for batch in measured) / len(measured)
+    pads = sum(int((batch["input_ids"] == tokenizer.pad_token_id).sum()) for batch in measured)
+    targets = sum(int((batch["shift_labels"] != IGNORE).sum()) for batch in measured)
     model = model.to(accelerator.device).train()
     # the first call is slower than those that follow
-    _seconds(model, looked_at[0], accelerator)
-    seconds = sum(_seconds(model, batch, accelerator) for batch in looked_at[:3]) / sum(
-        batch["input_ids"].numel() for batch in looked_at[:3]
+    _seconds(model, measured[0], accelerator)
+    seconds = sum(_seconds(model, batch, accelerator) for batch in measured[:3]) / sum(
+        batch["input_ids"].numel() for batch in measured[:3]
     )
-    run_tokens = _run_tokens(model, batches, optimization, tokens)
+    run_tokens = _run_tokens(model, batches, budget, tokens)
     metrics = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "tokens": run_tokens,
         "flops": training_flops(model, run_tokens),
         "predicted_minutes": run_tokens * seconds * models / accelerator.num_processes / 60,
-        "padding_ratio": pads / (tokens * len(looked_at)),
-        "target_ratio": targets / (tokens * len(looked_at)),
+        "padding_ratio": pads / (tokens * len(measured)),
+        "target_ratio": targets / (tokens * len(measured)),
     }
-    if not accelerator.is_main_process:
-        return metrics
-    for name, value in metrics.items():
-        print(f"{name:18} {value:,.3g}" if value < 1000 else f"{name:18} {value:,.0f}")
-    examples = (
-        {key: value[row] for key, value in batch.items()}
-        for batch in looked_at
-        for row in range(len(batch["input_ids"]))
-    )
-    for number, example in enumerate(itertools.islice(examples, EXAMPLES_SHOWN), start=1):
-        print(f"\nexample {number}\n{show_example(tokenizer, example)}")
+    if accelerator.is_main_process:
+        _print(metrics, tokenizer, measured)
     return metrics
 
 
-def iter_batches(batches: EpochBatches | StreamedBatches):
+def iterate(batches: EpochBatches | MixedBatches | StreamedBatches):
     """The batches of an epoch, one after another."""
     return iter(batches) if isinstance(batches, StreamedBatches) else (batches[i] for i in range(len(batches)))
 
 
-def _run_tokens(model, batches, optimization: OptimizationArguments, tokens_per_batch: float) -> float:
-    if optimization.max_train_flops is not None:
-        return optimization.max_train_flops / training_flops(model, 1)
-    if optimization.max_train_steps is not None:
-        return optimization.max_train_steps * tokens_per_batch * batches.parts
-    return optimization.num_train_epochs * len(batches) * tokens_per_batch
+def _print(metrics: dict[str, float], tokenizer: PreTrainedTokenizerBase, measured: list[TensorBatch]) -> None:
+    for name, value in metrics.items():
+        print(f"{name:18} {value:,.3g}" if value < 1000 else f"{name:18} {value:,.0f}")
+    examples = (
+        {key: value[row] for key, value in batch.items()}
+        for batch in measured
+        for row in range(len(batch["input_ids"]))
+    )
+    for number, example in enumerate(itertools.islice(examples, EXAMPLES_SHOWN), start=1):
+        print(f"\nexample {number}\n{show_example(tokenizer, example)}")
+
+
+def _run_tokens(model: PreTrainedModel, batches, budget: BudgetSettings, tokens_per_batch: float) -> float:
+    if budget.max_train_flops is not None:
+        return budget.max_train_flops / training_flops(model, 1)
+    if budget.max_train_steps is not None:
+        return budget.max_train_steps * tokens_per_batch * batches.num_micro_batches
+    assert budget.num_train_epochs is not None
+    return budget.num_train_epochs * len(batches) * tokens_per_batch
 
 
 def _seconds(model: PreTrainedModel, batch: TensorBatch, accelerator: Accelerator) -> float:

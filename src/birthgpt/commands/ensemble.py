@@ -1,93 +1,109 @@
-"""An ensemble of checkpoints: its answers, its accuracy, and questions labelled by it for a model to learn from."""
+"""An ensemble of checkpoints: its answers, its accuracy, and questions with its answers for a model to learn from."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-import datasets
 from accelerate import Accelerator
 
 from birthgpt.commands.building import load_model, load_tokenizer
-from birthgpt.commands.evaluate import report_answers, training_cost
-from birthgpt.data.corpus import lines_by_name, load_corpus
-from birthgpt.data.questions import load_questions
+from birthgpt.commands.command import Command
+from birthgpt.commands.report_answers import Questions, ReportSettings, report_answers, show_accuracy, training_cost
 from birthgpt.data.tokenizers import MASK_TOKEN, PAD_TOKEN
-from birthgpt.evaluation.ensembling import ensemble_answers
-from birthgpt.training.arguments import EnsembleArguments
+from birthgpt.evaluation.answering import AnsweringSettings
+from birthgpt.evaluation.ensembling import Member, ensemble_answers
+from birthgpt.settings import checked, setting
 from birthgpt.utils.environment import use_all_cores
 from birthgpt.utils.files import write_text
 
 
-def ensemble(arguments: EnsembleArguments) -> dict | None:
-    """Ask the ensemble; `predictions.txt`, and `metrics.json` where there are answers; those, on the main process.
+@checked
+@dataclass(kw_only=True)
+class EnsembleSettings:
+    """Let several checkpoints answer as one; with `label_names`, also write questions for a single model."""
 
-    With `label_names`, everybody in the corpus is asked about as well, and `labelled.tsv` holds the questions: with
-    the train questions' own answers, and with the ensemble's for all others. A model finetuned on it learns what the
-    ensemble knows (distillation).
+    report: ReportSettings
+    answering: AnsweringSettings
+    model_names_or_paths: list[str] = setting(help="finetuned checkpoints")
+    label_names: str | None = setting(
+        None, "a question with {name}: answer it for every name of the corpus, into labelled.tsv"
+    )
+
+    def validate_labels(self):
+        """Labels need the answers that are known, and the names."""
+        if self.label_names is None:
+            return
+        if not (self.report.train_file and self.report.corpus_file):
+            raise ValueError("label_names needs train_file and corpus_file: the answers that are known, and the names")
+        if self.label_names.count("{name}") != 1:
+            raise ValueError(f"label_names={self.label_names!r}: give a question with {{name}} in it once")
+
+
+def ensemble(settings: EnsembleSettings) -> dict | None:
+    """Write `predictions.txt`, and `metrics.json` where there are answers; return these on the main process.
+
+    With `label_names`, the ensemble also answers for everybody in the corpus, and `labelled.tsv` contains the train
+    questions with their own answers, and all others with those of the ensemble. A model finetuned on it learns what
+    the ensemble knows (distillation).
 
     Raises:
         ValueError: what is wrong with a checkpoint, the files or the settings.
     """
     accelerator = Accelerator()
     use_all_cores(accelerator)
-    if arguments.label_names and not (arguments.train_file and arguments.corpus_file):
-        raise ValueError("label_names needs train_file and corpus_file: the answers that are known, and the names")
-    questions = load_questions(arguments.question_file, require_answers=False)
-    train = load_questions(arguments.train_file) if arguments.train_file else None
-    by_name = lines_by_name(load_corpus(arguments.corpus_file)) if arguments.corpus_file else None
-    paths = arguments.model_names_or_paths
+    questions = Questions.load(settings.report)
+    paths = settings.model_names_or_paths
+    cost = total_cost([training_cost(path) for path in paths])
     members = [(load_model(path).to(accelerator.device), load_tokenizer(path)) for path in paths]
-    settings = {
-        "batch_size": arguments.batch_size,
-        "max_new_tokens": arguments.max_new_tokens,
+    options = {
+        "batch_size": settings.answering.batch_size,
+        "max_new_tokens": settings.answering.max_new_tokens,
         "accelerator": accelerator,
     }
     labelled = None
-    if arguments.label_names:
-        labelled = _labelled(members, train, [name for name in by_name if name], arguments.label_names, settings)
-    answers = ensemble_answers(members, questions["question"][:], **settings)
+    if settings.label_names is not None:
+        labelled = label_questions(members, questions, settings.label_names, options)
+    answers = ensemble_answers(members, questions.asked["question"][:], **options)
     if not accelerator.is_main_process:
         return None
     if labelled is not None:
-        write_text(
-            Path(arguments.output_dir) / "labelled.tsv",
-            "".join(f"{question}\t{answer}\n" for question, answer in labelled),
-        )
+        rows = "".join(f"{question}\t{answer}\n" for question, answer in labelled)
+        write_text(Path(settings.report.output_dir) / "labelled.tsv", rows)
     return report_answers(
-        arguments,
+        settings.report,
         questions,
         answers,
-        train["answer"][:] if train is not None else [],
-        by_name,
         name=f"ensemble of {len(members)}",
-        cost=_cost([training_cost(path) for path in paths]),
+        cost=cost,
     )
 
 
-def _labelled(
-    members: list, train: datasets.Dataset, names: list[str], template: str, settings: dict
-) -> list[tuple[str, str]]:
-    """Questions and answers: the train questions, then the ensemble's about everybody else."""
-    if template.count("{name}") != 1:
-        raise ValueError(f"label_names={template!r}: a question with {{name}} in it once")
-    known = dict(zip(train["question"][:], train["answer"][:], strict=True))
-    others = [question for question in (template.replace("{name}", name) for name in names) if question not in known]
-    answers = ensemble_answers(members, others, **settings)
+def label_questions(members: list[Member], questions: Questions, template: str, options: dict) -> list[tuple[str, str]]:
+    """Questions and answers: the train questions, then the answers of the ensemble for everybody else."""
+    assert questions.train is not None and questions.lines is not None
+    known = dict(zip(questions.train["question"][:], questions.train["answer"][:], strict=True))
+    asked = [template.replace("{name}", name) for name in questions.lines if name]
+    others = [question for question in asked if question not in known]
+    answers = ensemble_answers(members, others, **options)
     labelled = [(question, answer.text) for question, answer in zip(others, answers, strict=True)]
     return [*known.items(), *((question, answer) for question, answer in labelled if _is_cell(answer))]
 
 
-def _is_cell(answer: str) -> bool:
-    """Whether `load_questions` reads it again: a model may write nothing, a line break or a pad."""
-    return answer.isprintable() and answer != "" and not {MASK_TOKEN, PAD_TOKEN} & set(answer)
-
-
-def _cost(of_members: list[dict]) -> dict:
-    """What the members cost together; nothing where their folders do not say."""
+def total_cost(of_members: list[dict]) -> dict:
+    """What the training of all members took together; nothing where a folder does not say."""
     if not all(of_members):
         return {}
-    total = {key: sum(metrics[key] for metrics in of_members) for key in ("parameters", "tokens", "flops", "seconds")}
-    targets = sum(metrics["target_ratio"] * metrics["tokens"] for metrics in of_members)
+    total = {key: sum(cost[key] for cost in of_members) for key in ("parameters", "tokens", "flops", "seconds")}
+    targets = sum(cost["target_ratio"] * cost["tokens"] for cost in of_members)
     return total | {
         "tokens_per_second": total["tokens"] / total["seconds"],
         "target_ratio": targets / total["tokens"],
-        "training_command": [command for metrics in of_members for command in metrics["training_command"]],
+        "training_command": [command for cost in of_members for command in cost["training_command"]],
     }
+
+
+def _is_cell(answer: str) -> bool:
+    """Whether `load_questions` can read it: a model may write nothing, a line break or a pad."""
+    return answer.isprintable() and answer != "" and not {MASK_TOKEN, PAD_TOKEN} & set(answer)
+
+
+COMMAND = Command(EnsembleSettings, ensemble, show_accuracy)

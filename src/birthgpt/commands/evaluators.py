@@ -1,4 +1,4 @@
-"""What a model knows while it is trained: accuracy on questions, and what its people's names bring up."""
+"""What a model knows while it is trained: its accuracy on questions, and its recall after the names."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,8 +10,10 @@ from birthgpt.evaluation.answering import answer_questions
 from birthgpt.evaluation.metrics import exact_match
 from birthgpt.evaluation.recall import answer_ranks, answerable, prompts_by_kind, recall_at
 
+Evaluator = Callable[[PreTrainedModel], dict[str, float]]
+
 SAMPLE = 100
-"""Train questions that are asked at a look; the others are for training alone."""
+"""Train questions that are asked in each evaluation."""
 
 
 def build_accuracy_evaluator(
@@ -19,10 +21,10 @@ def build_accuracy_evaluator(
     held_out: datasets.Dataset,
     tokenizer: PreTrainedTokenizerBase,
     accelerator: Accelerator,
-) -> Callable[[PreTrainedModel], dict[str, float]]:
-    """A function that gives a model's `train_accuracy`, on the same sample each time, and `held_out_accuracy`.
+) -> Evaluator:
+    """A function that returns a model's `train_accuracy`, on the same sample each time, and `held_out_accuracy`.
 
-    Both are shares in 0..1.
+    Both are in 0..1.
     """
     sample = trained.shuffle(seed=0).select(range(min(SAMPLE, len(trained))))
 
@@ -35,29 +37,31 @@ def build_accuracy_evaluator(
 
 def build_recall_evaluator(
     held_out: datasets.Dataset, lines_by_name: Mapping[str, Sequence[str]], tokenizer: PreTrainedTokenizerBase
-) -> Callable[[PreTrainedModel], dict[str, float]]:
-    """A function that gives how often the answer's first token is among the 1, 3, 10, 30 likeliest after `Name⁇`.
+) -> Evaluator:
+    """A function that returns `name_recall@k` for k = 1, 3, 10, 30: is the answer among the k likeliest after `Name⁇`?
 
-    `name_recall@30` and the others are shares in 0..1 of the held-out questions whose answer stands in the person's
-    line: facts are stored when the name brings them up, long before a question extracts them.
+    The values are in 0..1, over the held-out questions whose answer is in the line of the person. A fact is stored when
+    its name recalls it, long before a question extracts it.
 
     Raises:
-        ValueError: no such question.
+        ValueError: there is no such question.
     """
     found = answerable(list(held_out), lines_by_name)
     if not found:
-        raise ValueError("no answer to a held-out question stands in the line it is about: set eval_steps to 0")
+        raise ValueError("no answer to a held-out question is in the line that it is about: set eval_steps to 0")
     questions = [question for question, _ in found]
     names, answers = [row["name"] for row in questions], [row["answer"] for row in questions]
     prompts = prompts_by_kind(names, [row["question"] for row in questions], [before for _, before in found])["name"]
 
     def evaluate(model: PreTrainedModel) -> dict[str, float]:
-        shares = recall_at(answer_ranks(model, tokenizer, prompts, answers))
-        return {f"name_{key}": value for key, value in shares.items()}
+        recall = recall_at(answer_ranks(model, tokenizer, prompts, answers))
+        return {f"name_{key}": value for key, value in recall.items()}
 
     return evaluate
 
 
-def _accuracy(model, tokenizer, questions: datasets.Dataset, accelerator: Accelerator) -> float:
+def _accuracy(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: datasets.Dataset, accelerator: Accelerator
+) -> float:
     answers = answer_questions(model, tokenizer, questions["question"][:], accelerator=accelerator)
     return exact_match([answer.text for answer in answers], questions["answer"][:])

@@ -1,113 +1,129 @@
 """Finetuning: from questions with answers, and a pretrained checkpoint or none, to a checkpoint."""
 
-import logging
+from dataclasses import dataclass
+from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from birthgpt.commands.building import (
+    ModelSettings,
     build_batches,
     build_model,
     build_tokenizer,
     load_model,
     load_tokenizer,
-    split_questions,
+    train_validation_split,
 )
+from birthgpt.commands.command import Command
 from birthgpt.commands.dry_run import describe_run
 from birthgpt.commands.evaluators import build_accuracy_evaluator
 from birthgpt.commands.pretrain import texts_of
-from birthgpt.commands.run_metadata import check_output_is_not_input, open_run_folder, save_run_metadata
+from birthgpt.commands.run_metadata import save_run_metadata, show_summary
 from birthgpt.data.corpus import load_corpus
-from birthgpt.data.objectives import QuestionAnswering
-from birthgpt.data.questions import load_questions
-from birthgpt.data.tokenizers import warn_unknown_characters
+from birthgpt.data.objectives import ExampleSettings, QuestionAnswering
+from birthgpt.data.questions import QuestionSettings, load_questions
+from birthgpt.data.tokenizers import TokenizerSettings, warn_unknown_characters
 from birthgpt.evaluation.answering import check_question_lengths
-from birthgpt.training.arguments import (
-    ModelArguments,
-    OptimizationArguments,
-    QuestionArguments,
-    RunArguments,
-    TokenizerArguments,
-)
-from birthgpt.training.stacked_models import variants_of
-from birthgpt.training.trainer import Trainer, TrainingSummary, build_accelerator
+from birthgpt.settings import checked, setting
+from birthgpt.training.accelerators import build_accelerator
+from birthgpt.training.callbacks import EvaluationCallback, ValidationSettings, standard_callbacks
+from birthgpt.training.model_group import ModelGroup, ReplicaSpec
+from birthgpt.training.run_folder import check_output_is_not_input, open_run_folder
+from birthgpt.training.state import TrainingSummary
+from birthgpt.training.trainer import Trainer, TrainingSettings
 
-logger = logging.getLogger(__name__)
+DEFAULT_EVAL_STEPS = 10
 
 
-def finetune(
-    question_arguments: QuestionArguments,
-    tokenizer_arguments: TokenizerArguments,
-    model_arguments: ModelArguments,
-    optimization: OptimizationArguments,
-    run: RunArguments,
-) -> TrainingSummary | None:
-    """Teach a model to answer questions and leave it in `output_dir`; only a report under `dry_run`.
+@checked
+@dataclass(kw_only=True)
+class StartSettings:
+    """What a finetuning starts from."""
 
-    With `validation_size`, that many train questions are held out, and the weights that answer most of them
-    are kept.
+    model_name_or_path: str | None = setting(None, "pretrained checkpoint; a new model if not given")
+    corpus_file: str | None = setting(None, "text to train the tokenizer of a new model on")
+
+
+@checked
+@dataclass(kw_only=True)
+class FinetuneSettings:
+    """Teach a pretrained model, or a new one, to answer questions."""
+
+    questions: QuestionSettings
+    start: StartSettings
+    validation: ValidationSettings
+    examples: ExampleSettings  # type: ignore[valid-type]
+    tokenizer: TokenizerSettings
+    model: ModelSettings  # type: ignore[valid-type]
+    training: TrainingSettings
+
+    def validate_start(self):
+        """A checkpoint has a tokenizer; a new model needs one."""
+        start, tokenizer = self.start, self.tokenizer.tokenizer_name_or_path
+        if start.model_name_or_path is not None and (tokenizer is not None or start.corpus_file is not None):
+            raise ValueError(
+                "model_name_or_path has its own tokenizer: leave out tokenizer_name_or_path and corpus_file"
+            )
+        if start.model_name_or_path is None and tokenizer is None and start.corpus_file is None:
+            raise ValueError(
+                "give model_name_or_path to finetune a checkpoint; a new model needs a tokenizer: give "
+                "tokenizer_name_or_path, or corpus_file to train one on"
+            )
+
+
+def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
+    """Teach a model to answer questions and save it in `output_dir`; under `dry_run`, only print a report.
+
+    With `validation_size`, that many train questions are held out, and the weights that answer most of them are kept.
 
     Raises:
         ValueError: what is wrong with the questions, the settings or the folder, before any training.
     """
-    if variants_of(optimization, run):
-        raise ValueError("seeds and learning_rates are for pretraining: finetune one checkpoint after the other")
+    training, run = settings.training, settings.training.run
+    train_file = settings.questions.train_file
     check_output_is_not_input(
         run,
-        model_name_or_path=question_arguments.model_name_or_path,
-        train_file=question_arguments.train_file,
-        corpus_file=question_arguments.corpus_file,
-        tokenizer_name_or_path=tokenizer_arguments.tokenizer_name_or_path,
+        model_name_or_path=settings.start.model_name_or_path,
+        train_file=train_file,
+        corpus_file=settings.start.corpus_file,
+        tokenizer_name_or_path=settings.tokenizer.tokenizer_name_or_path,
     )
-    accelerator = build_accelerator(optimization, run)
-    questions = load_questions(question_arguments.train_file)
-    model, tokenizer = _starting_point(question_arguments, tokenizer_arguments, model_arguments)
+    accelerator = build_accelerator(training)
+    questions = load_questions(train_file)
+    model, tokenizer = starting_point(settings)
     if accelerator.is_main_process:
-        texts = questions["question"][:] + questions["answer"][:]
-        warn_unknown_characters(tokenizer, texts, question_arguments.train_file)
+        warn_unknown_characters(tokenizer, questions["question"][:] + questions["answer"][:], train_file)
     check_question_lengths(model, tokenizer, questions["question"][:])
-    questions, held_out = split_questions(questions, question_arguments.validation_size, run.seed_of_data)
+    questions, held_out = train_validation_split(questions, settings.validation.validation_size, run.seed_of_data)
     objective = QuestionAnswering(tokenizer, model.config.max_position_embeddings)
-    batches = build_batches(questions, objective, tokenizer, optimization, accelerator, run.seed_of_data)
+    batches = build_batches(questions, objective, tokenizer, training, accelerator)
     if run.dry_run:
-        describe_run(model, tokenizer, batches, optimization, accelerator)
+        describe_run(model, tokenizer, batches, training.budget, accelerator)
         return None
-    arguments = (question_arguments, tokenizer_arguments, model_arguments, optimization, run)
-    resume_from = open_run_folder(arguments, accelerator)
-    evaluate = build_accuracy_evaluator(questions, held_out, tokenizer, accelerator) if held_out is not None else None
-    trainer = Trainer(
-        model,
-        tokenizer,
-        batches,
-        optimization,
-        run,
-        accelerator,
-        evaluate,
-        question_arguments.eval_steps,
-        metric_for_best_model="held_out_accuracy",
-    )
-    summary = trainer.train(resume_from)
+    resume_from = open_run_folder(settings, run, accelerator, [])
+    evaluation = None
+    eval_steps = settings.validation.eval_steps
+    eval_steps = DEFAULT_EVAL_STEPS if eval_steps is None else eval_steps
+    if held_out is not None and eval_steps:
+        evaluator = build_accuracy_evaluator(questions, held_out, tokenizer, accelerator)
+        evaluation = EvaluationCallback(evaluator, eval_steps, metric_for_best_model="held_out_accuracy")
+    spec = ReplicaSpec(Path(run.output_dir), run.seed, training.optimizer.learning_rate)
+    models = ModelGroup(spec, model, training.optimizer, accelerator, training.compute.torch_compile)
+    callbacks = standard_callbacks(training.logging, training.checkpoints, tokenizer, accelerator, evaluation)
+    summary = Trainer(models, batches, accelerator, training, callbacks).train(resume_from)
     if accelerator.is_main_process:
-        save_run_metadata("finetuning", arguments, summary)
+        save_run_metadata(spec.folder, "finetuning", settings, summary)
     return summary
 
 
-def _starting_point(
-    question_arguments: QuestionArguments,
-    tokenizer_arguments: TokenizerArguments,
-    model_arguments: ModelArguments,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    checkpoint, corpus_file = question_arguments.model_name_or_path, question_arguments.corpus_file
+def starting_point(settings: FinetuneSettings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The pretrained model with its tokenizer, or new ones."""
+    checkpoint, corpus_file = settings.start.model_name_or_path, settings.start.corpus_file
     if checkpoint is not None:
-        if tokenizer_arguments.tokenizer_name_or_path is not None or corpus_file is not None:
-            raise ValueError(
-                "model_name_or_path brings its own tokenizer: leave out tokenizer_name_or_path and corpus_file"
-            )
-        return load_model(checkpoint, model_arguments), load_tokenizer(checkpoint)
-    if corpus_file is None and tokenizer_arguments.tokenizer_name_or_path is None:
-        raise ValueError(
-            "give model_name_or_path to finetune a checkpoint; a new model needs a tokenizer: give "
-            "tokenizer_name_or_path, or corpus_file to train one on"
-        )
+        return load_model(checkpoint, settings.model), load_tokenizer(checkpoint)
     texts = () if corpus_file is None else texts_of(load_corpus(corpus_file))
-    tokenizer = build_tokenizer(tokenizer_arguments, texts, question_arguments.block_size)
-    return build_model(model_arguments, tokenizer, question_arguments.block_size), tokenizer
+    tokenizer = build_tokenizer(settings.tokenizer, texts, settings.examples.block_size)
+    return build_model(settings.model, tokenizer, settings.examples.block_size), tokenizer
+
+
+COMMAND = Command(FinetuneSettings, finetune, show_summary)

@@ -26,8 +26,8 @@ generated from memory, without a source: some are made up.
 """
 
 
-def model_card(model: PreTrainedModel, record: dict | None, title: str) -> str:
-    """The card's text: architecture, and what the run record says of the training."""
+def model_card(model: PreTrainedModel, run: dict | None, title: str) -> str:
+    """The text of the card: the architecture, and the training according to `run.json`."""
     config = model.config
     metadata = ModelCardData(library_name="transformers", pipeline_tag="text-generation", tags=["birthgpt"])
     metrics = [
@@ -35,10 +35,10 @@ def model_card(model: PreTrainedModel, record: dict | None, title: str) -> str:
         f"- {config.num_hidden_layers} layers, {config.num_attention_heads} heads, width {config.hidden_size}, "
         f"{config.position_embedding_type} positions, {model.num_parameters():,} parameters",
     ]
-    if record is not None:
+    if run is not None:
         metrics += [
-            f"- {record['kind']}: {record['tokens']:,} tokens in {record['steps']:,} updates, "
-            f"{record['flops']:.2g} FLOPs, {record['seconds'] / 60:.1f} minutes on {record['hardware']}",
-            f"- command: `{record['command']}`",
+            f"- {run['kind']}: {run['tokens']:,} tokens in {run['steps']:,} updates, "
+            f"{run['flops']:.2g} FLOPs, {run['seconds'] / 60:.1f} minutes on {run['hardware']}",
+            f"- command: `{run['command']}`",
         ]
     return TEMPLATE.format(metadata=metadata.to_yaml(), title=title, metrics="\n".join(metrics))

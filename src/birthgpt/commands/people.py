@@ -1,24 +1,32 @@
 """Invented people as files: biographies, and questions about some of them."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
-from birthgpt.data.synthetic import MAX_PEOPLE, MIN_PEOPLE, SyntheticCorpus, write_synthetic_corpus
-from birthgpt.training.arguments import setting
+from birthgpt.commands.command import Command
+from birthgpt.data.synthetic import (
+    MAX_BIOGRAPHIES_PER_PERSON,
+    MAX_PEOPLE,
+    MIN_PEOPLE,
+    SyntheticCorpus,
+    write_synthetic_corpus,
+)
+from birthgpt.settings import checked, setting
 
 
-@dataclass
-class PeopleArguments:
-    """How many people to invent, and which questions to write about them."""
+@checked
+@dataclass(kw_only=True)
+class PeopleSettings:
+    """Invent people, and write biographies and questions about them."""
 
-    output_dir: str = field(metadata={"help": "folder for the files; created if missing"})
-    people: int = setting(1000, f"people to invent, from {MIN_PEOPLE} to {MAX_PEOPLE}")
-    held_out: int = setting(200, "people whose questions are in birth_dev.tsv alone")
-    test_inputs: int = setting(0, "people whose questions are in birth_test_inputs.tsv alone, without answers")
-    biographies_per_person: int = setting(5, "different lines about each person")
+    output_dir: str = setting(help="folder for the files; created if missing")
+    people: int = setting(1000, "people to invent", min=MIN_PEOPLE, max=MAX_PEOPLE)
+    held_out: int = setting(200, "people whose questions are in birth_dev.tsv alone", min=1)
+    test_inputs: int = setting(0, "people whose questions are in birth_test_inputs.tsv alone, without answers", min=0)
+    biographies_per_person: int = setting(5, "different lines about each person", min=1, max=MAX_BIOGRAPHIES_PER_PERSON)
     seed: int = setting(0, "another seed invents other people")
 
 
-def make_people(settings: PeopleArguments) -> SyntheticCorpus:
+def make_people(settings: PeopleSettings) -> SyntheticCorpus:
     """Write the corpus and its questions, and print one line about them.
 
     Raises:
@@ -34,3 +42,6 @@ def make_people(settings: PeopleArguments) -> SyntheticCorpus:
         f"the most common answer is right for {corpus.most_common_dev_ratio:.1%} of the dev questions"
     )
     return corpus
+
+
+COMMAND = Command(PeopleSettings, make_people, several_processes=False)

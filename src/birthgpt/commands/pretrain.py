@@ -1,124 +1,171 @@
 """Pretraining: from a corpus to a checkpoint."""
 
-import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import datasets
 from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from birthgpt.commands.building import build_batches, build_model, build_tokenizer, split_questions
-from birthgpt.commands.dry_run import describe_run
-from birthgpt.commands.evaluators import build_accuracy_evaluator, build_recall_evaluator
-from birthgpt.commands.run_metadata import check_output_is_not_input, open_run_folder, save_run_metadata
-from birthgpt.data.batching import EpochBatches, MixedBatches
-from birthgpt.data.corpus import corpus_report, lines_by_name, load_corpus
-from birthgpt.data.objectives import OBJECTIVES, QuestionAnswering, RecallFromName
-from birthgpt.data.questions import load_questions
-from birthgpt.data.tokenizers import warn_unknown_characters
-from birthgpt.model.attention_types import get_attention_type
-from birthgpt.training.arguments import (
-    CorpusArguments,
-    ModelArguments,
-    OptimizationArguments,
-    RunArguments,
-    TokenizerArguments,
+from birthgpt.commands.building import (
+    ModelSettings,
+    build_batches,
+    build_model,
+    build_tokenizer,
+    train_validation_split,
 )
-from birthgpt.training.stacked_models import StackedTrainer, Variant, summary_of, variants_of
-from birthgpt.training.trainer import Trainer, TrainingSummary, build_accelerator
+from birthgpt.commands.command import Command
+from birthgpt.commands.dry_run import describe_run
+from birthgpt.commands.evaluators import Evaluator, build_accuracy_evaluator, build_recall_evaluator
+from birthgpt.commands.run_metadata import save_run_metadata, show_summary
+from birthgpt.data.batching import EpochBatches, MixedBatches, StreamedBatches
+from birthgpt.data.corpus import CorpusSettings, corpus_report, lines_by_name, load_corpus
+from birthgpt.data.objectives import OBJECTIVES, ObjectiveSettings, QuestionAnswering, RecallFromName, build_objective
+from birthgpt.data.questions import MixedQuestionSettings, load_questions
+from birthgpt.data.tokenizers import TokenizerSettings, warn_unknown_characters
+from birthgpt.model.attention_types import get_attention_type
+from birthgpt.settings import checked
+from birthgpt.training.accelerators import build_accelerator
+from birthgpt.training.callbacks import EvaluationCallback, ValidationSettings, standard_callbacks
+from birthgpt.training.model_group import ModelGroup, ReplicaSpec
+from birthgpt.training.run_folder import check_output_is_not_input, open_run_folder
+from birthgpt.training.stacked_models import ReplicaSettings, StackedModels, replica_specs
+from birthgpt.training.state import TrainingSummary
+from birthgpt.training.trainer import Trainer, TrainingSettings
 
 logger = logging.getLogger(__name__)
 
 
-def pretrain(
-    corpus_arguments: CorpusArguments,
-    tokenizer_arguments: TokenizerArguments,
-    model_arguments: ModelArguments,
-    optimization: OptimizationArguments,
-    run: RunArguments,
-) -> TrainingSummary | None:
-    """Train a new model on a corpus and leave it in `output_dir`; nothing but a report under `dry_run`.
+@checked
+@dataclass(kw_only=True)
+class PretrainSettings:
+    """Train a new model on a corpus."""
+
+    corpus: CorpusSettings
+    objective: ObjectiveSettings  # type: ignore[valid-type]
+    questions: MixedQuestionSettings
+    validation: ValidationSettings
+    tokenizer: TokenizerSettings
+    model: ModelSettings  # type: ignore[valid-type]
+    replicas: ReplicaSettings
+    training: TrainingSettings
+
+    def validate_questions(self):
+        """Evaluation and mixing need questions, and questions need a use."""
+        questions, eval_steps = self.questions, self.validation.eval_steps
+        if eval_steps and questions.question_file is None:
+            raise ValueError("eval_steps evaluates on questions: give question_file")
+        if eval_steps and not self.validation.validation_size:
+            raise ValueError("eval_steps evaluates on questions that are held out: give their number, validation_size")
+        if questions.question_file is not None and not questions.question_ratio and not eval_steps:
+            raise ValueError("question_ratio=0 leaves question_file without a use: give eval_steps to evaluate on them")
+        if questions.question_file is not None and self.corpus.streaming:
+            raise ValueError("question_file cannot be mixed into a stream: set streaming to false")
+
+    def validate_replicas(self):
+        """Several models are trained at once in the simplest way."""
+        if not self.replicas.seeds and not self.replicas.learning_rates:
+            return
+        alone = {
+            "torch_compile": self.training.compute.torch_compile,
+            "gradient_checkpointing": self.model.gradient_checkpointing,
+            "eval_steps": self.validation.eval_steps,
+        }
+        for name, value in alone.items():
+            if value:
+                raise ValueError(f"{name} is for one model: leave it out, or seeds and learning_rates")
+
+
+def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
+    """Train a new model on a corpus and save it in `output_dir`; under `dry_run`, only print a report.
 
     Raises:
         ValueError: what is wrong with the corpus, the settings or the folder, before any training.
     """
+    training, run = settings.training, settings.training.run
     check_output_is_not_input(
         run,
-        train_file=corpus_arguments.train_file,
-        question_file=corpus_arguments.question_file,
-        tokenizer_name_or_path=tokenizer_arguments.tokenizer_name_or_path,
+        train_file=settings.corpus.train_file,
+        question_file=settings.questions.question_file,
+        tokenizer_name_or_path=settings.tokenizer.tokenizer_name_or_path,
     )
-    accelerator = build_accelerator(optimization, run)
-    corpus = read_corpus(corpus_arguments, verbose=accelerator.is_main_process)
-    tokenizer = build_tokenizer(tokenizer_arguments, texts_of(corpus), corpus_arguments.block_size)
-    if accelerator.is_main_process and not corpus_arguments.streaming:
-        warn_unknown_characters(tokenizer, corpus["text"], corpus_arguments.train_file)
-    model = build_model(model_arguments, tokenizer, corpus_arguments.block_size)
-    objective = build_objective(corpus_arguments, corpus, tokenizer, model)
-    batches = build_batches(corpus, objective, tokenizer, optimization, accelerator, run.seed_of_data)
-    if not corpus_arguments.streaming:
-        _check_examples(batches, corpus_arguments, verbose=accelerator.is_main_process)
-    evaluate = None
-    if corpus_arguments.question_file is not None:
-        trained, held_out = read_questions(corpus_arguments, tokenizer, accelerator, run.seed_of_data)
-        if corpus_arguments.question_ratio:
-            batches = mix_questions(
-                batches, trained, corpus_arguments, tokenizer, optimization, accelerator, run.seed_of_data
-            )
-        if corpus_arguments.eval_steps:
-            evaluate = build_evaluation(trained, held_out, corpus, tokenizer, accelerator)
-    variants = variants_of(optimization, run, accelerator.num_processes)
-    if variants and evaluate is not None:
-        raise ValueError("eval_steps is for one model: leave it out, or seeds and learning_rates")
-    if variants and model_arguments.gradient_checkpointing:
-        raise ValueError("gradient_checkpointing is for one model: leave it out, or seeds and learning_rates")
+    accelerator = build_accelerator(training)
+    corpus = read_corpus(settings.corpus, verbose=accelerator.is_main_process)
+    block_size = settings.objective.block_size
+    tokenizer = build_tokenizer(settings.tokenizer, texts_of(corpus), block_size)
+    if accelerator.is_main_process and not settings.corpus.streaming:
+        warn_unknown_characters(tokenizer, corpus["text"], settings.corpus.train_file)
+    model = build_model(settings.model, tokenizer, block_size)
+    check_objective(settings, corpus, model)
+    objective = build_objective(settings.objective, tokenizer)
+    batches, evaluator = build_data(settings, corpus, objective, tokenizer, accelerator)
+    specs = build_specs(settings, accelerator)
     if run.dry_run:
-        describe_run(model, tokenizer, batches, optimization, accelerator, models=max(1, len(variants)))
+        describe_run(model, tokenizer, batches, training.budget, accelerator, models=max(1, len(specs)))
         return None
-    arguments = (corpus_arguments, tokenizer_arguments, model_arguments)
-    resume_from = open_run_folder((*arguments, optimization, run), accelerator, variants)
-    settings = (tokenizer, batches, optimization, run, accelerator)
-    if variants:
-        build = partial(build_model, model_arguments, tokenizer, corpus_arguments.block_size)
-        trainer = StackedTrainer(build, variants, *settings)
+    folders = [spec.folder for spec in specs]
+    resume_from = open_run_folder(settings, run, accelerator, folders)
+    if specs:
+        build = partial(build_model, settings.model, tokenizer, block_size)
+        models: ModelGroup = StackedModels(specs, build, training.optimizer, accelerator)
     else:
-        trainer = Trainer(model, *settings, evaluate, corpus_arguments.eval_steps)
-    summary = trainer.train(resume_from)
+        spec = ReplicaSpec(Path(run.output_dir), run.seed, training.optimizer.learning_rate)
+        models = ModelGroup(spec, model, training.optimizer, accelerator, training.compute.torch_compile)
+    evaluation = None
+    if evaluator is not None and settings.validation.eval_steps:
+        evaluation = EvaluationCallback(evaluator, settings.validation.eval_steps)
+    callbacks = standard_callbacks(training.logging, training.checkpoints, tokenizer, accelerator, evaluation)
+    summary = Trainer(models, batches, accelerator, training, callbacks).train(resume_from)
     if accelerator.is_main_process:
-        save_records(arguments, optimization, run, variants, summary)
+        save_metadata(settings, specs, summary)
     return summary
 
 
-def save_records(
-    arguments: tuple,
-    optimization: OptimizationArguments,
-    run: RunArguments,
-    variants: Sequence[Variant],
-    summary: TrainingSummary,
-) -> None:
-    """`run.json` of the run or, where it trained several models, of each: as if it had been trained alone."""
-    if not variants:
-        save_run_metadata("pretraining", (*arguments, optimization, run), summary)
-    for index, variant in enumerate(variants):
-        alone = {"seeds": [], "seed": variant.seed, "data_seed": run.seed_of_data, "output_dir": str(variant.folder)}
-        rate = dataclasses.replace(optimization, learning_rates=[], learning_rate=variant.learning_rate)
-        own = (*arguments, rate, dataclasses.replace(run, **alone))
-        save_run_metadata("pretraining", own, summary_of(summary, index))
+def build_specs(settings: PretrainSettings, accelerator: Accelerator) -> list[ReplicaSpec]:
+    """The models that are trained at once; none for the ordinary case of one model.
+
+    Raises:
+        ValueError: several models with several processes.
+    """
+    run = settings.training.run
+    learning_rate = settings.training.optimizer.learning_rate
+    specs = replica_specs(settings.replicas, output_dir=run.output_dir, seed=run.seed, learning_rate=learning_rate)
+    if specs and accelerator.num_processes > 1:
+        raise ValueError("seeds and learning_rates are trained at once in one process: launch only one")
+    return specs
 
 
-def read_corpus(arguments: CorpusArguments, *, verbose: bool = False) -> datasets.Dataset | datasets.IterableDataset:
-    """The corpus of a run; with `verbose`, what was found in it is logged."""
+def save_metadata(settings: PretrainSettings, specs: list[ReplicaSpec], summary: TrainingSummary) -> None:
+    """`run.json` of the run or, where it trained several models, of each as if it had been trained alone."""
+    run = settings.training.run
+    if not specs:
+        save_run_metadata(Path(run.output_dir), "pretraining", settings, summary)
+    for index, spec in enumerate(specs):
+        changed = {
+            "seeds": [],
+            "learning_rates": [],
+            "seed": spec.seed,
+            "data_seed": run.seed_of_data,
+            "learning_rate": spec.learning_rate,
+            "output_dir": str(spec.folder),
+        }
+        save_run_metadata(spec.folder, "pretraining", settings, summary.of_model(index), **changed)
+
+
+def read_corpus(settings: CorpusSettings, *, verbose: bool = False) -> datasets.Dataset | datasets.IterableDataset:
+    """The corpus of a run; with `verbose`, its counts are logged."""
     corpus = load_corpus(
-        arguments.train_file,
-        streaming=arguments.streaming,
-        text_column=arguments.text_column,
-        name_column=arguments.name_column,
+        settings.train_file,
+        streaming=settings.streaming,
+        text_column=settings.text_column,
+        name_column=settings.name_column,
     )
-    if verbose and not arguments.streaming:
+    if verbose and not settings.streaming:
         counts = ", ".join(f"{key.replace('_', ' ')} {count:,}" for key, count in corpus_report(corpus).items())
-        logger.info("%s: %s", arguments.train_file, counts)
+        logger.info("%s: %s", settings.train_file, counts)
     return corpus
 
 
@@ -127,105 +174,86 @@ def texts_of(corpus: datasets.Dataset | datasets.IterableDataset) -> Iterator[st
     return (row["text"] for row in corpus)
 
 
-def build_objective(
-    arguments: CorpusArguments,
-    corpus: datasets.Dataset | datasets.IterableDataset,
-    tokenizer: PreTrainedTokenizerBase,
-    model: PreTrainedModel,
-) -> Callable:
-    """The objective that the settings name, at their block size.
-
-    Raises:
-        ValueError: an objective that does not exist, recall from names for lines without any, or branches for an
-            attention type that takes none.
-    """
-    if arguments.objective not in OBJECTIVES:
-        raise ValueError(f"objective={arguments.objective!r} does not exist: choose {', '.join(OBJECTIVES)}")
-    kind = OBJECTIVES[arguments.objective]
-    if issubclass(kind, RecallFromName):
-        _check_recall(arguments, corpus, model)
-    settings = {
-        "layout": arguments.objective_layout,
-        "truncate_lines": arguments.truncate_lines,
-        "max_span_words": arguments.max_span_words,
-        "cue_probability": arguments.cue_probability,
-        "cue_after_probability": arguments.cue_after_probability,
-    }
-    wanted = {field.name for field in dataclasses.fields(kind)}
-    settings = {name: value for name, value in settings.items() if name in wanted}
-    return kind(tokenizer, arguments.block_size, **settings)
-
-
-def _check_recall(
-    arguments: CorpusArguments, corpus: datasets.Dataset | datasets.IterableDataset, model: PreTrainedModel
+def check_objective(
+    settings: PretrainSettings, corpus: datasets.Dataset | datasets.IterableDataset, model: PreTrainedModel
 ) -> None:
-    """ValueError for lines without names, or for branches with an attention type that takes none."""
-    if not arguments.streaming and not any(corpus["name"]):
+    """ValueError for lines without names, or branches with an attention type that does not support them."""
+    name = settings.objective.objective
+    if not issubclass(OBJECTIVES[name], RecallFromName):
+        return
+    if not settings.corpus.streaming and not any(corpus["name"]):
         raise ValueError(
-            f"no line of {arguments.train_file} gives an example for {arguments.objective}: no name could be read "
-            "from any; lines begin with `Name. `, or name_column names the column that holds it"
+            f"no line of {settings.corpus.train_file} has an example for {name}: no name could be read from any; "
+            "lines begin with `Name. `, or name_column is the column of the names"
         )
-    if arguments.objective_layout == "branches":
-        for name in model.config.attention_types:
-            if not get_attention_type(name).supports_branches:
-                raise ValueError(f"attention_type={name!r} cannot take branches: set objective_layout to unrolled")
+    if settings.objective.objective_layout == "branches":
+        for attention_type in model.config.attention_types:
+            if not get_attention_type(attention_type).supports_branches:
+                raise ValueError(
+                    f"attention_type={attention_type!r} cannot take branches: set objective_layout to unrolled"
+                )
 
 
-def read_questions(
-    arguments: CorpusArguments, tokenizer: PreTrainedTokenizerBase, accelerator: Accelerator, seed: int
-) -> tuple[datasets.Dataset, datasets.Dataset | None]:
-    """The questions that are mixed in, and those left out.
-
-    Raises:
-        ValueError: a stream, looks at questions of which none are left out, or what is wrong with the questions.
-    """
-    if arguments.streaming:
-        raise ValueError("question_file cannot be mixed into a stream: set streaming to false")
-    if arguments.eval_steps and not arguments.validation_size:
-        raise ValueError("eval_steps looks at questions that are left out: give their number, validation_size")
-    questions = load_questions(arguments.question_file)
+def build_data(
+    settings: PretrainSettings,
+    corpus: datasets.Dataset | datasets.IterableDataset,
+    objective,
+    tokenizer: PreTrainedTokenizerBase,
+    accelerator: Accelerator,
+) -> tuple[EpochBatches | MixedBatches | StreamedBatches, Evaluator | None]:
+    """The batches of the corpus, with train questions mixed in (2309.14316, section 3), and what is evaluated."""
+    training = settings.training
+    batches = build_batches(corpus, objective, tokenizer, training, accelerator)
+    if isinstance(batches, StreamedBatches):
+        return batches, None
+    if accelerator.is_main_process:
+        report_truncated(batches, settings)
+    if settings.questions.question_file is None:
+        return batches, None
+    questions = load_questions(settings.questions.question_file)
     if accelerator.is_main_process:
         texts = questions["question"][:] + questions["answer"][:]
-        warn_unknown_characters(tokenizer, texts, arguments.question_file)
-    return split_questions(questions, arguments.validation_size, seed)
+        warn_unknown_characters(tokenizer, texts, settings.questions.question_file)
+    seed = training.run.seed_of_data
+    trained, held_out = train_validation_split(questions, settings.validation.validation_size, seed)
+    evaluator = None
+    if settings.validation.eval_steps:
+        assert held_out is not None
+        evaluator = build_evaluator(trained, held_out, corpus, tokenizer, accelerator)
+    if not settings.questions.question_ratio:
+        return batches, evaluator
+    question_answering = QuestionAnswering(tokenizer, settings.objective.block_size)
+    asked = build_batches(trained, question_answering, tokenizer, training, accelerator)
+    assert isinstance(asked, EpochBatches)
+    ratio = settings.questions.question_ratio
+    return MixedBatches(batches, asked, question_ratio=ratio, seed=seed), evaluator
 
 
-def mix_questions(
-    batches: EpochBatches,
-    questions: datasets.Dataset,
-    arguments: CorpusArguments,
-    tokenizer: PreTrainedTokenizerBase,
-    optimization: OptimizationArguments,
-    accelerator: Accelerator,
-    seed: int,
-) -> MixedBatches:
-    """The batches of the corpus with those of train questions strewn in (2309.14316, section 3)."""
-    objective = QuestionAnswering(tokenizer, arguments.block_size)
-    asked = build_batches(questions, objective, tokenizer, optimization, accelerator, seed)
-    return MixedBatches(batches, asked, share=arguments.question_ratio, seed=seed)
-
-
-def build_evaluation(
+def build_evaluator(
     trained: datasets.Dataset,
     held_out: datasets.Dataset,
     corpus: datasets.Dataset,
     tokenizer: PreTrainedTokenizerBase,
     accelerator: Accelerator,
-) -> Callable[[PreTrainedModel], dict[str, float]]:
-    """What is looked at while training: are facts stored, and are questions answered?"""
+) -> Evaluator:
+    """What is evaluated while pretraining: are facts stored, and are questions answered?"""
     stored = build_recall_evaluator(held_out, lines_by_name(corpus), tokenizer)
-    extracted = build_accuracy_evaluator(trained, held_out, tokenizer, accelerator)
-    return lambda model: {**stored(model), **extracted(model)}
+    answered = build_accuracy_evaluator(trained, held_out, tokenizer, accelerator)
+    return lambda model: {**stored(model), **answered(model)}
 
 
-def _check_examples(batches: EpochBatches, arguments: CorpusArguments, *, verbose: bool) -> None:
+def report_truncated(batches: EpochBatches, settings: PretrainSettings) -> None:
+    """Log how many examples of an epoch lost a part of their line."""
     truncated = sum(batches.examples["truncated"])
-    if verbose and truncated:
+    if truncated:
         logger.info(
             "%s: %s of %s examples of an epoch are truncated by %s at block_size=%d",
-            arguments.train_file,
+            settings.corpus.train_file,
             f"{truncated:,}",
             f"{len(batches.examples):,}",
-            arguments.objective,
-            arguments.block_size,
+            settings.objective.objective,
+            settings.objective.block_size,
         )
+
+
+COMMAND = Command(PretrainSettings, pretrain, show_summary)

@@ -4,121 +4,129 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from birthgpt.commands.evaluate import evaluate
-from birthgpt.commands.finetune import finetune
-from birthgpt.commands.pretrain import pretrain
+from birthgpt.commands.command import Command
+from birthgpt.commands.evaluate import EvaluateSettings, evaluate
+from birthgpt.commands.finetune import FinetuneSettings, finetune
+from birthgpt.commands.pretrain import PretrainSettings, pretrain
 from birthgpt.data.questions import load_questions
-from birthgpt.data.synthetic import DEV, TRAIN, WIKI, write_synthetic_corpus
-from birthgpt.training.arguments import (
-    FINETUNE_ARGUMENTS,
-    PRETRAIN_ARGUMENTS,
-    EvaluationArguments,
-    parse_arguments,
-)
+from birthgpt.data.synthetic import DEV, TRAIN, WIKI, SyntheticCorpus, write_synthetic_corpus
+from birthgpt.settings import checked, make_settings, parse_settings, setting
 from birthgpt.utils.tables import text_table
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass
-class QuickstartArguments:
-    """How many people to invent, and how long to train on them."""
-
-    output_dir: str = field(default="runs/quickstart", metadata={"help": "folder of everything; made anew"})
-    people: int = field(default=1000, metadata={"help": "people to invent"})
-    held_out: int = field(default=200, metadata={"help": "of them, people whose question is never trained on"})
-    biographies_per_person: int = field(default=5, metadata={"help": "different lines about each person"})
-    config_dir: str = field(default="configs/quickstart", metadata={"help": "folder of the runs' settings"})
-    seed: int = field(default=0, metadata={"help": "of people and training"})
-    max_train_flops: float | None = field(
-        default=None, metadata={"help": "of pretraining; that of the config if not given"}
-    )
+STEPS = {"pretrain": (PretrainSettings, pretrain), "finetune": (FinetuneSettings, finetune)}
 
 
-def quickstart(arguments: QuickstartArguments) -> list[dict]:
+@checked
+@dataclass(kw_only=True)
+class QuickstartSettings:
+    """From nothing to a trained, answering model in a few minutes on two cores."""
+
+    output_dir: str = setting("runs/quickstart", "folder of everything; an earlier quickstart in it is replaced")
+    people: int = setting(1000, "people to invent")
+    held_out: int = setting(200, "of them, people whose question is never trained on")
+    biographies_per_person: int = setting(5, "different lines about each person")
+    config_dir: str = setting("quickstart", "configurations of the trainings: a name, or a folder")
+    seed: int = setting(0, "of people and training")
+    max_train_flops: float | int | None = setting(None, "of pretraining; that of the configuration if not given")
+
+
+def quickstart(settings: QuickstartSettings) -> list[dict]:
     """Invent people, pretrain, finetune with and without, ask about held-out people, print one table."""
     started = time.perf_counter()
-    folder = Path(arguments.output_dir)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "people" / WIKI).is_file():
-        raise ValueError(f"{folder} holds something else than an earlier quickstart: choose another output_dir")
-    # beside it, so that an earlier quickstart is kept where the people cannot be made
-    with tempfile.TemporaryDirectory() as scratch:
-        corpus = write_synthetic_corpus(
-            Path(scratch, "people"),
-            people=arguments.people,
-            held_out=arguments.held_out,
-            biographies_per_person=arguments.biographies_per_person,
-            seed=arguments.seed,
-        )
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(Path(scratch, "people"), folder / "people")
+    folder = Path(settings.output_dir)
+    corpus = invent_people(settings, folder / "people")
     print(
         f"{corpus.people:,} invented people from {corpus.places} places in {corpus.lines:,} lines; "
         f"{corpus.held_out} people are held out\n"
     )
-    run = _Runner(folder, Path(arguments.config_dir), arguments.seed)
-    flops = [] if arguments.max_train_flops is None else ["--max_train_flops", str(arguments.max_train_flops)]
-    questions = folder / "people" / TRAIN
-    run("pretrain", pretrain, PRETRAIN_ARGUMENTS, "pretrained", "--train_file", folder / "people" / WIKI,
-        "--question_file", questions, *flops)  # fmt: skip
-    run(
-        "finetune",
-        finetune,
-        FINETUNE_ARGUMENTS,
-        "with_pretraining",
-        "--train_file",
-        questions,
-        "--model_name_or_path",
-        folder / "pretrained",
-    )
-    run("finetune_without_pretraining", finetune, FINETUNE_ARGUMENTS, "without_pretraining", "--train_file", questions,
-        "--corpus_file", folder / "people" / WIKI)  # fmt: skip
+    lines, questions = folder / "people" / WIKI, folder / "people" / TRAIN
+    flops = [] if settings.max_train_flops is None else ["--max_train_flops", settings.max_train_flops]
+    run = Runner(settings, folder)
+    run("pretrain", "pretrained", "--train_file", lines, "--question_file", questions, *flops)
+    pretrained = ("--model_name_or_path", folder / "pretrained")
+    run("finetune", "with_pretraining", "--train_file", questions, *pretrained)
+    run("finetune_without_pretraining", "without_pretraining", "--train_file", questions, "--corpus_file", lines)
     rows = [
-        run.ask("most common place", baseline="most_common"),
-        run.ask("without pretraining", model_name_or_path=str(folder / "without_pretraining")),
-        run.ask("with pretraining", model_name_or_path=str(folder / "with_pretraining")),
+        run.evaluate("most common place", baseline="most_common"),
+        run.evaluate("without pretraining", model_name_or_path=str(folder / "without_pretraining")),
+        run.evaluate("with pretraining", model_name_or_path=str(folder / "with_pretraining")),
     ]
     print("\n" + text_table(rows, ["name", "accuracy", "correct", "total"]) + "\n")
-    _show_answers(folder)
+    show_answers(folder)
     minutes = (time.perf_counter() - started) / 60
     print(f"\nthe checkpoint that answers: {folder / 'with_pretraining'} ({minutes:.1f} minutes in all)")
     return rows
 
 
-class _Runner:
-    """Runs a step by its configuration file, and says by which command a user would run it."""
+def invent_people(settings: QuickstartSettings, folder: Path) -> SyntheticCorpus:
+    """Write the files of invented people into a folder; an earlier quickstart around it is removed.
 
-    def __init__(self, folder: Path, configs: Path, seed: int):
-        self.folder, self.configs, self.seed = folder, configs, seed
+    Raises:
+        ValueError: the output folder contains something else, or a number is out of its bounds.
+    """
+    output = folder.parent
+    if output.is_dir() and any(output.iterdir()) and not (folder / WIKI).is_file():
+        raise ValueError(f"{output} contains something other than an earlier quickstart: choose another output_dir")
+    # in another place first, so that an earlier quickstart is kept where the people cannot be invented
+    with tempfile.TemporaryDirectory() as scratch:
+        corpus = write_synthetic_corpus(
+            Path(scratch, folder.name),
+            people=settings.people,
+            held_out=settings.held_out,
+            biographies_per_person=settings.biographies_per_person,
+            seed=settings.seed,
+        )
+        shutil.rmtree(output, ignore_errors=True)
+        shutil.copytree(Path(scratch, folder.name), folder)
+    return corpus
 
-    def __call__(self, config: str, function: Callable, argument_classes: tuple, name: str, *overrides) -> None:
-        script = config.split("_")[0]
-        arguments = ["--config", self.configs / f"{config}.yaml", *overrides]
-        arguments += ["--output_dir", self.folder / name, "--seed", self.seed]
-        print("$ python", f"scripts/{script}.py", *arguments)
-        function(*parse_arguments(argument_classes, [str(argument) for argument in arguments]))
 
-    def ask(self, name: str, **source) -> dict:
-        return evaluate(
-            EvaluationArguments(
-                question_file=str(self.folder / "people" / DEV),
-                train_file=str(self.folder / "people" / TRAIN),
-                corpus_file=str(self.folder / "people" / WIKI),
+class Runner:
+    """Runs a training by its configuration, and prints the command by which a user would run it."""
+
+    def __init__(self, settings: QuickstartSettings, folder: Path):
+        self.settings, self.folder = settings, folder
+
+    def __call__(self, config: str, name: str, *overrides: object) -> None:
+        command = config.split("_")[0]
+        given = ["--config", f"{self.settings.config_dir}/{config}", *overrides]
+        given += ["--output_dir", self.folder / name, "--seed", self.settings.seed]
+        arguments = [str(argument) for argument in given]
+        print("$ birthgpt", command, *arguments)
+        settings_class, run = STEPS[command]
+        run(parse_settings(settings_class, arguments))
+
+    def evaluate(self, name: str, **source: str) -> dict:
+        """The metrics of a checkpoint, or of a baseline, on the held-out people."""
+        people = self.folder / "people"
+        metrics = evaluate(
+            make_settings(
+                EvaluateSettings,
+                question_file=str(people / DEV),
+                train_file=str(people / TRAIN),
+                corpus_file=str(people / WIKI),
                 output_dir=str(self.folder / "evaluation" / name.replace(" ", "_")),
                 name=name,
                 **source,
             )
         )
+        assert metrics is not None, "the questions have answers"
+        return metrics
 
 
-def _show_answers(folder: Path, count: int = 5) -> None:
+def show_answers(folder: Path, count: int = 5) -> None:
+    """Print the first answers with their questions."""
     questions = load_questions(str(folder / "people" / DEV))
     predictions = (folder / "evaluation" / "with_pretraining" / "predictions.txt").read_text(encoding="utf-8")
     shown = questions.select(range(min(count, len(questions))))
     for row, prediction in zip(shown, predictions.splitlines(), strict=False):
         verdict = "right" if prediction == row["answer"] else f"wrong, it was {row['answer']}"
         print(f"{row['question']} {prediction} ({verdict})")
+
+
+COMMAND = Command(QuickstartSettings, quickstart, several_processes=False)

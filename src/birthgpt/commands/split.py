@@ -1,49 +1,60 @@
 """Folds of questions: what was tuned on one development set, tried on others."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from birthgpt.commands.command import Command
 from birthgpt.data.questions import load_questions
-from birthgpt.training.arguments import setting
+from birthgpt.settings import checked, setting
 from birthgpt.utils.files import write_text
 
 
-@dataclass
-class SplitArguments:
-    """Questions, and into how many parts."""
+@checked
+@dataclass(kw_only=True)
+class SplitSettings:
+    """Divide questions into folds: each in turn is held out, and the others are trained on."""
 
-    question_file: str = field(metadata={"help": "questions with answers"})
-    output_dir: str = field(metadata={"help": "folder for fold_1/train.tsv, fold_1/held_out.tsv, fold_2/…"})
-    folds: int = setting(5, "parts, each of which is held out once")
-    seed: int = setting(0, "of the order in which questions are dealt out")
+    question_file: str = setting(help="questions with answers")
+    output_dir: str = setting(help="folder for fold_1/train.tsv, fold_1/held_out.tsv, fold_2/…")
+    folds: int = setting(5, "number of folds, each of which is held out once", min=2)
+    seed: int = setting(0, "of the order of the questions")
 
 
-def split_questions(arguments: SplitArguments) -> list[Path]:
+def make_folds(settings: SplitSettings) -> list[Path]:
     """Write the folds, and return their folders. Questions that occur twice stay together.
 
     Raises:
-        ValueError: what is wrong with the questions, one that a .tsv cannot hold, or not as many as folds.
+        ValueError: what is wrong with the questions; a question that a .tsv cannot contain; fewer questions than folds.
     """
-    questions = load_questions(arguments.question_file)
+    questions = load_questions(settings.question_file)
     rows: dict[str, list[str]] = {}
     for row in questions:
         for cell in (row["question"], row["answer"]):
             if any(character in cell for character in "\t\n\r"):
                 raise ValueError(
-                    f"{arguments.question_file}: {cell!r} holds a tab or line break: no cell of a .tsv may"
+                    f"{settings.question_file}: {cell!r} contains a tab or line break, which a cell of a .tsv cannot"
                 )
         rows.setdefault(row["question"], []).append(f"{row['question']}\t{row['answer']}\n")
-    if not 2 <= arguments.folds <= len(rows):
-        raise ValueError(f"folds={arguments.folds}: give a number from 2 to that of the questions, {len(rows):,}")
-    order = np.random.default_rng(arguments.seed).permutation(list(rows))
-    parts = np.array_split(order, arguments.folds)
+    if settings.folds > len(rows):
+        raise ValueError(f"folds={settings.folds}: give at most the number of questions, {len(rows):,}")
+    order = np.random.default_rng(settings.seed).permutation(list(rows))
+    parts = np.array_split(order, settings.folds)
     folders = []
     for number, held_out in enumerate(parts, start=1):
-        folder = Path(arguments.output_dir) / f"fold_{number}"
+        folder = Path(settings.output_dir) / f"fold_{number}"
         train = [question for part in parts if part is not held_out for question in part]
         for name, chosen in (("train.tsv", train), ("held_out.tsv", held_out)):
             write_text(folder / name, "".join(line for question in chosen for line in rows[question]))
         folders.append(folder)
     return folders
+
+
+def show_folders(folders: list[Path]) -> None:
+    """A folder a line."""
+    for folder in folders:
+        print(folder)
+
+
+COMMAND = Command(SplitSettings, make_folds, show_folders, several_processes=False)

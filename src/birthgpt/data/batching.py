@@ -1,24 +1,58 @@
 """Batches: one epoch of examples, planned into padded batches under a token budget."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
 import datasets
 import numpy as np
 import torch
 
-from birthgpt.data.objectives import FEATURES, IGNORE
+from birthgpt.data.objectives import FEATURES, IGNORE, Objective
+from birthgpt.settings import checked, setting
 
 TensorBatch = dict[str, torch.Tensor]
+
+
+@checked
+@dataclass(kw_only=True)
+class BatchSettings:
+    """How examples are put into batches."""
+
+    tokens_per_batch: int | None = setting(
+        None, "plan batches of similar length under this many tokens, pads and all processes counted", min=1
+    )
+    per_device_train_batch_size: int | None = setting(None, "or: examples a batch", min=1)
+    shuffle: bool = setting(True, "shuffle the examples in every epoch")
+
+    def validate_batch_size(self):
+        """A batch has one size, and batches of similar length are not in the order of the lines."""
+        if (self.tokens_per_batch is None) == (self.per_device_train_batch_size is None):
+            raise ValueError("give exactly one of tokens_per_batch and per_device_train_batch_size")
+        if self.tokens_per_batch is not None and not self.shuffle:
+            raise ValueError(
+                "shuffle=false: batches of similar length (tokens_per_batch) are not in the order of the lines; give "
+                "per_device_train_batch_size instead"
+            )
+
+
+class Batches(Protocol):
+    """What a trainer needs of its data: the micro-batches of an epoch, in order."""
+
+    num_micro_batches: int
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; its batches are a function of (seed, epoch) alone."""
 
 
 def pad_batch(examples: list[dict], pad_token_id: int) -> TensorBatch:
     """Stack examples, padded on the right to the longest; trailing pads beyond that are cut off.
 
     Returns:
-        `input_ids`, `position_ids`, `branch_ids` (−1 = padding) and `shift_labels` (−100 = no target), each
-        (batch, length), and `line_ids`, (batch,), where the examples come from. The second and third are left out
-        where no example has branches.
+        `input_ids`, `position_ids`, `branch_ids` (−1 for padding) and `shift_labels` (−100 for no target), each
+        (batch, length), and `line_ids`, (batch,), the lines that the examples come from. `position_ids` and
+        `branch_ids` are left out where no example has branches.
     """
     lengths = [used_length(example["shift_labels"]) for example in examples]
     fills = {"input_ids": pad_token_id, "position_ids": 0, "branch_ids": -1, "shift_labels": IGNORE}
@@ -35,64 +69,63 @@ def pad_batch(examples: list[dict], pad_token_id: int) -> TensorBatch:
 
 
 def model_inputs(batch: TensorBatch) -> TensorBatch:
-    """What the model takes of a batch: all but where its examples come from."""
+    """The part of a batch that the model takes: everything but `line_ids`."""
     return {name: values for name, values in batch.items() if name != "line_ids"}
 
 
 def used_length(shift_labels: list[int]) -> int:
-    """Length up to the last target: under a causal mask nothing after it can matter."""
+    """Length up to the last target: under a causal mask, nothing after it can matter."""
     targets = np.flatnonzero(np.asarray(shift_labels) != IGNORE)
     return int(targets[-1]) + 1 if len(targets) else 1
 
 
 def plan_batches(
-    lengths: np.ndarray, tokens_per_batch: int, parts: int, generator: np.random.Generator
+    lengths: np.ndarray, tokens_per_batch: int, num_micro_batches: int, generator: np.random.Generator
 ) -> list[list[np.ndarray]]:
-    """Group examples of like length into global batches of at most `tokens_per_batch` tokens, pads counted.
+    """Group examples of similar length into global batches of at most `tokens_per_batch` tokens, pads counted.
 
-    Each global batch is a list of `parts` micro-batches (processes × accumulation steps). Examples of equal
-    length are shuffled, and so are the batches. A batch has at least `parts` examples, even over the budget.
-
-    No batch at all comes of fewer examples than `parts`.
+    Each global batch is a list of `num_micro_batches` micro-batches (processes × accumulation steps). Examples of equal
+    length are shuffled, and so are the batches. A batch has at least `num_micro_batches` examples, even over the
+    budget. Fewer examples than that make no batch.
     """
-    if len(lengths) < parts:
+    if len(lengths) < num_micro_batches:
         return []
     shuffled = generator.permutation(len(lengths))
     # from the longest down, so that the rest is a batch of short examples
     order = shuffled[np.argsort(lengths[shuffled], kind="stable")][::-1]
     batches, start = [], 0
     while start < len(order):
-        size = max(parts, tokens_per_batch // int(lengths[order[start]]))
+        size = max(num_micro_batches, tokens_per_batch // int(lengths[order[start]]))
         batches.append(order[start : start + size])
         start += size
-    batches = _without_small_rest(batches, parts)
-    return [np.array_split(batches[index], parts) for index in generator.permutation(len(batches))]
+    batches = _without_small_rest(batches, num_micro_batches)
+    return [np.array_split(batches[index], num_micro_batches) for index in generator.permutation(len(batches))]
 
 
 def fixed_batches(
-    count: int, batch_size: int, parts: int, generator: np.random.Generator | None = None
+    count: int, batch_size: int, num_micro_batches: int, generator: np.random.Generator | None = None
 ) -> list[list[np.ndarray]]:
-    """Global batches of `parts` micro-batches of `batch_size` examples, in order, or shuffled by a generator.
+    """Global batches of `num_micro_batches` micro-batches of `batch_size` examples; in order, without a generator.
 
-    No batch at all comes of fewer examples than `parts`.
+    Fewer examples than `num_micro_batches` make no batch.
     """
-    if count < parts:
+    if count < num_micro_batches:
         return []
     order = np.arange(count) if generator is None else generator.permutation(count)
-    size = batch_size * parts
-    batches = _without_small_rest([order[start : start + size] for start in range(0, count, size)], parts)
-    return [np.array_split(batch, parts) for batch in batches]
+    size = batch_size * num_micro_batches
+    batches = _without_small_rest([order[start : start + size] for start in range(0, count, size)], num_micro_batches)
+    return [np.array_split(batch, num_micro_batches) for batch in batches]
 
 
-def _without_small_rest(batches: list[np.ndarray], parts: int) -> list[np.ndarray]:
-    """Let the last two batches share their examples where the last has too few for every part."""
-    if len(batches[-1]) >= parts:
+def _without_small_rest(batches: list[np.ndarray], num_micro_batches: int) -> list[np.ndarray]:
+    """The batches, where the last two share their examples if the last has too few for every micro-batch."""
+    if len(batches[-1]) >= num_micro_batches:
         return batches
-    return batches[:-2] + _halves(np.concatenate(batches[-2:]), parts)
+    return batches[:-2] + _halves(np.concatenate(batches[-2:]), num_micro_batches)
 
 
-def _halves(examples: np.ndarray, parts: int) -> list[np.ndarray]:
-    return np.array_split(examples, 2) if len(examples) >= 2 * parts else [examples]
+def _halves(examples: np.ndarray, num_micro_batches: int) -> list[np.ndarray]:
+    return np.array_split(examples, 2) if len(examples) >= 2 * num_micro_batches else [examples]
 
 
 class EpochBatches(torch.utils.data.Dataset):
@@ -100,29 +133,27 @@ class EpochBatches(torch.utils.data.Dataset):
 
     Args:
         source: lines or questions, as `load_corpus` and `load_questions` give them.
-        objective: a map function of `objectives.py`.
-        tokens_per_batch: budget of a global batch; or `batch_size`, examples a micro-batch.
-        parts: processes × gradient accumulation steps; the items of a global batch follow one another.
+        objective: how they become examples.
+        pad_token_id: the padding token.
+        seed: of the examples and their order.
+        settings: the size of a batch.
+        num_micro_batches: processes × gradient accumulation steps; the items of a global batch follow one another.
     """
 
     def __init__(
         self,
         source: datasets.Dataset,
-        objective: Callable,
+        objective: Objective,
         pad_token_id: int,
+        settings: BatchSettings,
         *,
         seed: int,
-        tokens_per_batch: int | None = None,
-        batch_size: int | None = None,
-        shuffle: bool = True,
-        parts: int = 1,
+        num_micro_batches: int = 1,
         epoch: int = 0,
     ):
-        assert (tokens_per_batch is None) != (batch_size is None)
         self.source, self.objective, self.pad_token_id = source, objective, pad_token_id
-        self.seed, self.shuffle, self.parts = seed, shuffle, parts
-        self.tokens_per_batch, self.batch_size = tokens_per_batch, batch_size
-        self.epoch = None
+        self.settings, self.seed, self.num_micro_batches = settings, seed, num_micro_batches
+        self.epoch: int | None = None
         self.set_epoch(epoch)
 
     def set_epoch(self, epoch: int) -> None:
@@ -134,11 +165,14 @@ class EpochBatches(torch.utils.data.Dataset):
         labels = self.examples.data.column("shift_labels")
         self.lengths = np.array([used_length(row.values) for chunk in labels.chunks for row in chunk])
         generator = np.random.default_rng((self.seed, epoch))
-        if self.tokens_per_batch:
-            plan = plan_batches(self.lengths, self.tokens_per_batch, self.parts, generator)
+        settings, count = self.settings, self.num_micro_batches
+        if settings.tokens_per_batch is not None:
+            plan = plan_batches(self.lengths, settings.tokens_per_batch, count, generator)
         else:
-            plan = fixed_batches(len(self.lengths), self.batch_size, self.parts, generator if self.shuffle else None)
-        self.batches = [part for batch in plan for part in batch]
+            assert settings.per_device_train_batch_size is not None
+            order = generator if settings.shuffle else None
+            plan = fixed_batches(len(self.lengths), settings.per_device_train_batch_size, count, order)
+        self.batches = [micro_batch for batch in plan for micro_batch in batch]
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -150,20 +184,21 @@ class EpochBatches(torch.utils.data.Dataset):
 
 
 class MixedBatches(torch.utils.data.Dataset):
-    """The batches of an epoch of lines, with batches of questions strewn in at random.
+    """The batches of an epoch of lines, randomly interleaved with batches of questions.
 
     Args:
         lines: the batches that make the epoch.
-        questions: the batches of a pass over the questions, planned for as many parts.
-        share: of the global batches that are questions, in (0, 1).
+        questions: the batches of a pass over the questions, planned for as many micro-batches.
+        question_ratio: the fraction of the global batches that are questions, in (0, 1).
+        seed: of the order.
     """
 
-    def __init__(self, lines: EpochBatches, questions: EpochBatches, *, share: float, seed: int):
-        assert 0 < share < 1 and lines.parts == questions.parts
-        self.lines, self.questions, self.share, self.seed = lines, questions, share, seed
-        self.parts = lines.parts
-        self.epoch = None
-        self.set_epoch(lines.epoch)
+    def __init__(self, lines: EpochBatches, questions: EpochBatches, *, question_ratio: float, seed: int):
+        assert 0 < question_ratio < 1 and lines.num_micro_batches == questions.num_micro_batches
+        self.lines, self.questions, self.question_ratio, self.seed = lines, questions, question_ratio, seed
+        self.num_micro_batches = lines.num_micro_batches
+        self.epoch: int | None = None
+        self.set_epoch(lines.epoch or 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Plan an epoch; a function of (seed, epoch) alone."""
@@ -171,21 +206,22 @@ class MixedBatches(torch.utils.data.Dataset):
             return
         self.epoch = epoch
         self.lines.set_epoch(epoch)
-        lines = [(self.lines, start) for start in range(0, len(self.lines), self.parts)]
-        questions = self._questions(max(1, round(len(lines) * self.share / (1 - self.share))))
-        plan = lines + questions
+        size = self.num_micro_batches
+        lines = [(self.lines, start) for start in range(0, len(self.lines), size)]
+        count = max(1, round(len(lines) * self.question_ratio / (1 - self.question_ratio)))
+        plan = lines + self._question_batches(count, epoch)
         order = np.random.default_rng((self.seed, epoch)).permutation(len(plan))
         chosen = (plan[index] for index in order)
-        self.batches = [(batches, start + part) for batches, start in chosen for part in range(self.parts)]
+        self.batches = [(batches, start + offset) for batches, start in chosen for offset in range(size)]
 
-    def _questions(self, count: int) -> list[tuple[EpochBatches, int]]:
+    def _question_batches(self, count: int, epoch: int) -> list[tuple[EpochBatches, int]]:
         """The first `count` global batches of as many passes over the questions as that takes."""
-        passes = -(-count * self.parts // len(self.questions))
+        passes = -(-count * self.num_micro_batches // len(self.questions))
         chosen = []
-        for number in range(self.epoch * passes, (self.epoch + 1) * passes):
+        for number in range(epoch * passes, (epoch + 1) * passes):
             batches = copy.copy(self.questions)
             batches.set_epoch(number)
-            chosen += [(batches, start) for start in range(0, len(batches), self.parts)]
+            chosen += [(batches, start) for start in range(0, len(batches), self.num_micro_batches)]
         return chosen[:count]
 
     def __len__(self) -> int:
@@ -196,8 +232,8 @@ class MixedBatches(torch.utils.data.Dataset):
         return batches[number]
 
 
-def map_objective(source: datasets.Dataset, objective: Callable, seed: int, epoch: int) -> datasets.Dataset:
-    """The examples of one epoch, in memory: nothing is cached on disk."""
+def map_objective(source: datasets.Dataset, objective: Objective, seed: int, epoch: int) -> datasets.Dataset:
+    """The examples of one epoch, in memory; nothing is cached on disk."""
     return source.map(
         objective,
         batched=True,
@@ -206,29 +242,31 @@ def map_objective(source: datasets.Dataset, objective: Callable, seed: int, epoc
         features=FEATURES,
         keep_in_memory=True,
         load_from_cache_file=False,
-        # the objective is a pure function of these: hashing its tokenizer every epoch is waste
+        # the objective is a pure function of these: hashing its tokenizer in every epoch takes time for nothing
         new_fingerprint=f"objective-{seed}-{epoch}",
     )
 
 
 class StreamedBatches(torch.utils.data.IterableDataset):
-    """The same for a stream of lines: the batches of one stretch of `buffer_size` lines after another.
+    """The same for a stream of lines: the batches of `buffer_size` lines, then of the next `buffer_size` lines.
 
-    A last stretch of fewer examples than `parts` is left out.
+    Lines at the end that make fewer examples than `num_micro_batches` are left out.
     """
 
     def __init__(
         self,
         source: datasets.IterableDataset,
-        objective: Callable,
+        objective: Objective,
         pad_token_id: int,
+        settings: BatchSettings,
         *,
+        seed: int,
+        num_micro_batches: int = 1,
         buffer_size: int = 4096,
-        **settings,
     ):
         self.source, self.objective, self.pad_token_id = source, objective, pad_token_id
-        self.buffer_size, self.settings = buffer_size, settings
-        self.parts = settings.get("parts", 1)
+        self.settings, self.seed, self.num_micro_batches = settings, seed, num_micro_batches
+        self.buffer_size = buffer_size
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -237,7 +275,14 @@ class StreamedBatches(torch.utils.data.IterableDataset):
 
     def __iter__(self) -> Iterator[TensorBatch]:
         for rows in self.source.batch(self.buffer_size):
-            lines = datasets.Dataset.from_dict(rows)
-            stretch = EpochBatches(lines, self.objective, self.pad_token_id, epoch=self.epoch, **self.settings)
-            for index in range(len(stretch)):
-                yield stretch[index]
+            batches = EpochBatches(
+                datasets.Dataset.from_dict(rows),
+                self.objective,
+                self.pad_token_id,
+                self.settings,
+                seed=self.seed,
+                num_micro_batches=self.num_micro_batches,
+                epoch=self.epoch,
+            )
+            for index in range(len(batches)):
+                yield batches[index]

@@ -3,15 +3,28 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from datasets import Dataset, Features, IterableDataset, Value
 
 from birthgpt.data.sources import check_source, clean_text, get_column, read_rows
+from birthgpt.settings import checked, setting
 
 FEATURES = Features({"line_id": Value("int64"), "text": Value("string"), "name": Value("string")})
 
 _ABBREVIATIONS = {"Jr", "Sr", "St", "Dr"}
+
+
+@checked
+@dataclass(kw_only=True)
+class CorpusSettings:
+    """The text that a model is trained on."""
+
+    train_file: str = setting(help="biographies: a text, JSON, CSV or Parquet file, or a Hub id")
+    text_column: str = setting("text", "column of the lines, where the file has columns")
+    name_column: str | None = setting(None, "column of the names; read from the line if not given")
+    streaming: bool = setting(False, "read the corpus while training, for one larger than memory")
 
 
 def load_corpus(

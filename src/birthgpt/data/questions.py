@@ -3,11 +3,13 @@
 import logging
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from datasets import Dataset, Features, Value
 
 from birthgpt.data.sources import Row, clean_text, get_column, read_rows
+from birthgpt.settings import Number, checked, setting
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +23,25 @@ FEATURES = Features(
 )
 
 _BIRTHPLACE_QUESTION = re.compile(r"Where was (.+) born\?")
+
+
+@checked
+@dataclass(kw_only=True)
+class QuestionSettings:
+    """The questions to learn to answer."""
+
+    train_file: str = setting(help="questions with answers: TSV, JSON, CSV, Parquet or a Hub id")
+
+
+@checked
+@dataclass(kw_only=True)
+class MixedQuestionSettings:
+    """Questions in pretraining."""
+
+    question_file: str | None = setting(None, "train questions to mix in from the start; none if not given")
+    question_ratio: Number = setting(
+        0.1, "fraction of the batches that are questions; 0: they are for evaluation alone", min=0, below=1
+    )
 
 
 def load_questions(

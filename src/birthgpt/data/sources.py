@@ -264,7 +264,7 @@ def _hub_rows(source: str, split: str, streaming: bool) -> Iterator[Row]:
         dataset = datasets.load_dataset(source, split=split, streaming=streaming)
         for number, row in enumerate(dataset):
             yield f"{source}, row {number}", row
-    # the Hub fails in the words of half a dozen libraries
+    # the errors of half a dozen libraries can reach this place
     except Exception as error:
         raise ValueError(
             f"{source}: no such file or folder, and split {split!r} of a dataset of this name cannot be had"

@@ -13,31 +13,42 @@ gives ``question⁇answer⁇``. Text that already carries its ``⁇`` is encoded
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from birthgpt.settings import checked, setting
 
 logger = logging.getLogger(__name__)
 
 MASK_TOKEN = "⁇"
 PAD_TOKEN = "□"
 UNKNOWN_TOKEN = "\ufffd"
-TOKENIZER_TYPES = ("character", "bpe")
 
 # words, numbers and single punctuation marks, each with the space before it: no mark ever joins a name
 _PIECES = r" ?\p{L}[\p{L}\p{M}]*| ?\p{N}+| ?[^\s\p{L}\p{N}]|\s+(?!\S)|\s+"
 
 
+@checked
+@dataclass(kw_only=True)
+class TokenizerSettings:
+    """How text is cut into tokens, where no checkpoint says it."""
+
+    tokenizer_name_or_path: str | None = setting(None, "take this tokenizer instead of training one")
+    tokenizer_type: Literal["character", "bpe"] = setting("character", "train this kind on the corpus")
+    vocab_size: int = setting(2048, "tokens of a bpe tokenizer", min=1)
+
+
 def train_tokenizer(
-    tokenizer_type: str, texts: Iterable[str], vocab_size: int, model_max_length: int
+    settings: TokenizerSettings, texts: Iterable[str], model_max_length: int
 ) -> PreTrainedTokenizerFast:
-    """Train a tokenizer of `TOKENIZER_TYPES`; `vocab_size` is for bpe. ValueError for another type."""
-    if tokenizer_type == "character":
+    """Train a tokenizer of the type that the settings name."""
+    if settings.tokenizer_type == "character":
         return train_character_tokenizer(texts, model_max_length)
-    if tokenizer_type == "bpe":
-        return train_bpe_tokenizer(texts, vocab_size, model_max_length)
-    raise ValueError(f"tokenizer_type={tokenizer_type!r} does not exist: choose {' or '.join(TOKENIZER_TYPES)}")
+    return train_bpe_tokenizer(texts, settings.vocab_size, model_max_length)
 
 
 def train_character_tokenizer(texts: Iterable[str], model_max_length: int) -> PreTrainedTokenizerFast:

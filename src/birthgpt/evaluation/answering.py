@@ -1,5 +1,6 @@
 """Batched answers to questions by a causal language model, each with its log probability."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,17 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from birthgpt.settings import checked, setting
+
+
+@checked
+@dataclass(kw_only=True)
+class AnsweringSettings:
+    """How questions are answered."""
+
+    batch_size: int = setting(256, "questions answered at a time, in each process", min=1)
+    max_new_tokens: int = setting(48, "longest answer, in tokens", min=1)
 
 
 @dataclass(frozen=True)
@@ -22,6 +34,11 @@ class Answer:
 
     text: str
     log_probability: float
+
+    @property
+    def probability(self) -> float:
+        """p(answer | question), in 0..1."""
+        return math.exp(self.log_probability)
 
 
 def answer_questions(

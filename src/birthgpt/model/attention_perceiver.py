@@ -44,7 +44,7 @@ from .masks import additive_mask
 from .settings import setting
 
 QUERIES_AT_ONCE = 256
-"""Tokens that the last block handles together under sdpa: beside the latents they get only the keys of nearby tokens."""
+"""Tokens that the last block handles together under sdpa, with the latents and the keys of nearby tokens only."""
 
 
 class PerceiverConfig(CanonConfig):

@@ -1,6 +1,6 @@
 """Sliding-window softmax attention: softmax over the newest tokens only (Beltagy et al., 2004.05150).
 
-    o_t = Σ_{t−w < s ≤ t} softmax_{t−w < s ≤ t}(q_tᵀ k_s / √d_head) v_s
+o_t = Σ_{t−w < s ≤ t} softmax_{t−w < s ≤ t}(q_tᵀ k_s / √d_head) v_s
 """
 
 import torch

@@ -27,6 +27,8 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
     keys_to_ignore_at_inference = ["past_key_values"]
 
     def __post_init__(self, **kwargs):
+        if "linformer_summaries" in kwargs:
+            raise ValueError("this checkpoint was written by birthgpt 0.1: convert it by `birthgpt convert FOLDER`")
         for overrides in (kwargs.get("per_layer_config") or {}).values():
             _check_overrides(overrides)
         super().__post_init__(**kwargs)

@@ -131,9 +131,7 @@ def _branch_mask(config, inputs_embeds, attention_mask, position_ids, branch_ids
             visible = visible & (position_ids[:, None, :, None] - position_ids[:, None, None] < window)
         return visible if config._attn_implementation == "sdpa" else additive_mask(visible, inputs_embeds.dtype)
     # a window by index would run through other branches: this one runs by position
-    may_see = (
-        same_branch_or_prefix(branch_ids) if window is None else within_window(branch_ids, position_ids, window)
-    )
+    may_see = same_branch_or_prefix(branch_ids) if window is None else within_window(branch_ids, position_ids, window)
     return create_causal_mask(
         config=config,
         inputs_embeds=inputs_embeds,
@@ -149,6 +147,4 @@ def _with_window(config, window: int | None) -> Any:
     """The configuration itself or, where layers differ in their windows, that of a layer with this window."""
     if not config.is_heterogeneous:
         return config
-    return next(
-        layer for layer in config.per_layer_config if getattr(layer, "sliding_window", None) == window
-    )
+    return next(layer for layer in config.per_layer_config if getattr(layer, "sliding_window", None) == window)

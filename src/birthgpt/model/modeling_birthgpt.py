@@ -133,7 +133,9 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         if position_ids is None:
             seen = past_key_values.get_seq_length() if past_key_values is not None else 0
             position_ids = positions_from_mask(attention_mask, inputs_embeds, seen)
-        hidden_states, position_embeddings = self.add_positions(inputs_embeds, position_ids, past_key_values, branch_ids)
+        hidden_states, position_embeddings = self.add_positions(
+            inputs_embeds, position_ids, past_key_values, branch_ids
+        )
 
         hidden_states = self.run_blocks(
             hidden_states,

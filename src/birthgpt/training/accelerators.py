@@ -1,14 +1,17 @@
 """The accelerator of a run: precision, processes, compilation."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import set_seed
 
-from birthgpt.settings import checked, setting
+from birthgpt.settings import checked, flatten_settings, setting
 from birthgpt.training.sharding import check_sharding
 from birthgpt.utils.environment import use_all_cores
+
+if TYPE_CHECKING:
+    from birthgpt.training.trainer import TrainingSettings
 
 
 @checked
@@ -26,29 +29,27 @@ class ComputeSettings:
     )
 
 
-def build_accelerator(
-    compute: ComputeSettings, *, seed: int, tracker: str | None, output_dir: str, settings: dict[str, Any]
-) -> Accelerator:
+def build_accelerator(settings: "TrainingSettings") -> Accelerator:
     """The accelerator of a run, on all cores of this machine however it was launched.
 
-    Args:
-        seed: of all global random numbers from here on.
-        tracker: the tracker to log to, or None.
-        output_dir: where a tracker writes its files.
-        settings: all settings of the training by name, to check those that sharded weights exclude.
+    It also sets the seed of all global random numbers.
+
+    Raises:
+        ValueError: a precision other than float32 and bfloat16, or settings that sharded weights exclude.
     """
+    compute = settings.compute
     accelerator = Accelerator(
         gradient_accumulation_steps=compute.gradient_accumulation_steps,
         mixed_precision=compute.mixed_precision,
-        log_with=tracker,
-        project_dir=output_dir,
+        log_with=settings.logging.report_to if settings.logging.with_tracking else None,
+        project_dir=settings.run.output_dir,
         # batches differ in size: each process draws its own instead of a part of a common one
         dataloader_config=DataLoaderConfiguration(even_batches=False, dispatch_batches=False),
         step_scheduler_with_optimizer=False,
     )
     if accelerator.mixed_precision not in ("no", "bf16"):
         raise ValueError(f"mixed precision {accelerator.mixed_precision} is not supported: launch with bf16")
-    check_sharding(accelerator, settings)
+    check_sharding(accelerator, flatten_settings(settings))
     use_all_cores(accelerator)
-    set_seed(seed)
+    set_seed(settings.run.seed)
     return accelerator

@@ -9,7 +9,8 @@ from accelerate import Accelerator
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import PreTrainedModel
 
-from birthgpt.training.optimizers import OptimizerSettings, build_optimizers
+from birthgpt.training.optimizers import OptimizerSettings, build_optimizers, unwrap_optimizer
+from birthgpt.training.sharding import full_tensor
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Replica:
     def eval_model(self) -> PreTrainedModel:
         """The model that is evaluated, and saved at the end: the weights themselves, or their running average."""
         return self.model if self.average is None else self.average.module
+
+    @property
+    def plain_optimizers(self) -> list[torch.optim.Optimizer]:
+        """The optimisers without the wrapper of accelerate."""
+        return [unwrap_optimizer(optimizer) for optimizer in self.optimizers]
 
     def step(self, accelerator: Accelerator, lr_scale: float, max_grad_norm: float) -> None:
         """Clip the gradient, and move the weights at `lr_scale` times the peak learning rate."""
@@ -95,6 +101,19 @@ class ModelGroup:
         """Move the weights of all models by their gradients, and forget these."""
         for replica in self.replicas:
             replica.step(self.accelerator, lr_scale, self.settings.max_grad_norm)
+
+    def check_finite(self, step: int) -> None:
+        """ValueError for a weight that is not a finite number after `step` updates.
+
+        Gradients may be bad where the loss is not.
+        """
+        for replica in self.replicas:
+            for name, weights in [*replica.model.named_parameters(), *replica.eval_model.named_parameters()]:
+                if not full_tensor(weights.isfinite().all()):
+                    raise ValueError(
+                        f"{replica.spec.folder}: {name} is not finite after update {step}: lower learning_rate or "
+                        "max_grad_norm; the last checkpoint is from before it"
+                    )
 
 
 def running_average(model: PreTrainedModel, decay: float) -> AveragedModel | None:

@@ -22,9 +22,6 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-FULL = StateDictOptions(full_state_dict=True, strict=False)
-FULL_ON_MAIN = StateDictOptions(full_state_dict=True, cpu_offload=True)
-
 
 def check_sharding(accelerator: Accelerator, settings: dict[str, Any]) -> None:
     """Under FSDP, keep losses and sums of gradients in float32 where weights are bfloat16.
@@ -39,7 +36,7 @@ def check_sharding(accelerator: Accelerator, settings: dict[str, Any]) -> None:
         return
     if not accelerator.is_fsdp2:
         raise ValueError("FSDP of version 1 is not supported: set fsdp_version to 2 in the launch file")
-    for name in ("ema_decay", "torch_compile", "learning_rates", "seeds"):
+    for name in ("ema_decay", "torch_compile"):
         if settings[name]:
             raise ValueError(
                 f"{name}={settings[name]} does not work with sharded weights: leave it out, or launch without FSDP"
@@ -57,26 +54,29 @@ def is_sharded(model: nn.Module) -> bool:
 
 def full_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     """Whole weights by name. All processes call it; of a sharded model, only the main process has them, on its CPU."""
-    return get_model_state_dict(model, options=FULL_ON_MAIN if is_sharded(model) else StateDictOptions())
+    return get_model_state_dict(model, options=_options(model))
 
 
 def load_full_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Load whole weights, which every process has. Names that are missing keep their weights."""
-    set_model_state_dict(model, weights, options=FULL)
+    """Load whole weights, of which a sharded model needs those of the main process. Others keep what they are."""
+    set_model_state_dict(model, weights, options=_options(model, loads=True))
 
 
 def full_optimizer_state(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Any]:
     """`state` and `param_groups` of several optimisers, by the names of the parameters. All processes call it."""
-    return get_optimizer_state_dict(
-        model, optimizers, options=FULL_ON_MAIN if is_sharded(model) else StateDictOptions()
+    return get_optimizer_state_dict(model, optimizers, options=_options(model))
+
+
+def load_full_optimizer_state(model: nn.Module, optimizers: list[torch.optim.Optimizer], state: dict[str, Any]) -> None:
+    """Load what `full_optimizer_state` returned, of which a sharded model needs that of the main process."""
+    set_optimizer_state_dict(model, optimizers, state, options=_options(model, loads=True))
+
+
+def _options(model: nn.Module, loads: bool = False) -> StateDictOptions:
+    sharded = is_sharded(model)
+    return StateDictOptions(
+        full_state_dict=sharded, cpu_offload=sharded, broadcast_from_rank0=sharded and loads, strict=not loads
     )
-
-
-def load_full_optimizer_state(
-    model: nn.Module, optimizers: list[torch.optim.Optimizer], state: dict[str, Any]
-) -> None:
-    """Load what `full_optimizer_state` returned on the main process, which every process has."""
-    set_optimizer_state_dict(model, optimizers, state, options=FULL)
 
 
 def unsharded(model: PreTrainedModel) -> PreTrainedModel:

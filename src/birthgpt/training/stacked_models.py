@@ -37,9 +37,7 @@ class ReplicaSettings:
             raise ValueError(f"learning_rates={self.learning_rates}: each must be greater than 0")
 
 
-def replica_specs(
-    settings: ReplicaSettings, *, output_dir: str, seed: int, learning_rate: float
-) -> list[ReplicaSpec]:
+def replica_specs(settings: ReplicaSettings, *, output_dir: str, seed: int, learning_rate: float) -> list[ReplicaSpec]:
     """Every seed with every learning rate; none where the settings list neither.
 
     Args:

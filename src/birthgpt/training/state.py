@@ -1,6 +1,6 @@
 """How far a run has come, how long it may go on, and what it did."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from birthgpt.settings import checked, setting
 
@@ -12,9 +12,7 @@ class BudgetSettings:
 
     max_train_steps: int | None = setting(None, "updates; give one of steps, epochs and FLOPs", min=1)
     num_train_epochs: float | int | None = setting(None, "passes over the data", above=0)
-    max_train_flops: float | int | None = setting(
-        None, "budget: 6 × parameters (without embeddings) × tokens", above=0
-    )
+    max_train_flops: float | int | None = setting(None, "budget: 6 × parameters (without embeddings) × tokens", above=0)
 
     def validate_budget(self):
         """One budget ends the run."""
@@ -77,3 +75,17 @@ class TrainingSummary:
     mixed_precision: str
     models: int = 1
     history: list[dict] = field(default_factory=list)
+
+    def of_model(self, index: int) -> "TrainingSummary":
+        """The summary of one of the models; its time is its part of the time of all."""
+        if self.models == 1:
+            return self
+        history = [
+            {
+                **{key: value for key, value in entry.items() if key not in ("losses", "learning_rates")},
+                "loss": entry["losses"][index],
+                "learning_rate": entry["learning_rates"][index],
+            }
+            for entry in self.history
+        ]
+        return replace(self, history=history, loss=history[-1]["loss"], seconds=self.seconds / self.models)

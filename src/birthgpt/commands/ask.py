@@ -1,0 +1,51 @@
+"""Ask a checkpoint: one question, or many from a prompt."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from birthgpt.commands.building import load_model, load_tokenizer
+from birthgpt.commands.command import Command
+from birthgpt.evaluation.answering import Answer, answer_questions
+from birthgpt.settings import checked, setting
+
+
+@checked
+@dataclass(kw_only=True)
+class AskSettings:
+    """Ask a checkpoint a question; without one, ask for questions until an empty line."""
+
+    model_name_or_path: str = setting(help="finetuned checkpoint")
+    question: str | None = setting(None, "such as: Where was Ada Lovelace born?")
+    max_new_tokens: int = setting(48, "longest answer, in tokens", min=1)
+
+
+def ask(settings: AskSettings) -> None:
+    """Print each answer with the probability that the model gives it.
+
+    Raises:
+        ValueError: there is no checkpoint, or a question is too long for the model.
+    """
+    model, tokenizer = load_model(settings.model_name_or_path), load_tokenizer(settings.model_name_or_path)
+    for question in [settings.question] if settings.question is not None else read_questions():
+        (answer,) = answer_questions(model, tokenizer, [question], max_new_tokens=settings.max_new_tokens)
+        print(describe(answer))
+
+
+def describe(answer: Answer) -> str:
+    """`London (probability 0.83)`; the text may be empty."""
+    return f"{answer.text or '(nothing)'} (probability {answer.probability:.2f})"
+
+
+def read_questions() -> Iterator[str]:
+    """The questions that a user types, up to an empty line or the end of the input."""
+    while True:
+        try:
+            question = input("question: ").strip()
+        except EOFError:
+            return
+        if not question:
+            return
+        yield question
+
+
+COMMAND = Command(AskSettings, ask, positional=("model_name_or_path", "question"), several_processes=False)

@@ -1,0 +1,70 @@
+"""What every command is: settings in, one call, a result shown."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import transformers
+
+from birthgpt.settings import parse_settings
+
+
+def show_nothing(result: Any) -> None:
+    """For a command that prints while it works."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of `birthgpt`, and of the script with its name.
+
+    Args:
+        settings: the dataclass of its settings.
+        run: called with the settings.
+        show: prints what `run` returned.
+        positional: settings that may be given without their names, in this order.
+        several_processes: whether it can be launched as several processes; else all of them would write the same files.
+    """
+
+    settings: type
+    run: Callable[[Any], Any]
+    show: Callable[[Any], None] = show_nothing
+    positional: tuple[str, ...] = ()
+    several_processes: bool = True
+
+    def __call__(self, arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
+        """Parse the command line, run, and show the result.
+
+        What a user can correct (a ValueError) is one line on stderr and exit code 2, without a traceback.
+        """
+        quiet_libraries()
+        arguments = name_positional(list(sys.argv[1:] if arguments is None else arguments), self.positional)
+        try:
+            if not self.several_processes and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+                raise ValueError("this command runs in one process: start it by python, not by accelerate launch")
+            self.show(self.run(parse_settings(self.settings, arguments, prog=prog)))
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+
+
+def name_positional(arguments: list[str], names: Sequence[str]) -> list[str]:
+    """`checkpoint question --flag` → `--name checkpoint --name question --flag`."""
+    named: list[str] = []
+    for name in names:
+        if not arguments or arguments[0].startswith("--"):
+            break
+        named += [f"--{name}", arguments.pop(0)]
+    return named + arguments
+
+
+def quiet_libraries() -> None:
+    """Log our own messages, and hide progress bars and details of the libraries."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for noisy in ("httpx", "filelock", "accelerate", "torch"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()

@@ -1,0 +1,136 @@
+"""Checkpoints of earlier versions: their names of weights, settings and metadata become those of this version."""
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from birthgpt.commands.building import load_model
+from birthgpt.commands.command import Command
+from birthgpt.commands.run_metadata import RUN_METADATA
+from birthgpt.settings import checked, setting
+from birthgpt.utils.files import save_json
+
+PROJECTED = re.compile(r"(layers\.\d+\.attention)\.((?:q|k|v|o)_proj|(?:q|k)_norm)\.")
+MEMORY = re.compile(r"(layers\.\d+\.attention)\.memory\.")
+WITH_OWN_PROJECTIONS = ("synthesizer", "gated_deltanet")
+
+RENAMED_VALUES = {"perceiver_kind": {"stretches": "segments", "assignment": "cs224n"}}
+RENAMED_SETTINGS = {
+    "longest_run": "max_span_words",
+    "cue_share": "cue_probability",
+    "cue_behind_share": "cue_after_probability",
+    "question_share": "question_ratio",
+    "linformer_summaries": "linformer_num_slots",
+    "linformer_weights": "abc_weights",
+}
+
+
+@checked
+@dataclass(kw_only=True)
+class ConvertSettings:
+    """Convert a checkpoint of birthgpt 0.1 to this version; the model computes the same."""
+
+    model_name_or_path: str = setting(help="folder of the checkpoint")
+    output_dir: str | None = setting(None, "folder of the converted checkpoint; the same folder if not given")
+
+
+def convert(settings: ConvertSettings) -> Path:
+    """Write the converted checkpoint, and load it once to see that nothing is missing; return its folder.
+
+    Unfinished runs (`training_state/`, `checkpoint-N/`) are not converted: the version that began them finishes them.
+
+    Raises:
+        ValueError: the folder is not a checkpoint of an earlier version, or the output folder exists.
+    """
+    source = Path(settings.model_name_or_path)
+    target = source if settings.output_dir is None else Path(settings.output_dir)
+    config = read_json(source / "config.json")
+    if not is_earlier(config):
+        raise ValueError(f"{source} is not a checkpoint of an earlier version: there is nothing to convert")
+    if target != source:
+        if target.exists():
+            raise ValueError(f"{target} exists: give another output_dir")
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("checkpoint-*", "training_state", "logs"))
+    types = config["attention_type"]
+    types = types if isinstance(types, list) else [types] * config["num_hidden_layers"]
+    weights, metadata = read_weights(source / "model.safetensors")
+    # the configuration last: until it is written, the folder is recognised as one of an earlier version
+    save_weights({rename_weight(name, types): tensor for name, tensor in weights.items()}, metadata, target)
+    if (source / RUN_METADATA).is_file():
+        save_json(target / RUN_METADATA, convert_metadata(read_json(source / RUN_METADATA)))
+    save_json(target / "config.json", convert_config(config))
+    load_model(str(target))
+    return target
+
+
+def is_earlier(config: dict[str, Any]) -> bool:
+    """Whether a `config.json` was written by birthgpt 0.1."""
+    return "linformer_summaries" in config
+
+
+def convert_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a model under their names of this version."""
+    config = dict(config)
+    kind, slots = config.pop("linformer_kind"), config.pop("linformer_summaries")
+    config["linformer_num_slots"] = config["abc_num_slots"] = slots
+    config["abc_weights"] = config.pop("linformer_weights")
+    config["perceiver_kind"] = RENAMED_VALUES["perceiver_kind"][config["perceiver_kind"]]
+    if kind == "abc":
+        types = config["attention_type"]
+        renamed = ["abc" if name == "linformer" else name for name in (types if isinstance(types, list) else [types])]
+        config["attention_type"] = renamed if isinstance(types, list) else renamed[0]
+    return config
+
+
+def convert_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+    """`run.json` with flat settings, under their names of this version."""
+    flat = {name: value for group in metadata["settings"].values() for name, value in group.items()}
+    settings = {RENAMED_SETTINGS.get(name, name): value for name, value in flat.items()}
+    metadata = dict(metadata) | {"settings": settings}
+    metadata["target_ratio"] = metadata.pop("target_share")
+    return metadata
+
+
+def rename_weight(name: str, attention_types: list[str]) -> str:
+    """The name of a weight in this version."""
+    layer = re.search(r"layers\.(\d+)\.", name)
+    name = MEMORY.sub(r"\1.", name)
+    if layer is not None and attention_types[int(layer[1])] in WITH_OWN_PROJECTIONS:
+        return name
+    return PROJECTED.sub(r"\1.projections.\2.", name)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The content of a JSON file; ValueError where there is none."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        raise ValueError(f"{file} cannot be read: {file.parent} is not a checkpoint") from None
+
+
+def read_weights(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, str] | None]:
+    """All tensors of a file, and its metadata."""
+    with safe_open(file, "pt") as content:
+        return {name: content.get_tensor(name) for name in content.keys()}, content.metadata()  # noqa: SIM118
+
+
+def save_weights(weights: dict[str, torch.Tensor], metadata: dict[str, str] | None, folder: Path) -> None:
+    """Write the tensors under a temporary name, then rename the file."""
+    temporary = folder / ".unfinished-model.safetensors"
+    save_file(weights, temporary, metadata)
+    temporary.replace(folder / "model.safetensors")
+
+
+def show_folder(folder: Path) -> None:
+    """Where the checkpoint is."""
+    print(f"converted: {folder}")
+
+
+COMMAND = Command(ConvertSettings, convert, show_folder, positional=("model_name_or_path",), several_processes=False)

@@ -1,0 +1,57 @@
+"""Print examples of a corpus, or of questions, as the model sees them."""
+
+import logging
+from dataclasses import dataclass
+
+from birthgpt.commands.building import build_tokenizer
+from birthgpt.commands.command import Command
+from birthgpt.commands.pretrain import texts_of
+from birthgpt.data.corpus import CorpusSettings, load_corpus
+from birthgpt.data.objectives import ObjectiveSettings, QuestionAnswering, build_objective
+from birthgpt.data.preview import examples, show_example
+from birthgpt.data.questions import load_questions
+from birthgpt.data.tokenizers import TokenizerSettings
+from birthgpt.settings import checked, setting
+
+
+@checked
+@dataclass(kw_only=True)
+class PreviewSettings:
+    """Print examples as the model sees them: the input and, below, the targets, □ where there is none."""
+
+    corpus: CorpusSettings
+    objective: ObjectiveSettings  # type: ignore[valid-type]
+    tokenizer: TokenizerSettings
+    question_file: str | None = setting(None, "questions with answers, to show instead of lines")
+    count: int = setting(4, "examples to print", min=1)
+    epoch: int = setting(0, "the epoch of the examples", min=0)
+    seed: int = setting(0, "seed of the examples")
+
+
+def preview(settings: PreviewSettings) -> list[str]:
+    """The examples as text.
+
+    Raises:
+        ValueError: what is wrong with the files or the settings.
+    """
+    corpus = load_corpus(
+        settings.corpus.train_file, text_column=settings.corpus.text_column, name_column=settings.corpus.name_column
+    )
+    block_size = settings.objective.block_size
+    tokenizer = build_tokenizer(settings.tokenizer, texts_of(corpus), block_size)
+    if settings.question_file is None:
+        source, objective = corpus, build_objective(settings.objective, tokenizer)
+    else:
+        # what reading the questions reports would stand between the examples
+        logging.getLogger("birthgpt.data.questions").setLevel(logging.ERROR)
+        source, objective = load_questions(settings.question_file), QuestionAnswering(tokenizer, block_size)
+    shown = examples(source, objective, seed=settings.seed, epoch=settings.epoch, count=settings.count)
+    return [show_example(tokenizer, example) for example in shown]
+
+
+def show_examples(shown: list[str]) -> None:
+    """The examples, with an empty line between them."""
+    print("\n\n".join(shown))
+
+
+COMMAND = Command(PreviewSettings, preview, show_examples, several_processes=False)

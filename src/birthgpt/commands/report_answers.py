@@ -1,0 +1,144 @@
+"""Answers as files: `predictions.txt`, and `metrics.json` with what the training of the model took."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+
+from birthgpt.commands.run_metadata import read_run_metadata
+from birthgpt.data.corpus import lines_by_name, load_corpus
+from birthgpt.data.questions import load_questions
+from birthgpt.evaluation.answering import Answer
+from birthgpt.evaluation.metrics import compute_metrics
+from birthgpt.settings import checked, setting
+from birthgpt.utils.environment import environment_info
+from birthgpt.utils.files import save_json, write_text
+
+logger = logging.getLogger(__name__)
+
+
+@checked
+@dataclass(kw_only=True)
+class ReportSettings:
+    """The questions, what is known about them, and where answers and metrics are written."""
+
+    question_file: str = setting(help="questions, with or without answers")
+    output_dir: str = setting(help="folder for predictions.txt and metrics.json")
+    train_file: str | None = setting(None, "train questions, for baselines and slices by seen answers")
+    corpus_file: str | None = setting(None, "biographies, for slices by where the answer is in its line")
+    name: str | None = setting(None, "name of this row in tables; the folder of the checkpoint if not given")
+    table: str | None = setting(None, "table of this row; the name of the question file if not given")
+    note: str | None = setting(None, "a remark for the reader of the table")
+    order: int | None = setting(None, "place of this row in its table; after the others if not given")
+    results_file: str | None = setting(None, "also write the metrics to this file, for RESULTS.md")
+
+    def validate_output_dir(self):
+        """The output is a folder."""
+        if Path(self.output_dir).is_file():
+            raise ValueError(f"output_dir={self.output_dir} is a file: name a folder")
+
+
+@dataclass
+class Questions:
+    """The questions of a report, with what slices them."""
+
+    asked: datasets.Dataset
+    train: datasets.Dataset | None
+    lines: dict[str, list[str]] | None
+
+    @classmethod
+    def load(cls, settings: ReportSettings) -> "Questions":
+        """Read the files that the settings name."""
+        return cls(
+            asked=load_questions(settings.question_file, require_answers=False),
+            train=load_questions(settings.train_file) if settings.train_file else None,
+            lines=lines_by_name(load_corpus(settings.corpus_file)) if settings.corpus_file else None,
+        )
+
+    @property
+    def train_answers(self) -> list[str]:
+        """The answers of all train questions."""
+        return self.train["answer"][:] if self.train is not None else []
+
+
+def report_answers(
+    settings: ReportSettings,
+    questions: Questions,
+    answers: list[Answer],
+    *,
+    name: str,
+    cost: dict,
+    with_probabilities: bool = True,
+) -> dict | None:
+    """Write `predictions.txt`, one answer a line, and the metrics where the questions have answers; return these.
+
+    Args:
+        name: of the row in tables, where the settings have none.
+        cost: what the training took, as `training_cost` returns it.
+        with_probabilities: whether the answers have probabilities, which baselines do not.
+    """
+    output = Path(settings.output_dir)
+    # one a line, whatever a model writes
+    lines = [" ".join(answer.text.splitlines()) + "\n" for answer in answers]
+    write_text(output / "predictions.txt", "".join(lines))
+    if questions.asked["answer"][0] is None:
+        logger.info("%s has no answers: only %s is written", settings.question_file, output / "predictions.txt")
+        return None
+    texts = [answer.text for answer in answers]
+    log_probabilities = [answer.log_probability for answer in answers] if with_probabilities else None
+    metrics = {
+        "name": settings.name or name,
+        "note": settings.note,
+        "order": settings.order,
+        "table": settings.table or Path(settings.question_file).stem,
+        **compute_metrics(questions.asked, texts, questions.train_answers, questions.lines, log_probabilities),
+        **environment_info(),
+        **cost,
+    }
+    for file in filter(None, (output / "metrics.json", settings.results_file)):
+        save_json(file, metrics)
+    return metrics
+
+
+def training_cost(checkpoint: str | None) -> dict:
+    """What the training of a checkpoint took, from the `run.json` of its run and of the run it began from.
+
+    Returns:
+        `tokens`, `flops` and `seconds` of all runs together, with the `tokens_per_second` and the `target_ratio`
+        (0..1) that follow; the `parameters` of the checkpoint; `pretraining_seed` and `finetuning_seed`, as far as
+        there was such a run, of several the last; `training_command`, the commands in the order in which they ran.
+        Nothing where the folder has no `run.json`.
+    """
+    records = _chain_of_runs(checkpoint)
+    if not records:
+        return {}
+    total = {key: sum(record[key] for record in records) for key in ("tokens", "flops", "seconds")}
+    return {
+        "parameters": records[-1]["parameters"],
+        **total,
+        "tokens_per_second": total["tokens"] / total["seconds"],
+        "target_ratio": sum(record["target_ratio"] * record["tokens"] for record in records) / total["tokens"],
+        **{f"{record['kind']}_seed": record["seed"] for record in records},
+        "training_command": [record["command"] for record in records],
+    }
+
+
+def _chain_of_runs(checkpoint: str | None) -> list[dict]:
+    """The `run.json` of each run that led to a checkpoint, the first run first."""
+    records: list[dict] = []
+    visited = set()
+    while checkpoint is not None and (record := read_run_metadata(checkpoint)) is not None:
+        # a folder may have been written anew from what was made of it
+        if (place := Path(checkpoint).resolve()) in visited:
+            break
+        visited.add(place)
+        records.insert(0, record)
+        checkpoint = record["settings"].get("model_name_or_path")
+    return records
+
+
+def show_accuracy(metrics: dict | None) -> None:
+    """One line: how many answers are right."""
+    if metrics is not None:
+        print(f"{metrics['name']}: {metrics['correct']} of {metrics['total']} right, {metrics['accuracy']:.1%}")

@@ -1,0 +1,54 @@
+"""Objectives: how a line becomes input and target. One file for each, and the registry."""
+
+from transformers import PreTrainedTokenizerBase
+
+from birthgpt.data.objectives.base import FEATURES, IGNORE, Batch, Objective
+from birthgpt.data.objectives.language_modeling import LanguageModeling
+from birthgpt.data.objectives.name_first import NameFirst
+from birthgpt.data.objectives.question_answering import QuestionAnswering
+from birthgpt.data.objectives.recall_from_name import RecallFromName, Span
+from birthgpt.data.objectives.salient_spans import SalientSpans
+from birthgpt.data.objectives.span_corruption import SpanCorruption
+from birthgpt.settings import collect_settings, setting, settings_of
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "span_corruption": SpanCorruption,
+    "language_modeling": LanguageModeling,
+    "name_first": NameFirst,
+    "salient_spans": SalientSpans,
+}
+"""The objectives of pretraining, by the name in `objective`."""
+
+ObjectiveSettings = collect_settings(
+    "ObjectiveSettings",
+    "How lines become examples: the objective, and the settings of all objectives.",
+    list(OBJECTIVES.values()),
+    objective=(str, setting("span_corruption", "what is predicted from what", choices=OBJECTIVES)),
+)
+
+ExampleSettings = collect_settings("ExampleSettings", "How questions become examples.", [QuestionAnswering])
+
+
+def build_objective(settings, tokenizer: PreTrainedTokenizerBase) -> Objective:
+    """The objective that `ObjectiveSettings` name."""
+    kind = OBJECTIVES[settings.objective]
+    return kind(tokenizer, **{entry.name: getattr(settings, entry.name) for entry in settings_of(kind)})
+
+
+__all__ = [
+    "FEATURES",
+    "IGNORE",
+    "OBJECTIVES",
+    "Batch",
+    "ExampleSettings",
+    "LanguageModeling",
+    "NameFirst",
+    "Objective",
+    "ObjectiveSettings",
+    "QuestionAnswering",
+    "RecallFromName",
+    "SalientSpans",
+    "Span",
+    "SpanCorruption",
+    "build_objective",
+]

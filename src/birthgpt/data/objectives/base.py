@@ -1,0 +1,131 @@
+"""The base of every objective: a batched map function for `datasets`, from lines to examples."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import datasets
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from birthgpt.settings import setting
+
+IGNORE = -100
+"""The label of a position that is not a target."""
+
+FEATURES = datasets.Features(
+    {
+        "line_id": datasets.Value("int64"),
+        "input_ids": datasets.List(datasets.Value("int32")),
+        "position_ids": datasets.List(datasets.Value("int32")),
+        "branch_ids": datasets.List(datasets.Value("int32")),
+        "shift_labels": datasets.List(datasets.Value("int32")),
+        "truncated": datasets.Value("bool"),
+    }
+)
+"""The columns of examples and their types; datasets would look at every token to find the types out."""
+
+MAX_CACHED_TOKENS = 5_000_000
+"""Tokens that an objective keeps in memory, of 8 bytes each."""
+
+Batch = dict[str, list]
+
+
+@dataclass
+class Objective:
+    """How lines become inputs and targets.
+
+    It is called as `objective(batch, seed=…, epoch=…)` and returns the columns
+
+    - `line_id`: the line, or question, that the example comes from,
+    - `input_ids`, `position_ids`: (length,),
+    - `branch_ids`: (length,), 0 for the shared prefix, k > 0 for branch k; all 0 without branches,
+    - `shift_labels`: (length,), the token that each position must predict, −100 for none,
+    - `truncated`: whether a part of the line was left out.
+
+    All randomness comes from (seed, epoch, line_id): the same call returns the same examples in every order, process
+    and restart.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    block_size: int = setting(128, "longest example, in tokens", min=1)
+
+    def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
+        raise NotImplementedError
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """The tokens of each text. The lists are shared between calls and must not be changed."""
+        tokens_of = {text: self._cache.get(text) for text in texts}
+        new = [text for text, tokens in tokens_of.items() if tokens is None]
+        if new:
+            # not verbose: the objective itself says what happens to lines longer than a block
+            encoded = self.tokenizer(new, add_special_tokens=False, return_attention_mask=False, verbose=False)
+            encoded = dict(zip(new, encoded["input_ids"], strict=True))
+            self._cache.add(encoded)
+            tokens_of |= encoded
+        return [tokens_of[text] for text in texts]  # type: ignore[misc]
+
+    @cached_property
+    def _cache(self) -> "TokenCache":
+        return TokenCache()
+
+
+class TokenCache(dict[str, list[int]]):
+    """The tokens of texts, because every epoch needs the same lines and spans. A full cache is emptied at once."""
+
+    count = 0
+
+    def add(self, tokens_of: dict[str, list[int]]) -> None:
+        """Keep these tokens, instead of all others where they would be too many together."""
+        count = sum(map(len, tokens_of.values()))
+        if self.count + count > MAX_CACHED_TOKENS:
+            self.clear()
+            self.count = 0
+        self.update(tokens_of)
+        self.count += count
+
+
+def line_generator(seed: int, epoch: int, line_id: int) -> np.random.Generator:
+    """The random numbers of one line in one epoch."""
+    return np.random.default_rng((seed, epoch, line_id))
+
+
+def new_batch() -> Batch:
+    """Examples without a row."""
+    return {column: [] for column in FEATURES}
+
+
+def append_example(examples: Batch, line_id: int, inputs: list[int], targets: list[int], truncated: bool) -> None:
+    """Add an example without branches; positions beyond the targets are no targets."""
+    length = len(inputs)
+    _append_row(
+        examples,
+        line_id=line_id,
+        input_ids=inputs,
+        position_ids=list(range(length)),
+        branch_ids=[0] * length,
+        shift_labels=targets + [IGNORE] * (length - len(targets)),
+        truncated=truncated,
+    )
+
+
+def append_branches(
+    examples: Batch, line_id: int, prefix: list[int], branches: list[tuple[list[int], list[int], bool]]
+) -> None:
+    """Add an example of one shared prefix with its branches, each (inputs, targets, truncated)."""
+    row = {
+        "input_ids": list(prefix),
+        "position_ids": list(range(len(prefix))),
+        "branch_ids": [0] * len(prefix),
+        "shift_labels": [IGNORE] * len(prefix),
+    }
+    for branch_id, (inputs, targets, _) in enumerate(branches, start=1):
+        row["input_ids"] += inputs
+        row["position_ids"] += range(len(prefix), len(prefix) + len(inputs))
+        row["branch_ids"] += [branch_id] * len(inputs)
+        row["shift_labels"] += targets
+    _append_row(examples, line_id=line_id, truncated=any(truncated for _, _, truncated in branches), **row)
+
+
+def _append_row(examples: Batch, **row) -> None:
+    for column, value in row.items():
+        examples[column].append(value)

@@ -1,0 +1,20 @@
+"""Plain language modelling."""
+
+from dataclasses import dataclass
+
+from birthgpt.data.objectives.base import Batch, Objective, append_example, new_batch
+from birthgpt.settings import checked
+
+
+@checked
+@dataclass
+class LanguageModeling(Objective):
+    """`line ⁇`, every token a target; a longer line is cut at the block."""
+
+    def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
+        examples = new_batch()
+        for line_id, tokens in zip(batch["line_id"], self.encode(batch["text"]), strict=True):
+            text = [*tokens, self.tokenizer.mask_token_id]
+            inputs, targets = text[:-1][: self.block_size], text[1:][: self.block_size]
+            append_example(examples, line_id, inputs, targets, len(inputs) < len(tokens))
+        return examples

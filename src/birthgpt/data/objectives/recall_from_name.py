@@ -1,0 +1,130 @@
+"""The base of the objectives that recall spans of a line from its name."""
+
+import unicodedata
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from birthgpt.data.objectives.base import (
+    IGNORE,
+    Batch,
+    Objective,
+    append_branches,
+    append_example,
+    line_generator,
+    new_batch,
+)
+from birthgpt.settings import setting
+
+
+class Span(NamedTuple):
+    """Words of a line that are to be recalled, and its cue: words beside them that say which span is meant."""
+
+    text: str
+    cue: str = ""
+
+
+@dataclass
+class RecallFromName(Objective):
+    """Each span of a line is a branch `cue ⁇ span ⁇` behind the prefix that all of them share: the name.
+
+    A branch sees the prefix and itself only, and its positions continue those of the prefix, so the order of the
+    branches cannot matter. Targets are the spans and their closing ⁇, never the prefix, a cue or the ⁇ before a span.
+    Punctuation at the edges of a span is left out, so that a fact is stored in the form of an answer.
+
+    Before the name come 0 to `max_noise_tokens` random tokens of the vocabulary: a model that has only seen names at
+    the start of a sequence does not recognise them after the `Where was` of a question.
+
+    `objective_layout="branches"` packs the branches of a line behind one prefix, in as many examples as the block size
+    requires: a line is never cut. `objective_layout="unrolled"` makes an example of every span, for attention types
+    that do not support branches. A line without a name has no example.
+    """
+
+    objective_layout: Literal["branches", "unrolled"] = setting(
+        "branches", "recall from names: branches (one pass a line) or unrolled (one pass a span)"
+    )
+    max_noise_tokens: int = 4
+
+    def cut(self, text: str, name: str, generator: np.random.Generator) -> list[Span]:
+        """The spans of a line that are to be recalled."""
+        raise NotImplementedError
+
+    def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
+        line_ids, names, noises, spans = [], [], [], []
+        for line_id, name, text in zip(batch["line_id"], batch["name"], batch["text"], strict=True):
+            if name:
+                generator = line_generator(seed, epoch, line_id)
+                line_ids.append(line_id)
+                names.append(name)
+                spans.append(self.cut(text, name, generator))
+                noises.append(self.draw_noise(generator))
+        texts = iter(self.encode([span.text for line in spans for span in line]))
+        cues = iter(self.encode([span.cue for line in spans for span in line]))
+        examples = new_batch()
+        for line_id, noise, name, line in zip(line_ids, noises, self.encode(names), spans, strict=True):
+            # a long name has priority over the noise before it
+            noise = noise[: max(0, self.block_size - len(name) - 2)]
+            self._append_line(examples, line_id, noise + name, [(next(cues), next(texts)) for _ in line])
+        return examples
+
+    def draw_noise(self, generator: np.random.Generator) -> list[int]:
+        """Random ordinary tokens to put before a name."""
+        count = generator.integers(0, self.max_noise_tokens, endpoint=True)
+        return [self._ordinary_tokens[index] for index in generator.integers(0, len(self._ordinary_tokens), size=count)]
+
+    @cached_property
+    def _ordinary_tokens(self) -> list[int]:
+        special = set(self.tokenizer.all_special_ids)
+        return [token for token in range(len(self.tokenizer)) if token not in special]
+
+    def _append_line(
+        self, examples: Batch, line_id: int, prefix: list[int], spans: list[tuple[list[int], list[int]]]
+    ) -> None:
+        """Add the examples of one line; each span is (cue, text)."""
+        longest = self.block_size - len(prefix) - 1
+        if longest < 1:
+            raise ValueError(
+                f"line {line_id}: its name fills {len(prefix)} tokens and leaves no room in "
+                f"block_size={self.block_size}"
+            )
+        group: list[tuple[list[int], list[int], bool]] = []
+        room = 0
+        for cue, text in spans:
+            branch = self._branch(cue, text, longest)
+            inputs, targets, truncated = branch
+            if self.objective_layout == "unrolled":
+                append_example(examples, line_id, prefix + inputs, [IGNORE] * len(prefix) + targets, truncated)
+                continue
+            if group and len(inputs) > room:
+                append_branches(examples, line_id, prefix, group)
+                group = []
+            if not group:
+                room = self.block_size - len(prefix)
+            group.append(branch)
+            room -= len(inputs)
+        if group:
+            append_branches(examples, line_id, prefix, group)
+
+    def _branch(self, cue: list[int], text: list[int], longest: int) -> tuple[list[int], list[int], bool]:
+        """Inputs and targets of `cue ⁇ text ⁇`, and whether the text was truncated to `longest` tokens."""
+        mask = self.tokenizer.mask_token_id
+        # a span has priority over its cue where the block does not fit both
+        cue = cue if len(cue) + len(text) <= longest else []
+        inputs = [*cue, mask, *text[:longest]]
+        targets = [IGNORE] * len(cue) + [*text, mask][: longest + 1]
+        return inputs, targets, len(text) > longest
+
+
+def words_after_name(text: str, name: str) -> list[str]:
+    """The words of a line, without the name at its start."""
+    return text.removeprefix(name).removeprefix(".").split()
+
+
+# lines are cut anew in every epoch, and their words are always the same
+@lru_cache(maxsize=100_000)
+def without_outer_punctuation(text: str) -> str:
+    """The text from its first to its last letter, mark or digit; empty where it has none."""
+    inner = [index for index, character in enumerate(text) if unicodedata.category(character)[0] in "LMN"]
+    return text[inner[0] : inner[-1] + 1] if inner else ""

@@ -1,0 +1,251 @@
+"""What happens around the updates of a run: logging, evaluation, redrawing of features, saving.
+
+The events have the names of transformers' `TrainerCallback`. Each receives the trainer, whose `state`, `models` and
+`log` are public. Callbacks are called in the order of the list.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from accelerate import Accelerator
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from birthgpt.model.attention import Attention
+from birthgpt.settings import checked, setting
+from birthgpt.training.checkpoints import CheckpointSettings, save_checkpoint, save_model
+from birthgpt.training.manifest import prune_checkpoints
+from birthgpt.training.sharding import full_weights, load_full_weights, unsharded
+
+if TYPE_CHECKING:
+    from birthgpt.training.trainer import Trainer
+
+Metrics = dict[str, float]
+
+
+@checked
+@dataclass(kw_only=True)
+class LoggingSettings:
+    """What a run reports."""
+
+    logging_steps: int = setting(50, "updates between two reports", min=1, free_on_resume=True)
+    with_tracking: bool = setting(
+        False, "log metrics to a tracker; TensorBoard writes to output_dir/logs", free_on_resume=True
+    )
+    report_to: Literal["tensorboard", "trackio", "wandb"] = setting("tensorboard", "the tracker", free_on_resume=True)
+
+    def validate_tracker(self):
+        """A tracker is a package."""
+        if self.with_tracking and find_spec(self.report_to) is None:
+            raise ValueError(f"report_to={self.report_to} needs its package: pip install {self.report_to}")
+
+
+@checked
+@dataclass(kw_only=True)
+class ValidationSettings:
+    """Evaluation on questions while training."""
+
+    validation_size: int = setting(0, "train questions that are held out for evaluation", min=0)
+    eval_steps: int | None = setting(
+        None, "updates between two evaluations, 0 for none; by default 10 in finetuning and none in pretraining", min=0
+    )
+
+
+def standard_callbacks(
+    logging: LoggingSettings,
+    checkpoints: CheckpointSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    accelerator: Accelerator,
+    evaluation: "EvaluationCallback | None" = None,
+) -> list["TrainerCallback"]:
+    """The callbacks of a run, in the order in which they depend on one another."""
+    return [
+        FeatureRedrawCallback(),
+        LoggingCallback(logging),
+        *([evaluation] if evaluation is not None else []),
+        CheckpointCallback(checkpoints, tokenizer),
+        *([TrackingCallback(accelerator)] if logging.with_tracking else []),
+    ]
+
+
+class TrainerCallback:
+    """Base of callbacks: every event does nothing."""
+
+    def on_train_begin(self, trainer: "Trainer") -> None:
+        """Before the first update, with the checkpoint loaded."""
+
+    def on_step_begin(self, trainer: "Trainer") -> None:
+        """Before an update; `trainer.state` is that after the update before."""
+
+    def on_step_end(self, trainer: "Trainer") -> None:
+        """After an update, whose loss may still be computed: see `trainer.flush_loss`."""
+
+    def on_log(self, trainer: "Trainer", metrics: Metrics) -> None:
+        """After `trainer.log`."""
+
+    def on_train_end(self, trainer: "Trainer") -> None:
+        """After the last update."""
+
+
+class FeatureRedrawCallback(TrainerCallback):
+    """Calls `Attention.between_updates` of every layer, with the same random numbers in every process."""
+
+    def on_step_begin(self, trainer: "Trainer") -> None:
+        step = trainer.state.step
+        if step == 0:
+            return
+        for replica in trainer.models.replicas:
+            generator = torch.Generator().manual_seed(trainer.step_seed(replica.spec.seed, process=0))
+            for module in replica.model.modules():
+                if isinstance(module, Attention):
+                    module.between_updates(step, generator)
+
+
+class LoggingCallback(TrainerCallback):
+    """Logs the mean loss every `logging_steps` updates, with a bar that shows how much of the budget is used."""
+
+    def __init__(self, settings: LoggingSettings):
+        self.logging_steps = settings.logging_steps
+
+    def on_train_begin(self, trainer: "Trainer") -> None:
+        self.bar = tqdm(
+            total=100,
+            unit="%",
+            disable=not trainer.accelerator.is_main_process,
+            desc="training",
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
+        )
+
+    def on_step_end(self, trainer: "Trainer") -> None:
+        if trainer.state.step % self.logging_steps == 0:
+            self._log_loss(trainer)
+
+    def on_log(self, trainer: "Trainer", metrics: Metrics) -> None:
+        if "loss" not in metrics:
+            # beside the bar, which stays
+            shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+            if not self.bar.disable:
+                self.bar.write(f"step {trainer.state.step}: {shown}")
+
+    def on_train_end(self, trainer: "Trainer") -> None:
+        trainer.flush_loss()
+        if trainer.state.loss_steps:
+            self._log_loss(trainer)
+        self.bar.close()
+
+    def _log_loss(self, trainer: "Trainer") -> None:
+        trainer.flush_loss()
+        state = trainer.state
+        losses = [total / state.loss_steps for total in state.loss_sums]
+        state.loss_sums, state.loss_steps = [0.0] * len(losses), 0
+        rates = [replica.optimizers[0].param_groups[0]["lr"] for replica in trainer.models.replicas]
+        loss, rate = fmean(losses), fmean(rates)
+        speed = state.tokens * len(losses) / max(state.seconds, 1e-9)
+        metrics = {"loss": loss, "learning_rate": rate, "tokens_per_second": speed}
+        of_each = {"losses": losses, "learning_rates": rates} if len(losses) > 1 else {}
+        trainer.log(metrics, **of_each)
+        self.bar.n = min(100.0, 100 * trainer.fraction_done())
+        self.bar.set_postfix_str(f" step {state.step}, loss {loss:.3f}, rate {rate:.1e}, {speed:,.0f} tokens/s")
+
+
+class TrackingCallback(TrainerCallback):
+    """Sends everything that is logged to accelerate's trackers; the last in the list, to receive the last metrics."""
+
+    def __init__(self, accelerator: Accelerator):
+        accelerator.init_trackers("logs")
+
+    def on_log(self, trainer: "Trainer", metrics: Metrics) -> None:
+        trainer.accelerator.log(metrics, step=trainer.state.step)
+
+    def on_train_end(self, trainer: "Trainer") -> None:
+        # accelerate's end_training would end the process group with them
+        for tracker in trainer.accelerator.trackers:
+            tracker.finish()
+
+
+class EvaluationCallback(TrainerCallback):
+    """Evaluates a single model during training, and keeps its best weights.
+
+    Args:
+        evaluate: returns metrics of a model; they are logged.
+        eval_steps: updates between two evaluations; the first is before, the last after the training.
+        metric_for_best_model: the metric by which the best weights are kept and restored at the end; None: the last
+            weights are kept.
+    """
+
+    def __init__(
+        self,
+        evaluate: Callable[[PreTrainedModel], Metrics],
+        eval_steps: int,
+        metric_for_best_model: str | None = None,
+    ):
+        self.evaluate, self.eval_steps, self.metric_for_best_model = evaluate, eval_steps, metric_for_best_model
+
+    def on_train_begin(self, trainer: "Trainer") -> None:
+        if trainer.state.step == 0:
+            self._evaluate(trainer)
+
+    def on_step_end(self, trainer: "Trainer") -> None:
+        if trainer.state.step % self.eval_steps == 0:
+            self._evaluate(trainer)
+
+    def on_train_end(self, trainer: "Trainer") -> None:
+        self._evaluate(trainer)
+        (replica,) = trainer.models.replicas
+        if replica.best_weights is not None:
+            load_full_weights(replica.eval_model, replica.best_weights)
+
+    def _evaluate(self, trainer: "Trainer") -> None:
+        state = trainer.state
+        if state.evaluated_at == state.step:
+            return
+        trainer.flush_loss()
+        state.evaluated_at = state.step
+        (replica,) = trainer.models.replicas
+        metrics = self.evaluate(unsharded(replica.eval_model))
+        replica.model.train()
+        score = metrics[self.metric_for_best_model] if self.metric_for_best_model else None
+        if score is not None and (state.best_metric is None or score > state.best_metric):
+            state.best_metric = score
+            weights = full_weights(replica.eval_model)
+            replica.best_weights = {name: value.detach().clone() for name, value in weights.items()}
+        trainer.log(metrics)
+
+
+class CheckpointCallback(TrainerCallback):
+    """Saves a checkpoint every `save_steps` updates, and the models at the end."""
+
+    def __init__(self, settings: CheckpointSettings, tokenizer: PreTrainedTokenizerBase):
+        self.settings, self.tokenizer = settings, tokenizer
+
+    def on_step_end(self, trainer: "Trainer") -> None:
+        if self.settings.save_steps and trainer.state.step % self.settings.save_steps == 0:
+            self.save(trainer)
+
+    def save(self, trainer: "Trainer") -> None:
+        """Save a checkpoint of every model, then remove the oldest."""
+        trainer.flush_loss()
+        trainer.models.check_finite(trainer.state.step)
+        accelerator, replicas = trainer.accelerator, trainer.models.replicas
+        accelerator.wait_for_everyone()
+        for replica in replicas:
+            # every process has its part in this
+            save_checkpoint(replica, self.tokenizer, trainer.state, writes=accelerator.is_main_process)
+        if accelerator.is_main_process:
+            # after all are written: the one that is pruned may be the last that all models have
+            for replica in replicas:
+                prune_checkpoints(replica.spec.folder, self.settings.save_total_limit)
+        accelerator.wait_for_everyone()
+
+    def on_train_end(self, trainer: "Trainer") -> None:
+        for replica in trainer.models.replicas:
+            model = unsharded(replica.eval_model).eval()
+            if trainer.accelerator.is_main_process:
+                Path(replica.spec.folder).mkdir(parents=True, exist_ok=True)
+                save_model(replica.spec.folder, model, self.tokenizer)
+        trainer.accelerator.wait_for_everyone()
