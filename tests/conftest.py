@@ -11,7 +11,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import datasets
 import pytest
 import torch
-from helpers import LINES, QUESTION
+from builders import LINES, QUESTION
 
 from birthgpt.data.tokenizers import train_bpe_tokenizer, train_character_tokenizer
 

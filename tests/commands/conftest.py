@@ -1,7 +1,7 @@
 """A few invented people with one tiny run on them, which the tests of scripts share."""
 
 import pytest
-from tiny_runs import run_finetuning, run_pretraining
+from builders import run_finetuning, run_pretraining
 
 from birthgpt.data.synthetic import write_synthetic_corpus
 

@@ -6,11 +6,10 @@ import shutil
 import pytest
 import torch
 from birthgpt.training.arguments import EvaluationArguments
+from builders import LINES, run_finetuning, run_pretraining
 from datasets import Dataset
-from helpers import LINES
 from safetensors import safe_open
 from safetensors.torch import load_file
-from tiny_runs import run_finetuning, run_pretraining
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from birthgpt.commands import evaluators

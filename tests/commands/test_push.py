@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from attention_cases import CASES, case_model, random_tokens
+from builders import CASES, case_model, random_tokens
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from birthgpt.commands import push

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from accelerate import Accelerator
 from birthgpt.training.arguments import FINETUNE_ARGUMENTS, PRETRAIN_ARGUMENTS, parse_arguments
-from tiny_runs import run_pretraining
+from builders import run_pretraining
 from two_processes import in_two_processes
 
 from birthgpt.commands.run_metadata import FREE_ON_RESUME, check_same_settings, open_run_folder

@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from builders import LINES, NAMES
 from datasets import Dataset
-from helpers import LINES, NAMES
 from torch.utils.data import DataLoader
 
 from birthgpt.data.batching import (

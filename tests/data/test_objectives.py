@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from helpers import LINES, NAMES, QUESTION
+from builders import LINES, NAMES, QUESTION
 
 from birthgpt.data.objectives import (
     IGNORE,

@@ -1,7 +1,7 @@
 """The preview prints what the model sees."""
 
 import pytest
-from helpers import LINES
+from builders import LINES
 
 from birthgpt.data.preview import main
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from helpers import tiny_model
+from builders import tiny_model
 
 from birthgpt.evaluation.answering import answer_questions
 from birthgpt.evaluation.ensembling import answer_log_probabilities, ensemble_answers

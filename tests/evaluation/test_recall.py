@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import LINES, NAMES, tiny_model
+from builders import LINES, NAMES, tiny_model
 
 from birthgpt.data.corpus import lines_by_name
 from birthgpt.evaluation.recall import answer_ranks, answerable, prompts_by_kind, recall_at

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from attention_cases import SIZES, case_config, case_model, random_tokens
+from builders import SIZES, case_config, case_model, random_tokens
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import DynamicCache
 
 from birthgpt.model.attention_bigbird import BigBirdAttention, draw_random_blocks
 from birthgpt.model.attention_softmax import SoftmaxAttention
+from birthgpt.model.layers import INVALID_POSITION
 
 BLOCK, LENGTH = SIZES["bigbird_block"], 30
 # global, window and random blocks
@@ -74,7 +75,9 @@ def mixed_by_the_paper(attention: BigBirdAttention, states: torch.Tensor, positi
     """(length, hidden_size) of one row without padding: one head, one query and one set of keys at a time."""
     config, heads = attention.config, []
     width = config.head_dim
-    queries, keys, values = (p(states) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
+    queries, keys, values = (
+        p(states) for p in (attention.projections.q_proj, attention.projections.k_proj, attention.projections.v_proj)
+    )
     for head in range(config.num_attention_heads):
         part, outputs = slice(head * width, (head + 1) * width), []
         for query, position in zip(queries[:, part], positions, strict=True):
@@ -85,7 +88,7 @@ def mixed_by_the_paper(attention: BigBirdAttention, states: torch.Tensor, positi
             weights = (keys[seen, part] @ query / width**0.5).exp()
             outputs.append(weights @ values[seen, part] / weights.sum())
         heads.append(torch.stack(outputs))
-    return attention.o_proj(torch.cat(heads, dim=-1))
+    return attention.projections.o_proj(torch.cat(heads, dim=-1))
 
 
 @implementations
@@ -319,7 +322,8 @@ def test_the_mask_of_flex_is_that_of_dense():
     flex = pytest.importorskip("torch.nn.attention.flex_attention")
     attention = bigbird()
     positions, token_mask = layouts()["both sides"]
-    sees = attention.mask_function(positions.masked_fill(~token_mask, -1), positions.masked_fill(~token_mask, -1))
+    positions_of_tokens = positions.masked_fill(~token_mask, INVALID_POSITION)
+    sees = attention.mask_function(positions_of_tokens, positions_of_tokens)
     _, weights = run(as_dense(attention), random_states(3, LENGTH), positions, token_mask)
     mask = flex.create_mask(sees, 3, 2, LENGTH, LENGTH, device="cpu")
     assert torch.equal(mask.transpose(1, 2)[token_mask], weights.transpose(1, 2)[token_mask] > 0)

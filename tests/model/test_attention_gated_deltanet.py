@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from attention_cases import case_config, case_model, random_tokens
+from builders import case_config, case_model, random_tokens
 from torch import nn
 from transformers import DynamicCache, Qwen3NextConfig
 from transformers.models.qwen3_next.modeling_qwen3_next import (

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from attention_cases import case_config, case_model, left_padded, random_tokens
+from builders import case_config, case_model, left_padded, random_tokens
 from torch import nn
 from torch.nn import functional as F
 from transformers import DynamicCache
@@ -10,8 +10,8 @@ from transformers import DynamicCache
 from birthgpt import BirthGPTForCausalLM
 from birthgpt.model import attention_perceiver
 
-KINDS = ["stretches", "assignment"]
-# five latents for at most 15 tokens: stretches of three
+KINDS = ["segments", "cs224n"]
+# five latents for at most 15 tokens: segments of three
 SHORT = {"perceiver_bottleneck": 5, "max_position_embeddings": 15}
 ROTARY = {"position_embedding_type": "rotary"}
 
@@ -25,13 +25,13 @@ def short_model(kind: str, implementation: str = "sdpa", **settings) -> BirthGPT
 def ask(attention, asking: torch.Tensor, answering: list[torch.Tensor]) -> torch.Tensor:
     """Multi-head attention of one normalised vector to a list of them, head by head."""
     answers = torch.stack(answering)
-    width, mixed = attention.head_dim, []
-    for head in range(attention.num_heads):
+    width, mixed = attention.config.head_dim, []
+    for head in range(attention.config.num_attention_heads):
         rows = slice(head * width, (head + 1) * width)
-        query = attention.q_proj(asking)[rows]
-        scores = torch.stack([query @ key for key in attention.k_proj(answers)[:, rows]]) / width**0.5
-        mixed.append(scores.softmax(0) @ attention.v_proj(answers)[:, rows])
-    return attention.o_proj(torch.cat(mixed))
+        query = attention.projections.q_proj(asking)[rows]
+        scores = torch.stack([query @ key for key in attention.projections.k_proj(answers)[:, rows]]) / width**0.5
+        mixed.append(scores.softmax(0) @ attention.projections.v_proj(answers)[:, rows])
+    return attention.projections.o_proj(torch.cat(mixed))
 
 
 def add(block, residual: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
@@ -39,12 +39,12 @@ def add(block, residual: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
     return state + block.mlp.down_proj(F.gelu(block.mlp.up_proj(block.mlp_norm(state))))
 
 
-def logits_by_definition(model, tokens: torch.Tensor, kind: str, latents: int, stretch: int) -> torch.Tensor:
+def logits_by_definition(model, tokens: torch.Tensor, kind: str, latents: int, segment: int) -> torch.Tensor:
     """(length,) tokens → (length, vocab_size), latent after latent and token after token."""
     decoder = model.model
     first, *between, last = decoder.layers
     x = decoder.embed_tokens(tokens) + decoder.embed_positions(torch.arange(len(tokens)))
-    covered = [range((j + 1) * stretch) for j in range(latents)]
+    covered = [range((j + 1) * segment) for j in range(latents)]
     finished = [j for j in range(latents) if covered[j][-1] < len(tokens)]
 
     y = {}
@@ -60,7 +60,7 @@ def logits_by_definition(model, tokens: torch.Tensor, kind: str, latents: int, s
     for t in range(len(tokens)):
         done = [j for j in finished if covered[j][-1] <= t]
         seen = [last.attention.context_norm(y[j]) for j in done]
-        if kind == "stretches":
+        if kind == "segments":
             open_tokens = [i for i in range(t + 1) if i == t or not any(i in covered[j] for j in done)]
             seen += [last.attention.attention_norm(x[i]) for i in open_tokens]
         states.append(add(last, x[t], ask(last.attention, last.attention.attention_norm(x[t]), seen)))
@@ -71,9 +71,9 @@ def logits_by_definition(model, tokens: torch.Tensor, kind: str, latents: int, s
 @pytest.mark.parametrize("length", [2, 9, 14])
 def test_logits_and_gradients_are_those_of_the_definition(kind, length):
     model, tokens = short_model(kind), random_tokens(1, length)[0]
-    stretch = 3 if kind == "stretches" else 1
+    segment = 3 if kind == "segments" else 1
     gradients = []
-    for logits in (model(tokens[None]).logits[0], logits_by_definition(model, tokens, kind, 5, stretch)):
+    for logits in (model(tokens[None]).logits[0], logits_by_definition(model, tokens, kind, 5, segment)):
         gradients.append(torch.autograd.grad(logits.square().sum(), model.parameters(), allow_unused=True))
         if len(gradients) == 1:
             ours = logits
@@ -84,18 +84,20 @@ def test_logits_and_gradients_are_those_of_the_definition(kind, length):
 
 
 def as_torch(attention) -> nn.MultiheadAttention:
-    reference = nn.MultiheadAttention(attention.q_proj.in_features, attention.num_heads, batch_first=True).double()
+    reference = nn.MultiheadAttention(
+        attention.projections.q_proj.in_features, attention.config.num_attention_heads, batch_first=True
+    ).double()
     with torch.no_grad():
-        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        projections = (attention.projections.q_proj, attention.projections.k_proj, attention.projections.v_proj)
         reference.in_proj_weight.copy_(torch.cat([projection.weight for projection in projections]))
         reference.in_proj_bias.copy_(torch.cat([projection.bias for projection in projections]))
-        reference.out_proj.load_state_dict(attention.o_proj.state_dict())
+        reference.out_proj.load_state_dict(attention.projections.o_proj.state_dict())
     return reference
 
 
 @pytest.mark.parametrize("length", [3, 5, 13])
 def test_the_assignments_form_equals_multihead_attention_under_triangular_masks(length):
-    model, tokens = short_model("assignment"), random_tokens(3, length)
+    model, tokens = short_model("cs224n"), random_tokens(3, length)
     decoder = model.model
 
     def attend(block, asking, answering):
@@ -128,8 +130,8 @@ def reach(model, length: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("settings", [{}, ROTARY, {"num_hidden_layers": 2}, {"canon_width": 3}], ids=str)
-def test_in_stretches_every_token_sees_all_of_its_past(settings):
-    strength = reach(short_model("stretches", **settings), 15)
+def test_in_segments_every_token_sees_all_of_its_past(settings):
+    strength = reach(short_model("segments", **settings), 15)
     past = torch.ones(15, 15, dtype=torch.bool).tril()
     assert strength[past].min() > 1e-8
     assert strength[~past].max() == 0
@@ -137,7 +139,7 @@ def test_in_stretches_every_token_sees_all_of_its_past(settings):
 
 @pytest.mark.parametrize("settings", [{}, ROTARY], ids=str)
 def test_in_the_assignments_form_a_token_behind_the_latents_is_blind_for_what_lies_between(settings):
-    strength = reach(short_model("assignment", **settings), 15)
+    strength = reach(short_model("cs224n", **settings), 15)
     seen = torch.ones(15, 15, dtype=torch.bool).tril()
     seen[:, 5:] = torch.eye(15, dtype=torch.bool)[:, 5:]
     assert strength[seen].min() > 1e-8
@@ -145,7 +147,7 @@ def test_in_the_assignments_form_a_token_behind_the_latents_is_blind_for_what_li
 
 
 def test_attention_weights_show_who_is_asked():
-    model = short_model("stretches", "eager")
+    model = short_model("segments", "eager")
     with torch.no_grad():
         first, *_, between, last = model(random_tokens(2, 14), output_attentions=True).attentions
     # four latents are finished; the 15th token would finish the fifth
@@ -173,7 +175,7 @@ def test_tokens_that_ask_in_parts_get_what_they_get_together(monkeypatch, settin
     tokens, mask = random_tokens(4, 13), PADDED if padded else torch.ones_like(PADDED)
     results = []
     for implementation in ("sdpa", "eager"):
-        model = short_model("stretches", implementation, **settings)
+        model = short_model("segments", implementation, **settings)
         cache, logits, end = DynamicCache(config=model.config), [], 0
         for size in chunks:
             chunk, end = tokens[:, end : end + size], end + size
@@ -205,8 +207,8 @@ def test_padding_anywhere_changes_nothing_even_where_a_row_has_nothing_else_yet(
             torch.testing.assert_close(its_logits[its_mask], alone, rtol=0, atol=1e-10)
 
 
-def test_decoding_computes_a_latent_when_its_stretch_completes_and_keeps_it():
-    model = short_model("stretches")
+def test_decoding_computes_a_latent_when_its_segment_completes_and_keeps_it():
+    model = short_model("segments")
     cache, kept = DynamicCache(config=model.config), None
     for t, token in enumerate(random_tokens(1, 15)[0]):
         with torch.no_grad():
@@ -226,24 +228,24 @@ def test_decoding_computes_a_latent_when_its_stretch_completes_and_keeps_it():
         kept = between["keys"][:, :, :finished]
 
 
-def test_every_parameter_takes_part_where_no_stretch_completes():
+def test_every_parameter_takes_part_where_no_segment_completes():
     # processes that train together wait for the gradients of all
-    model, tokens = short_model("stretches").train(), random_tokens(2, 2)
+    model, tokens = short_model("segments").train(), random_tokens(2, 2)
     model(tokens, labels=tokens).loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     assert model.model.layers[0].attention.basis.weight.grad.abs().max() == 0
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
-def test_more_tokens_than_the_stretches_cover_are_an_error_and_padding_is_not(implementation):
-    model = short_model("stretches", implementation, max_position_embeddings=13, **ROTARY)
+def test_more_tokens_than_the_segments_cover_are_an_error_and_padding_is_not(implementation):
+    model = short_model("segments", implementation, max_position_embeddings=13, **ROTARY)
     rows = [random_tokens(1, 15)[0], random_tokens(1, 4, seed=2)[0]]
     tokens, mask = left_padded(rows, 19)
     with torch.no_grad():
         logits = model(tokens, attention_mask=mask).logits
         for row, its_logits in zip(rows, logits, strict=True):
             torch.testing.assert_close(its_logits[-len(row) :], model(row[None]).logits[0], rtol=0, atol=1e-10)
-        too_long = "16 tokens .* 5 stretches of 3 tokens.*max_position_embeddings=13"
+        too_long = "16 tokens .* 5 segments of 3 tokens.*max_position_embeddings=13"
         with pytest.raises(ValueError, match=too_long):
             model(random_tokens(1, 16))
         cache = model(random_tokens(1, 15)).past_key_values
@@ -252,13 +254,13 @@ def test_more_tokens_than_the_stretches_cover_are_an_error_and_padding_is_not(im
 
 
 def test_the_assignments_form_takes_any_length():
-    model = short_model("assignment", **ROTARY)
+    model = short_model("cs224n", **ROTARY)
     with torch.no_grad():
         assert model(random_tokens(1, 40)).logits.isfinite().all()
 
 
 def test_an_implementation_without_masks_is_an_error():
-    model = short_model("stretches")
+    model = short_model("segments")
     model.config._attn_implementation = "flex_attention"
     with pytest.raises(ValueError, match="flex_attention.*sdpa or eager"):
         model(random_tokens(1, 4))

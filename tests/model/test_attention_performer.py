@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from attention_cases import case_config, case_model, random_tokens
+from builders import case_config, case_model, random_tokens
 from transformers import DynamicCache
 
 from birthgpt.model import attention_performer
@@ -168,11 +168,16 @@ def token_by_token(attention: PerformerAttention, states: torch.Tensor, token_ma
     for b, sequence in enumerate(states):
         heads = []
         for head, directions in enumerate(attention.projection):
-            size = slice(head * attention.head_dim, (head + 1) * attention.head_dim)
+            size = slice(head * attention.config.head_dim, (head + 1) * attention.config.head_dim)
             s, z, outputs = 0.0, 0.0, []
             for t, state in enumerate(sequence):
                 query, key, value = (
-                    linear(state)[size] for linear in (attention.q_proj, attention.k_proj, attention.v_proj)
+                    linear(state)[size]
+                    for linear in (
+                        attention.projections.q_proj,
+                        attention.projections.k_proj,
+                        attention.projections.v_proj,
+                    )
                 )
                 if token_mask is not None and not token_mask[b, t]:
                     outputs.append(torch.zeros_like(value))
@@ -182,7 +187,7 @@ def token_by_token(attention: PerformerAttention, states: torch.Tensor, token_ma
                 query = feature_map(query, directions)
                 outputs.append(query @ s / (query @ z))
             heads.append(torch.stack(outputs))
-        batches.append(attention.o_proj(torch.cat(heads, dim=-1)))
+        batches.append(attention.projections.o_proj(torch.cat(heads, dim=-1)))
     return torch.stack(batches)
 
 
@@ -221,7 +226,7 @@ def test_attention_tends_to_softmax_attention_as_features_grow(kind):
         attention = build_attention(kind, performer_features=features)
         with torch.no_grad():
             # short queries and keys: the error grows exponentially with their length
-            for parameter in [*attention.q_proj.parameters(), *attention.k_proj.parameters()]:
+            for parameter in [*attention.projections.q_proj.parameters(), *attention.projections.k_proj.parameters()]:
                 parameter *= 0.25
         softmax = SoftmaxAttention(attention.config, 0).double().eval()
         softmax.load_state_dict(attention.state_dict(), strict=False)
@@ -267,15 +272,15 @@ def test_the_state_does_not_grow():
 def test_a_key_of_another_size_changes_nothing_before_it(kind, factor, chunks):
     attention = build_attention(kind).float()
     with torch.no_grad():
-        attention.k_proj.weight *= 20
-        attention.k_proj.bias.zero_()
+        attention.projections.k_proj.weight *= 20
+        attention.projections.k_proj.bias.zero_()
     states = torch.randn(1, 12, 16)
     changed = states.clone()
     # beside exp(s) of this key, that of all others is nothing that a float can hold
     changed[:, 9] *= factor
     before, after = mix(attention, states, chunks), mix(attention, changed, chunks)
     assert torch.equal(before[:, :9], after[:, :9])
-    values = attention.o_proj(attention.v_proj(states))
+    values = attention.projections.o_proj(attention.projections.v_proj(states))
     torch.testing.assert_close(before[:, 0], values[:, 0])
     assert after.isfinite().all() and not torch.equal(before[:, 9:], after[:, 9:])
 
@@ -320,7 +325,7 @@ def test_features_are_computed_in_single_precision_under_autocast():
     attention, states = build_attention().float(), torch.randn(1, 6, 16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         _, weights = attention(states, attention_mask=None, position_ids=None, position_embeddings=None)
-        queries, keys = attention.q_proj(states), attention.k_proj(states)
+        queries, keys = attention.projections.q_proj(states), attention.projections.k_proj(states)
     queries, keys = (states.float().view(1, 6, 2, 8).transpose(1, 2) for states in (queries, keys))
     queries, _ = random_features(queries, attention.projection, "positive")
     keys, scales = random_features(keys, attention.projection, "positive")

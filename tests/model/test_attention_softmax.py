@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import tiny_config
+from builders import tiny_config
 from torch import nn
 
 from birthgpt.model.attention_softmax import SoftmaxAttention, cross_attention
@@ -16,11 +16,11 @@ def attention_and_reference(implementation: str) -> tuple[SoftmaxAttention, nn.M
     attention = SoftmaxAttention(config, 0).double().eval()
     reference = nn.MultiheadAttention(config.hidden_size, config.num_attention_heads, batch_first=True).double().eval()
     with torch.no_grad():
-        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        projections = (attention.projections.q_proj, attention.projections.k_proj, attention.projections.v_proj)
         reference.in_proj_weight.copy_(torch.cat([projection.weight for projection in projections]))
         reference.in_proj_bias.copy_(torch.cat([projection.bias for projection in projections]))
-        reference.out_proj.weight.copy_(attention.o_proj.weight)
-        reference.out_proj.bias.copy_(attention.o_proj.bias)
+        reference.out_proj.weight.copy_(attention.projections.o_proj.weight)
+        reference.out_proj.bias.copy_(attention.projections.o_proj.bias)
     return attention, reference
 
 

@@ -2,19 +2,19 @@
 
 import pytest
 import torch
-from attention_cases import left_padded
-from helpers import random_tokens, tiny_config, tiny_model
+from builders import left_padded, random_tokens, tiny_config, tiny_model
 from transformers import DynamicCache
 
 from birthgpt import BirthGPTForCausalLM
-from birthgpt.model.attention_synthesizer import HeadwiseLinear, SynthesizerAttention
-from birthgpt.model.configuration_birthgpt import SYNTHESIZER_KINDS, SYNTHESIZER_MIXTURES
+from birthgpt.model.attention_synthesizer import HeadwiseLinear, SynthesizerAttention, SynthesizerConfig
 from birthgpt.model.layers import RotaryEmbedding
 from birthgpt.model.masks import boolean_mask
+from birthgpt.model.settings import choices_of, settings_of
 
 HEADS, WIDTH, HEAD_WIDTH, LENGTH_LIMIT, LENGTH = 2, 32, 16, 10, 7
-kinds = pytest.mark.parametrize("kind", SYNTHESIZER_KINDS)
-mixtures = pytest.mark.parametrize("mixture", SYNTHESIZER_MIXTURES)
+CHOICES = {entry.name: choices_of(entry) for entry in settings_of(SynthesizerConfig)}
+kinds = pytest.mark.parametrize("kind", CHOICES["synthesizer_kind"])
+mixtures = pytest.mark.parametrize("mixture", CHOICES["synthesizer_mixture"])
 
 
 def synthesizer(kind: str = "dense", mixture: str = "none", **settings) -> SynthesizerAttention:
@@ -199,7 +199,8 @@ def test_dropout_takes_weights_away_for_each_row_of_its_own(kind):
 def test_a_mixture_with_nothing_synthesised_is_softmax_attention(variant, mixture, alpha_logit):
     softmax = tiny_model(variant)
     mixed = tiny_model(variant, attention_type="synthesizer", synthesizer_kind="random", synthesizer_mixture=mixture)
-    report = mixed.load_state_dict(softmax.state_dict(), strict=False)
+    weights = {name.replace("projections.", ""): weight for name, weight in softmax.state_dict().items()}
+    report = mixed.load_state_dict(weights, strict=False)
     assert not report.unexpected_keys
     for name in report.missing_keys:
         parameter = mixed.get_parameter(name)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from attention_cases import case_config
+from builders import case_config
 from torch import nn
 from transformers import DynamicCache
 
@@ -98,19 +98,19 @@ def test_padding_on_the_left_counts_as_the_nothing_before_a_start(in_chunks):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-# the short stem and the short branches are passed over by four taps
-@pytest.mark.parametrize("stem_length", [0, 1, 2, 5])
+# the short prefix and the short branches are passed over by four taps
+@pytest.mark.parametrize("prefix_length", [0, 1, 2, 5])
 @pytest.mark.parametrize("branch_lengths", [[1], [4, 3], [1, 2, 6]], ids=str)
-def test_along_branches_each_gives_what_stem_and_branch_alone_give(width, stem_length, branch_lengths):
-    canon, lengths = seeded_canon(width), [stem_length, *branch_lengths]
-    stem, *branches = random_states(2, sum(lengths)).split(lengths, dim=1)
+def test_along_branches_each_gives_what_prefix_and_branch_alone_give(width, prefix_length, branch_lengths):
+    canon, lengths = seeded_canon(width), [prefix_length, *branch_lengths]
+    prefix, *branches = random_states(2, sum(lengths)).split(lengths, dim=1)
     branch_ids = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).expand(2, -1)
-    along_stem, *along_branches = canon(torch.cat((stem, *branches), dim=1), branch_ids=branch_ids).split(
+    along_prefix, *along_branches = canon(torch.cat((prefix, *branches), dim=1), branch_ids=branch_ids).split(
         lengths, dim=1
     )
-    assert_close(along_stem, canon(stem))
+    assert_close(along_prefix, canon(prefix))
     for branch, outputs in zip(branches, along_branches, strict=True):
-        assert_close(outputs, canon(torch.cat((stem, branch), dim=1))[:, stem_length:])
+        assert_close(outputs, canon(torch.cat((prefix, branch), dim=1))[:, prefix_length:])
 
 
 def test_lines_of_different_branches_and_padding_share_a_batch():
@@ -122,16 +122,16 @@ def test_lines_of_different_branches_and_padding_share_a_batch():
         assert_close(outputs[row : row + 1, :length], alone)
 
 
-def test_the_token_before_runs_along_branch_then_stem():
+def test_the_token_before_runs_along_branch_then_prefix():
     branch_ids = torch.tensor(
         [
-            [0, 0, 0, 1, 1, 2, 2, -1],  # two branches behind a stem of three
-            [1, 1, 2, 3, 3, 3, -1, -1],  # no stem
+            [0, 0, 0, 1, 1, 2, 2, -1],  # two branches behind a prefix of three
+            [1, 1, 2, 3, 3, 3, -1, -1],  # no prefix
             [0, 0, 0, 0, 0, 0, 0, 0],  # no branch
         ]
     )
     # two places of zeros, 0 and 1, are put before the first token
-    before = previous_in_branch(branch_ids, reach=2)[:, 2:]
+    before = previous_in_branch(branch_ids, history=2)[:, 2:]
     assert before[0, :7].tolist() == [1, 2, 3, 4, 5, 4, 7]
     assert before[1, :6].tolist() == [1, 2, 1, 1, 5, 6]
     assert before[2].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
@@ -140,7 +140,7 @@ def test_the_token_before_runs_along_branch_then_stem():
 def test_the_token_before_passes_over_padding():
     token_mask = torch.tensor([[0, 0, 1, 1, 0, 1]]).bool()
     # the last place is that of a token to come
-    assert previous_token(token_mask, reach=2)[0, 2:].tolist() == [1, 1, 1, 4, 5, 5, 7]
+    assert previous_token(token_mask, history=2)[0, 2:].tolist() == [1, 1, 1, 4, 5, 5, 7]
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from attention_cases import case_config
+from builders import case_config
 from torch.nn.attention.flex_attention import create_mask
 
 from birthgpt.model import masks

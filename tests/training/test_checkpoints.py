@@ -9,10 +9,8 @@ import shutil
 
 import pytest
 import torch
-from helpers import LINES
+from builders import LINES, OPTIMIZATION, PERFORMER, losses, run_pretraining, train
 from safetensors.torch import load_file
-from tiny_runs import run_pretraining
-from tiny_training import OPTIMIZATION, PERFORMER, losses, train
 
 from birthgpt.training.checkpoints import check_checkpoint, checkpoint_to_resume, list_checkpoints
 from birthgpt.training.trainer import Trainer

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import VARIANTS, random_tokens, tiny_model
+from builders import VARIANTS, random_tokens, tiny_model
 
 from birthgpt.training.optimizers import build_optimizers
 

@@ -8,14 +8,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
-from attention_cases import CASES, case_model, random_tokens
+from birthgpt.training.arguments import RunArguments
+from builders import CASES, OPTIMIZATION, case_model, losses, random_tokens, train
 from safetensors.torch import load_file
-from tiny_training import OPTIMIZATION, losses, train
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM
 from two_processes import in_two_processes, pretend_fsdp
 
-from birthgpt.training.arguments import RunArguments
 from birthgpt.training.sharding import prepare_sharding, whole_model
 from birthgpt.training.trainer import Trainer
 

@@ -5,10 +5,8 @@ import shutil
 
 import pytest
 import torch
-from attention_cases import CASES, case_model
-from helpers import LINES
+from builders import CASES, LINES, case_model, run_finetuning, run_pretraining
 from safetensors.torch import load_file
-from tiny_runs import run_finetuning, run_pretraining
 from transformers import AutoModelForCausalLM
 
 from birthgpt.training.stacked_models import StackedModels, StackedTrainer

@@ -7,13 +7,12 @@ import shutil
 
 import pytest
 import torch
-from helpers import VARIANTS, tiny_config, tiny_model
-from tiny_training import OPTIMIZATION, PERFORMER, losses, tiny_batches, train
+from birthgpt.training.arguments import OptimizationArguments
+from builders import OPTIMIZATION, PERFORMER, VARIANTS, losses, tiny_batches, tiny_config, tiny_model, train
 from transformers import AutoModelForCausalLM
 
 from birthgpt import BirthGPTForCausalLM
 from birthgpt.data.batching import EpochBatches, model_inputs
-from birthgpt.training.arguments import OptimizationArguments
 from birthgpt.training.checkpoints import Progress, check_run_folder, list_checkpoints
 from birthgpt.training.trainer import Trainer, count_parameters
 

@@ -82,10 +82,10 @@ class LinformerAttention(Attention):
         """Causal self-attention; see `Attention.forward`."""
         queries, keys, values = self.projections(hidden_states, position_embeddings)
         cache = layer_state(past_key_values, self.layer_idx)
-        mixed, weights = self._blockwise(queries, keys, values, token_mask, cache)  # (batch, heads, length, d_head)
+        mixed, weights = self.attend_blockwise(queries, keys, values, token_mask, cache)  # (batch, heads, length, d_head)
         return self.projections.output(mixed.transpose(1, 2)), weights
 
-    def _blockwise(
+    def attend_blockwise(
         self,
         queries: torch.Tensor,
         keys: torch.Tensor,

@@ -1,7 +1,7 @@
 """Biographies: the form of a line, where it names which place, and how much its templates differ."""
 
 import pytest
-from synthetic_files import name_of
+from builders import name_of
 
 from birthgpt.data.synthetic import biographies_of, generate_people, person_at
 from birthgpt.data.synthetic.biographies import TEMPLATES

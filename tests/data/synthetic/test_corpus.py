@@ -4,7 +4,7 @@ from collections import Counter
 from itertools import islice
 
 import pytest
-from synthetic_files import name_of, read_answers, read_lines
+from builders import name_of, read_answers, read_lines
 
 from birthgpt.data.synthetic import biographies_of, generate_people, question, write_synthetic_corpus
 from birthgpt.utils.files import sha256_of

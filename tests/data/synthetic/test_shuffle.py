@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from synthetic_files import read_lines
+from builders import read_lines
 
 from birthgpt.data.synthetic.shuffle import write_shuffled
 
