@@ -1,4 +1,4 @@
-"""Fixtures that several rooms share. No test needs the network or the real data."""
+"""Fixtures that several test modules share. No test needs the network or the real data."""
 
 import os
 import tempfile
@@ -11,8 +11,9 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import datasets
 import pytest
 import torch
-from builders import LINES, QUESTION
+from builders import LINES, QUESTION, run_finetuning, run_pretraining
 
+from birthgpt.data.synthetic import write_synthetic_corpus
 from birthgpt.data.tokenizers import train_bpe_tokenizer, train_character_tokenizer
 
 datasets.disable_progress_bars()
@@ -48,3 +49,30 @@ def characters():
 @pytest.fixture(scope="session")
 def bpe():
     return train_bpe_tokenizer([*LINES, QUESTION], 320, 128)
+
+
+@pytest.fixture(scope="session")
+def people_files(tmp_path_factory):
+    """A folder of invented people: wiki.txt, birth_places_train.tsv and birth_dev.tsv."""
+    folder = tmp_path_factory.mktemp("people")
+    write_synthetic_corpus(folder / "files", people=120, held_out=20, biographies_per_person=1, seed=0)
+    return folder / "files"
+
+
+@pytest.fixture(scope="session")
+def pretrained(people_files, tmp_path_factory):
+    """A checkpoint after a few updates on the biographies."""
+    folder = tmp_path_factory.mktemp("runs") / "pretrained"
+    run_pretraining("--train_file", people_files / "wiki.txt", "--objective", "name_first", "--output_dir", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finetuned(people_files, pretrained, tmp_path_factory):
+    """A checkpoint that has been asked questions."""
+    folder = tmp_path_factory.mktemp("runs") / "finetuned"
+    run_finetuning(
+        "--train_file", people_files / "birth_places_train.tsv", "--model_name_or_path", pretrained,
+        "--output_dir", folder,
+    )  # fmt: skip
+    return folder

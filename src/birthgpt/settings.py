@@ -191,11 +191,12 @@ class _Parser(HfArgumentParser):
         if action.choices is not None and value not in action.choices:
             raise unknown_choice(action.dest, value, action.choices)
 
-    def add_argument(self, *names, **settings):
+    def parse_known_args(self, args=None, namespace=None):
         # a list with a default may be emptied: `--ngram_orders` without a number leaves them out
-        if settings.get("nargs") == "+" and not settings.get("required"):
-            settings["nargs"] = "*"
-        return super().add_argument(*names, **settings)
+        for action in self._actions:
+            if action.nargs == "+" and not action.required:
+                action.nargs = "*"
+        return super().parse_known_args(args, namespace)
 
 
 def _groups(settings_class: type, name: str = "") -> Iterator[tuple[str, type]]:

@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 import torch
-from birthgpt.training.arguments import EvaluationArguments
 from builders import LINES, run_finetuning, run_pretraining
 from datasets import Dataset
 from safetensors import safe_open
@@ -13,16 +12,19 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from birthgpt.commands import evaluators
-from birthgpt.commands.building import split_questions
-from birthgpt.commands.compare import ComparisonArguments, compare
-from birthgpt.commands.evaluate import evaluate, training_cost
+from birthgpt.commands.building import train_validation_split
+from birthgpt.commands.compare import CompareSettings, compare
+from birthgpt.commands.evaluate import EvaluateSettings, evaluate
+from birthgpt.commands.report_answers import training_cost
 from birthgpt.data.objectives import QuestionAnswering
+from birthgpt.settings import make_settings
 from birthgpt.utils.files import save_json
 
 
 def ask(people_files, output_dir, **settings):
     return evaluate(
-        EvaluationArguments(
+        make_settings(
+            EvaluateSettings,
             **{"question_file": str(people_files / "birth_dev.tsv"), **settings},
             output_dir=str(output_dir),
             train_file=str(people_files / "birth_places_train.tsv"),
@@ -41,7 +43,7 @@ def test_every_objective_trains_streamed_or_not(people_files, tmp_path, objectiv
     assert summary.steps == 4 and summary.loss < 7
 
 
-@pytest.mark.parametrize("attention_type", ["synthesizer", "perceiver", "linformer", "bigbird", "performer"])
+@pytest.mark.parametrize("attention_type", ["synthesizer", "perceiver", "linformer", "abc", "bigbird", "performer"])
 def test_every_attention_of_the_assignments_trains_is_finetuned_and_answers(people_files, tmp_path, attention_type):
     settings = ["--attention_type", attention_type, "--num_hidden_layers", 2]
     summary = run_pretraining(
@@ -56,42 +58,44 @@ def test_every_attention_of_the_assignments_trains_is_finetuned_and_answers(peop
     assert ask(people_files, tmp_path / "answers", model_name_or_path=str(tmp_path / "finetuned"))["total"] == 20
 
 
-def run_with_and_without_questions(people_files, folder, question_ratio):
-    """Two summaries and the looks of the first: with questions in `folder/with`, and without in `folder/without`."""
+def pretrain_with_and_without_questions(people_files, folder, question_ratio):
+    """Two summaries and the evaluations of the first: with questions in `folder/with`, without in `folder/without`."""
     arguments = ["--train_file", people_files / "wiki.txt", "--objective", "name_first"]
     plain = run_pretraining(*arguments, "--output_dir", folder / "without")
     asked = run_pretraining(
         *arguments, "--question_file", people_files / "birth_places_train.tsv", "--question_ratio", question_ratio,
         "--validation_size", 10, "--eval_steps", 2, "--output_dir", folder / "with",
     )  # fmt: skip
-    looks = [entry for entry in asked.history if "held_out_accuracy" in entry]
-    assert [entry["step"] for entry in looks] == [0, 2, 4] and all("train_accuracy" in entry for entry in looks)
-    return asked, plain, looks
+    evaluations = [entry for entry in asked.history if "held_out_accuracy" in entry]
+    assert [entry["step"] for entry in evaluations] == [0, 2, 4] and all(
+        "train_accuracy" in entry for entry in evaluations
+    )
+    return asked, plain, evaluations
 
 
 def test_train_questions_are_mixed_into_pretraining(people_files, tmp_path):
-    mixed, plain, _ = run_with_and_without_questions(people_files, tmp_path, 0.5)
+    mixed, plain, _ = pretrain_with_and_without_questions(people_files, tmp_path, 0.5)
     # of a question the answer alone is a target
     assert mixed.target_ratio < plain.target_ratio - 0.1
 
 
-def test_looks_at_what_is_stored_and_answered_do_not_change_the_training(people_files, tmp_path):
-    looked_at, plain, looks = run_with_and_without_questions(people_files, tmp_path, 0)
-    assert (looked_at.loss, looked_at.target_ratio) == (plain.loss, plain.target_ratio)
-    for look in looks:
-        shares = [look[f"name_recall@{limit}"] for limit in (1, 3, 10, 30)]
-        assert shares == sorted(shares) and 0 <= shares[0] <= shares[-1] <= 1
+def test_evaluations_of_what_is_stored_and_answered_do_not_change_the_training(people_files, tmp_path):
+    evaluated, plain, evaluations = pretrain_with_and_without_questions(people_files, tmp_path, 0)
+    assert (evaluated.loss, evaluated.target_ratio) == (plain.loss, plain.target_ratio)
+    for evaluation in evaluations:
+        recalls = [evaluation[f"name_recall@{limit}"] for limit in (1, 3, 10, 30)]
+        assert recalls == sorted(recalls) and 0 <= recalls[0] <= recalls[-1] <= 1
     weights = [load_file(tmp_path / name / "model.safetensors") for name in ("with", "without")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
-def test_a_checkpoint_holds_what_loading_needs_and_its_record(pretrained):
+def test_a_checkpoint_contains_what_loading_needs_and_its_record(pretrained):
     names = {path.name for path in pretrained.iterdir()}
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "run.json"} <= names
     record = json.loads((pretrained / "run.json").read_text())
     assert record["kind"] == "pretraining" and record["tokens"] > 0 and record["versions"]["torch"]
     with safe_open(pretrained / "model.safetensors", "pt") as file:
-        assert any("attention.q_proj" in key for key in file.keys())
+        assert any("attention.projections.q_proj" in key for key in file.keys())
     # ordinary checkpoints carry no code
     assert not list(pretrained.glob("*.py")) and "auto_map" not in (pretrained / "config.json").read_text()
 
@@ -123,7 +127,7 @@ def test_without_gold_answers_only_predictions_are_written(people_files, finetun
 def test_baselines_and_comparison(people_files, finetuned, tmp_path, capsys):
     ask(people_files, tmp_path / "a", baseline="most_common")
     ask(people_files, tmp_path / "b", baseline="Atlantis")
-    rows = compare(ComparisonArguments([str(tmp_path / run / "metrics.json") for run in "ab"]))
+    rows = compare(CompareSettings(metrics_files=[str(tmp_path / run / "metrics.json") for run in "ab"]))
     assert rows[1]["accuracy"] == 0.0 and rows[0]["total"] == 20
     assert "Atlantis" in capsys.readouterr().out
 
@@ -134,16 +138,16 @@ def test_finetuning_without_pretraining_and_with_a_held_out_slice(people_files, 
         *("--tokenizer_type", "bpe", "--vocab_size", 400, "--hidden_size", 32, "--num_attention_heads", 2),
         *("--validation_size", 10, "--eval_steps", 2, "--output_dir", tmp_path / "scratch"),
     )
-    looks = [entry for entry in summary.history if "held_out_accuracy" in entry]
-    assert [entry["step"] for entry in looks] == [0, 2, 4]
-    assert all(0 <= entry["train_accuracy"] <= 1 for entry in looks)
+    evaluations = [entry for entry in summary.history if "held_out_accuracy" in entry]
+    assert [entry["step"] for entry in evaluations] == [0, 2, 4]
+    assert all(0 <= entry["train_accuracy"] <= 1 for entry in evaluations)
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "scratch").config.hidden_size == 32
 
 
 def test_a_dry_run_of_a_stream_without_names_is_refused(tmp_path):
     (tmp_path / "lines.txt").write_text("no name here\nnor here\n" * 50)
     settings = ["--objective", "name_first", "--streaming", True, "--dry_run", True]
-    with pytest.raises(ValueError, match="no line gives an example"):
+    with pytest.raises(ValueError, match="no line has an example"):
         run_pretraining("--train_file", tmp_path / "lines.txt", *settings, "--output_dir", tmp_path / "x")
 
 
@@ -169,7 +173,7 @@ def test_a_dry_run_reports_and_writes_nothing(people_files, tmp_path, capsys):
     [
         ("--train_file nowhere.txt", "nowhere.txt"),
         ("--objective name_last", "objective='name_last' does not exist"),
-        ("--objective_layout rolled --objective name_first", "objective_layout='rolled'"),
+        ("--objective_layout rolled --objective name_first", "objective_layout='rolled' does not exist"),
         ("--tokenizer_type words", "tokenizer_type='words' does not exist"),
         ("--hidden_size 33", "hidden_size=33 is not a multiple"),
         ("--optimizer sgd", "optimizer='sgd' does not exist"),
@@ -178,15 +182,14 @@ def test_a_dry_run_reports_and_writes_nothing(people_files, tmp_path, capsys):
         ("--attention_type sofmax", "did you mean 'softmax'"),
         ("--attention_type bigbird --objective name_first", "cannot take branches: set objective_layout to unrolled"),
         ("--attention_type sliding_softmax", "needs sliding_window"),
-        ("--attention_type softmax perceiver --num_hidden_layers 2", "cannot stand in a list"),
-        ("--linformer_kind original --attention_type linformer", "a language model would read the answer"),
+        ("--attention_type softmax perceiver --num_hidden_layers 2", "cannot be in a list"),
         ("--objective name_first --max_span_words 0", "max_span_words=0"),
         ("--objective salient_spans --cue_probability 1.5", "cue_probability=1.5"),
         ("--ngram_orders 2 2", "ngram_orders=.2, 2.: give different lengths"),
         ("--question_file nowhere.tsv", "nowhere.tsv"),
-        ("--eval_steps 2", "eval_steps looks at the accuracy on questions: give question_file"),
+        ("--eval_steps 2", "eval_steps evaluates on questions: give question_file"),
         ("--eval_steps 2 --question_file nowhere.tsv", "give their number, validation_size"),
-        ("--question_file nowhere.tsv --question_ratio 0", "give eval_steps to look at them"),
+        ("--question_file nowhere.tsv --question_ratio 0", "give eval_steps to evaluate on them"),
         ("--question_file nowhere.tsv --question_ratio 1", "question_ratio=1.0"),
         ("--attn_implementation sdpaa", "sdpaa"),
         ("--attn_implementation flash_attention_2", "attn_implementation=flash_attention_2: "),
@@ -201,7 +204,7 @@ def test_bad_pretraining_settings_are_one_line_and_leave_nothing(people_files, t
 
 def test_a_corpus_without_names_is_refused_for_name_first(tmp_path):
     (tmp_path / "lines.txt").write_text("no name here\nnor here\n" * 50)
-    with pytest.raises(ValueError, match="no line of .* gives an example for name_first"):
+    with pytest.raises(ValueError, match="no line of .* has an example for name_first"):
         run_pretraining(
             "--train_file", tmp_path / "lines.txt", "--objective", "name_first", "--output_dir", tmp_path / "x"
         )
@@ -211,11 +214,11 @@ def test_a_corpus_without_names_is_refused_for_name_first(tmp_path):
     ("arguments", "message"),
     [
         ("", "give model_name_or_path to finetune a checkpoint"),
-        ("--model_name_or_path nowhere", "nowhere holds no model that loads here"),
+        ("--model_name_or_path nowhere", "nowhere has no model that loads here"),
         ("--model_name_or_path {pretrained} --hidden_size 64", "hidden_size=64 does not fit .* trained with 32"),
-        ("--model_name_or_path {pretrained} --corpus_file {people_files}/wiki.txt", "brings its own tokenizer"),
+        ("--model_name_or_path {pretrained} --corpus_file {people_files}/wiki.txt", "has its own tokenizer"),
         ("--model_name_or_path {pretrained} --validation_size 100", "validation_size=100 of 100 train questions"),
-        ("--model_name_or_path {pretrained} --output_dir {pretrained}", "holds model_name_or_path"),
+        ("--model_name_or_path {pretrained} --output_dir {pretrained}", "contains model_name_or_path"),
     ],
 )
 def test_bad_finetuning_settings(people_files, pretrained, tmp_path, arguments, message):
@@ -229,7 +232,7 @@ def test_bad_finetuning_settings(people_files, pretrained, tmp_path, arguments, 
 
 def test_a_checkpoint_without_tokenizer_and_a_long_question_are_named(people_files, pretrained, finetuned, tmp_path):
     AutoModelForCausalLM.from_pretrained(pretrained).save_pretrained(tmp_path / "bare")
-    with pytest.raises(ValueError, match="bare holds no tokenizer"):
+    with pytest.raises(ValueError, match="bare has no tokenizer"):
         ask(people_files, tmp_path / "out", model_name_or_path=str(tmp_path / "bare"))
     long = tmp_path / "long.tsv"
     long.write_text(f"Where was {' '.join(LINES)} {' '.join(LINES)} born?\tLondon\n")
@@ -243,9 +246,9 @@ def test_a_checkpoint_without_tokenizer_and_a_long_question_are_named(people_fil
 def test_a_run_does_not_empty_the_folder_of_what_it_begins_with(people_files, pretrained, tmp_path):
     settings = ["--overwrite_output_dir", True, "--train_file", people_files / "birth_places_train.tsv"]
     for folder in (pretrained, pretrained.parent):
-        with pytest.raises(ValueError, match="holds model_name_or_path=.*: choose another"):
+        with pytest.raises(ValueError, match="contains model_name_or_path=.*: choose another"):
             run_finetuning(*settings, "--model_name_or_path", pretrained, "--output_dir", folder)
-    with pytest.raises(ValueError, match="holds train_file=.*: choose another"):
+    with pytest.raises(ValueError, match="contains train_file=.*: choose another"):
         run_pretraining(
             "--overwrite_output_dir", True, "--train_file", people_files / "wiki.txt", "--output_dir", people_files
         )
@@ -255,7 +258,7 @@ def test_a_run_does_not_empty_the_folder_of_what_it_begins_with(people_files, pr
 def write_run(folder, kind, seed, origin=None, **values):
     """A folder with the `run.json` of a run that began from the folder `origin`."""
     record = {"kind": kind, "seed": seed, "command": folder.name, "parameters": 5, "target_ratio": 0.5, **values}
-    record |= {"settings": {"QuestionArguments": {"model_name_or_path": origin and str(origin)}}}
+    record |= {"settings": {"model_name_or_path": origin and str(origin)}}
     save_json(folder / "run.json", {"tokens": 10, "flops": 10, "seconds": 10, **record})
 
 
@@ -290,23 +293,23 @@ def test_a_single_run_has_the_seed_of_its_kind_alone(tmp_path, kind):
     assert {key: value for key, value in training_cost(str(tmp_path)).items() if "seed" in key} == {f"{kind}_seed": 3}
 
 
-def test_the_seeds_of_metrics_are_those_of_the_records_of_the_runs(world, tmp_path):
+def test_the_seeds_of_metrics_are_those_of_the_records_of_the_runs(people_files, tmp_path):
     run_pretraining(
-        *("--train_file", world / "wiki.txt", "--objective", "name_first"),
+        *("--train_file", people_files / "wiki.txt", "--objective", "name_first"),
         *("--seed", 1, "--output_dir", tmp_path / "pretrained"),
     )
     run_finetuning(
-        *("--train_file", world / "birth_places_train.tsv", "--model_name_or_path", tmp_path / "pretrained"),
+        *("--train_file", people_files / "birth_places_train.tsv", "--model_name_or_path", tmp_path / "pretrained"),
         *("--seed", 2, "--output_dir", tmp_path / "finetuned"),
     )
-    metrics = ask(world, tmp_path / "answers", model_name_or_path=str(tmp_path / "finetuned"))
+    metrics = ask(people_files, tmp_path / "answers", model_name_or_path=str(tmp_path / "finetuned"))
     written = json.loads((tmp_path / "answers" / "metrics.json").read_text())
     for kind in ("pretraining", "finetuning"):
         record = json.loads((tmp_path / kind.replace("ing", "ed") / "run.json").read_text())
         assert metrics[f"{kind}_seed"] == written[f"{kind}_seed"] == record["seed"]
     assert (metrics["pretraining_seed"], metrics["finetuning_seed"]) == (1, 2)
     assert "seed" not in metrics
-    baseline = ask(world, tmp_path / "baseline", baseline="London")
+    baseline = ask(people_files, tmp_path / "baseline", baseline="London")
     assert not {"pretraining_seed", "finetuning_seed", "seed"} & baseline.keys()
 
 
@@ -323,17 +326,17 @@ def test_half_a_file_of_weights_is_named(people_files, pretrained, tmp_path):
     shutil.copytree(pretrained, tmp_path / "half")
     weights = (tmp_path / "half" / "model.safetensors").read_bytes()
     (tmp_path / "half" / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    with pytest.raises(ValueError, match="half holds no model that loads here"):
+    with pytest.raises(ValueError, match="half has no model that loads here"):
         ask(people_files, tmp_path / "out", model_name_or_path=str(tmp_path / "half"))
 
 
 def test_questions_that_repeat_are_held_out_together():
     rows = [{"question": f"Q{number % 50}", "answer": "A"} for number in range(100)]
-    train, held_out = split_questions(Dataset.from_list(rows), 20, seed=0)
+    train, held_out = train_validation_split(Dataset.from_list(rows), 20, seed=0)
     assert len(held_out) == 20 and not set(train["question"]) & set(held_out["question"])
     twice = Dataset.from_list([{"question": "Q", "answer": "A"}] * 4)
     with pytest.raises(ValueError, match="every train question is held out"):
-        split_questions(twice, 1, seed=0)
+        train_validation_split(twice, 1, seed=0)
 
 
 def test_tracking_writes_curves(people_files, tmp_path):
@@ -361,7 +364,7 @@ def test_held_out_questions_are_trained_on_nowhere_and_the_same_ones_choose(
     monkeypatch.setattr(evaluators, "answer_questions", asking)
     train_file = people_files / "birth_places_train.tsv"
     questions = {line.split("\t")[0] for line in train_file.read_text().splitlines()}
-    looks = ("--validation_size", 10, "--eval_steps", 4)
+    evaluations = ("--validation_size", 10, "--eval_steps", 4)
     mixed_in = ("--objective", "name_first", "--question_file", train_file, "--question_ratio", 0.5)
     runs = {
         "pretrained": lambda *settings: run_pretraining(
@@ -375,30 +378,31 @@ def test_held_out_questions_are_trained_on_nowhere_and_the_same_ones_choose(
     for name, run in runs.items():
         trained.clear()
         asked.clear()
-        run(*looks, "--output_dir", tmp_path / name)
+        run(*evaluations, "--output_dir", tmp_path / name)
         held_out.append(questions - trained)
-        # each look asks of train questions first, then of those held out
+        # each evaluation asks train questions first, then those held out
         assert len(asked) == 4
-        assert all(look <= trained for look in asked[::2]) and all(look == held_out[-1] for look in asked[1::2])
+        assert all(questions <= trained for questions in asked[::2])
+        assert all(questions == held_out[-1] for questions in asked[1::2])
     assert len(held_out[0]) == 10 and held_out[0] == held_out[1]
 
 
 def test_finetuning_keeps_the_weights_that_answer_most_of_the_held_out_questions(
     people_files, pretrained, tmp_path, monkeypatch
 ):
-    looks = []
+    evaluations = []
 
     def curves_that_part(*_):
         def evaluate(model):
-            looks.append({name: value.clone() for name, value in model.state_dict().items()})
-            return {"train_accuracy": len(looks) / 10, "held_out_accuracy": [0.1, 0.9, 0.2][len(looks) - 1]}
+            evaluations.append({name: value.clone() for name, value in model.state_dict().items()})
+            return {"train_accuracy": len(evaluations) / 10, "held_out_accuracy": [0.1, 0.9, 0.2][len(evaluations) - 1]}
 
         return evaluate
 
     monkeypatch.setattr("birthgpt.commands.finetune.build_accuracy_evaluator", curves_that_part)
     settings = ("--train_file", people_files / "birth_places_train.tsv", "--validation_size", 10, "--eval_steps", 2)
     run_finetuning("--model_name_or_path", pretrained, *settings, "--output_dir", tmp_path)
-    assert len(looks) == 3
+    assert len(evaluations) == 3
     kept = load_file(tmp_path / "model.safetensors")
-    assert all(torch.equal(tensor, looks[1][name]) for name, tensor in kept.items())
-    assert not all(torch.equal(tensor, looks[2][name]) for name, tensor in kept.items())
+    assert all(torch.equal(tensor, evaluations[1][name]) for name, tensor in kept.items())
+    assert not all(torch.equal(tensor, evaluations[2][name]) for name, tensor in kept.items())

@@ -6,16 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from birthgpt.training.arguments import parse_arguments
 
-from birthgpt.commands.people import PeopleArguments, make_people
+from birthgpt.commands.people import PeopleSettings, make_people
 from birthgpt.data.synthetic import write_synthetic_corpus
+from birthgpt.settings import parse_settings
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_one_line_tells_what_was_written(tmp_path, capsys):
-    corpus = make_people(PeopleArguments(str(tmp_path), people=300, held_out=40))
+    corpus = make_people(PeopleSettings(output_dir=str(tmp_path), people=300, held_out=40))
     printed = capsys.readouterr().out
     assert printed.count("\n") == 1
     assert printed.startswith(f"{tmp_path}: 1500 lines about 300 people from {corpus.places} places; 40 held out")
@@ -24,7 +24,7 @@ def test_one_line_tells_what_was_written(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--people", "50"], "^people: 50 is not a whole number from 100 to 1000000$"),
+        (["--people", "50"], "^people=50: it must be at least 100 and at most 1000000$"),
         (["--people", "many"], "^argument --people: invalid int value: 'many'"),
         (["--held_out", "1000"], "^held_out: 1000 is not a whole number from 1 to 999$"),
         (["--persons", "100"], "^command line: 'persons' "),
@@ -32,7 +32,7 @@ def test_one_line_tells_what_was_written(tmp_path, capsys):
 )
 def test_a_wrong_setting_is_named_and_nothing_is_written(arguments, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        make_people(*parse_arguments((PeopleArguments,), ["--output_dir", str(tmp_path / "people"), *arguments]))
+        make_people(parse_settings(PeopleSettings, ["--output_dir", str(tmp_path / "people"), *arguments]))
     assert not (tmp_path / "people").exists()
 
 
@@ -40,7 +40,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     folder = tmp_path / "file" / "people"
     with pytest.raises(ValueError, match=f"^output_dir: {folder} cannot be written"):
-        make_people(PeopleArguments(str(folder)))
+        make_people(PeopleSettings(output_dir=str(folder)))
 
 
 @pytest.mark.slow

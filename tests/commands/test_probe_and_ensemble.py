@@ -3,16 +3,16 @@
 import json
 
 import pytest
-from birthgpt.training.arguments import EnsembleArguments, ProbeArguments
 
-from birthgpt.commands.ensemble import ensemble
-from birthgpt.commands.probe import probe
+from birthgpt.commands.ensemble import EnsembleSettings, ensemble
+from birthgpt.commands.probe import ProbeSettings, probe
 from birthgpt.evaluation.answering import Answer
+from birthgpt.settings import make_settings
 
 
 def test_a_probe_writes_a_row_for_each_kind_of_prompt(people_files, pretrained, tmp_path):
     files = {"question_file": str(people_files / "birth_dev.tsv"), "corpus_file": str(people_files / "wiki.txt")}
-    rows = probe(ProbeArguments(model_name_or_path=str(pretrained), output_dir=str(tmp_path), **files))
+    rows = probe(ProbeSettings(model_name_or_path=str(pretrained), output_dir=str(tmp_path), **files))
     assert len(rows) == 4 and all(row["total"] == 20 for row in rows)
     assert all(row["recall@1"] <= row["recall@3"] <= row["recall@10"] <= row["recall@30"] <= 1 for row in rows)
     assert json.loads((tmp_path / "probe.json").read_text())["rows"] == rows
@@ -20,9 +20,9 @@ def test_a_probe_writes_a_row_for_each_kind_of_prompt(people_files, pretrained, 
 
 def test_a_probe_of_people_that_the_corpus_does_not_know_is_refused(people_files, pretrained, tmp_path):
     (tmp_path / "questions.tsv").write_text("Where was Nobody born?\tNowhere\n")
-    with pytest.raises(ValueError, match="no answer of .*questions.tsv stands in the line"):
+    with pytest.raises(ValueError, match="no answer of .*questions.tsv is in the line"):
         probe(
-            ProbeArguments(
+            ProbeSettings(
                 model_name_or_path=str(pretrained),
                 question_file=str(tmp_path / "questions.tsv"),
                 corpus_file=str(people_files / "wiki.txt"),
@@ -32,7 +32,8 @@ def test_a_probe_of_people_that_the_corpus_does_not_know_is_refused(people_files
 
 
 def test_an_ensemble_leaves_predictions_figures_and_labelled_questions(people_files, finetuned, tmp_path):
-    arguments = EnsembleArguments(
+    arguments = make_settings(
+        EnsembleSettings,
         model_names_or_paths=[str(finetuned), str(finetuned)],
         question_file=str(people_files / "birth_dev.tsv"),
         train_file=str(people_files / "birth_places_train.tsv"),
@@ -57,7 +58,8 @@ def test_labels_are_the_known_answers_and_what_the_ensemble_says_of_everybody_el
 
     monkeypatch.setattr("birthgpt.commands.ensemble.ensemble_answers", answer)
     ensemble(
-        EnsembleArguments(
+        make_settings(
+            EnsembleSettings,
             model_names_or_paths=[str(finetuned)],
             question_file=str(people_files / "birth_dev.tsv"),
             train_file=str(people_files / "birth_places_train.tsv"),
@@ -87,7 +89,8 @@ def test_labels_need_names_and_a_question(people_files, finetuned, tmp_path, set
     settings = {key: value if key == "label_names" else str(people_files / value) for key, value in settings.items()}
     with pytest.raises(ValueError, match=message):
         ensemble(
-            EnsembleArguments(
+            make_settings(
+                EnsembleSettings,
                 model_names_or_paths=[str(finetuned)],
                 question_file=str(people_files / "birth_dev.tsv"),
                 output_dir=str(tmp_path),

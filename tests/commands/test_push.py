@@ -13,7 +13,7 @@ from builders import CASES, case_model, random_tokens
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from birthgpt.commands import push
-from birthgpt.commands.push import ExportArguments, add_code, export
+from birthgpt.commands.push import PushSettings, add_code, export
 
 # -S leaves out the .pth file by which the package is installed; the other packages are named one by one
 WITHOUT_PACKAGE = """
@@ -57,7 +57,7 @@ torch.save(results, {results!r})
 
 @pytest.fixture
 def exported(finetuned, tmp_path):
-    return export(ExportArguments(model_name_or_path=str(finetuned), output_dir=str(tmp_path / "export")))
+    return export(PushSettings(model_name_or_path=str(finetuned), output_dir=str(tmp_path / "export")))
 
 
 def test_the_export_carries_code_card_and_all_three_classes(exported):
@@ -111,9 +111,9 @@ def test_every_attention_type_runs_without_the_package(tmp_path):
 def test_an_existing_folder_is_kept_and_an_unreachable_hub_is_named(exported, finetuned):
     arguments = {"model_name_or_path": str(finetuned), "output_dir": str(exported)}
     with pytest.raises(ValueError, match="exists: pass --overwrite_output_dir true"):
-        export(ExportArguments(**arguments))
-    with pytest.raises(ValueError, match="user/name could not be pushed .* the export lies in"):
-        export(ExportArguments(**arguments, overwrite_output_dir=True, hub_model_id="user/name"))
+        export(PushSettings(**arguments))
+    with pytest.raises(ValueError, match="user/name could not be pushed .* the export is in"):
+        export(PushSettings(**arguments, overwrite_output_dir=True, hub_model_id="user/name"))
     assert (exported / "config.json").is_file()
 
 
@@ -124,11 +124,18 @@ def test_a_push_goes_to_the_name_given_and_is_shown_to_whom_it_should(finetuned,
         upload_folder=lambda **settings: uploaded.update(settings),
     )
     monkeypatch.setattr(push, "HfApi", lambda: api)
-    folder = export(ExportArguments(str(finetuned), str(tmp_path / "export"), hub_model_id="you/mine", private=True))
+    folder = export(
+        PushSettings(
+            model_name_or_path=str(finetuned),
+            output_dir=str(tmp_path / "export"),
+            hub_model_id="you/mine",
+            private=True,
+        )
+    )
     assert (created["name"], created["private"]) == ("you/mine", True)
     assert (uploaded["repo_id"], uploaded["folder_path"]) == ("you/mine", folder)
 
 
 def test_a_dry_run_writes_nothing(finetuned, tmp_path, capsys):
-    assert export(ExportArguments(str(finetuned), str(tmp_path / "x"), dry_run=True)) is None
+    assert export(PushSettings(model_name_or_path=str(finetuned), output_dir=str(tmp_path / "x"), dry_run=True)) is None
     assert "modeling_birthgpt.py" in capsys.readouterr().out and not (tmp_path / "x").exists()

@@ -1,10 +1,8 @@
-"""The scripts as a user starts them, plain and launched."""
+"""Scripts and commands as a user starts them, plain and launched."""
 
-import dataclasses
 import json
 import os
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,38 +12,17 @@ import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
-from birthgpt.commands.command_line import print_summary
-from birthgpt.training.arguments import (
-    FINETUNE_ARGUMENTS,
-    PRETRAIN_ARGUMENTS,
-    EnsembleArguments,
-    EvaluationArguments,
-    ModelArguments,
-    ProbeArguments,
-    parse_arguments,
-)
 
+from birthgpt.cli import COMMANDS, find_command, main
 from birthgpt.commands.building import build_model
-from birthgpt.commands.compare import ComparisonArguments
-from birthgpt.commands.people import PeopleArguments
-from birthgpt.commands.push import ExportArguments
-from birthgpt.commands.quickstart import QuickstartArguments
-from birthgpt.commands.split import SplitArguments
-from birthgpt.training.trainer import TrainingSummary
+from birthgpt.commands.run_metadata import show_summary
+from birthgpt.settings import declared_settings, parse_settings, read_config
+from birthgpt.training.state import TrainingSummary
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = {
-    "pretrain": PRETRAIN_ARGUMENTS,
-    "finetune": FINETUNE_ARGUMENTS,
-    "evaluate": (EvaluationArguments,),
-    "compare": (ComparisonArguments,),
-    "ensemble": (EnsembleArguments,),
-    "probe": (ProbeArguments,),
-    "split_questions": (SplitArguments,),
-    "people": (PeopleArguments,),
-    "push_to_hub": (ExportArguments,),
-    "quickstart": (QuickstartArguments,),
-}
+SCRIPTS = {"push_to_hub": "push", "split_questions": "split"}
+"""The scripts whose command has another name."""
+
 TINY = (
     "--objective name_first --hidden_size 32 --num_hidden_layers 1 --num_attention_heads 2 --max_train_steps 3 "
     "--tokens_per_batch 2000 --block_size 256 --logging_steps 1"
@@ -53,38 +30,43 @@ TINY = (
 
 
 def all_cores() -> set[int]:
-    """Those of this machine, also where a test keeps to one of them."""
+    """The cores of this machine, also where a test keeps to one of them."""
     named = os.environ.get("BIRTHGPT_TEST_CORES")
     return set(map(int, named.split(","))) if named else os.sched_getaffinity(0)
 
 
 def run(*command, **environment) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [str(part) for part in command],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, all_cores()),
-    )
+    """A program on all cores, from the root of the repository."""
+    affinity = {}
+    if hasattr(os, "sched_setaffinity"):
+        affinity["preexec_fn"] = lambda: os.sched_setaffinity(0, all_cores())
+    given = [str(part) for part in command]
+    environment = {**os.environ, **environment}
+    return subprocess.run(given, cwd=ROOT, env=environment, capture_output=True, text=True, **affinity)
 
 
 CONFIGS = sorted(path for path in ROOT.glob("configs/*/*.yaml") if path.parent.name != "accelerate")
+COMMAND_OF_CONFIG = ("pretrain", "finetune", "evaluate", "ensemble", "probe")
+
+
+def command_of(config: Path) -> str:
+    """The command of a configuration: the beginning of its name, or pretraining."""
+    return next((name for name in COMMAND_OF_CONFIG if config.stem.startswith(name)), "pretrain")
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_the_values_of_a_config_are_taken_and_its_model_can_be_built(config, characters):
-    classes, given = SCRIPTS[config.stem.split("_")[0]], yaml.safe_load(config.read_text())
-    required = [
-        f"--{field.name}=x"
-        for kind in classes
-        for field in dataclasses.fields(kind)
-        if field.default is field.default_factory is dataclasses.MISSING and field.name not in given
-    ]
-    for arguments in parse_arguments(classes, ["--config", str(config), *required]):
-        if isinstance(arguments, ModelArguments):
-            with torch.device("meta"):
-                build_model(arguments, characters, 128)
+    settings_class, given = find_command(command_of(config)).settings, read_config(str(config))
+    declared = declared_settings(settings_class)
+    required = [name for name, entry in declared.items() if entry.default is entry.default_factory]
+    arguments = ["--config", str(config), *(f"--{name}=x" for name in required if name not in given)]
+    if "finetune" in config.stem and not {"model_name_or_path", "corpus_file"} & given.keys():
+        source = "corpus_file" if "without" in config.stem else "model_name_or_path"
+        arguments.append(f"--{source}=x")
+    settings = parse_settings(settings_class, arguments)
+    if hasattr(settings, "model"):
+        with torch.device("meta"):
+            build_model(settings.model, characters, 128)
 
 
 @pytest.mark.parametrize("config", sorted(ROOT.glob("configs/accelerate/*.yaml")), ids=lambda path: path.stem)
@@ -103,15 +85,21 @@ def test_a_training_ends_with_a_table_of_what_it_did(capsys):
         steps=30, tokens=1_234_567, target_ratio=0.5, flops=4e13, parameters=2_100_000, seconds=90.0,
         tokens_per_second=13_717.4, loss=0.3061, processes=1, mixed_precision="no",
     )  # fmt: skip
-    print_summary(summary)
+    show_summary(summary)
     shown = capsys.readouterr().out.splitlines()
     assert shown[-1].split() == ["30", "1.2M", "50.0", "2.1M", "4.0e13", "1.5", "13,717", "0.306"]
-    print_summary(None)
+    show_summary(None)
     assert capsys.readouterr().out == ""
 
 
-def test_there_is_a_test_for_every_script():
-    assert {path.stem for path in (ROOT / "scripts").glob("*.py")} == set(SCRIPTS)
+def test_every_script_calls_its_command():
+    scripts = sorted((ROOT / "scripts").glob("*.py"))
+    assert len(scripts) >= 10
+    for path in scripts:
+        name = SCRIPTS.get(path.stem, path.stem)
+        assert name in COMMANDS
+        text = path.read_text()
+        assert f"from birthgpt.commands.{name} import COMMAND" in text and text.endswith("    COMMAND()\n")
 
 
 @pytest.mark.slow
@@ -134,7 +122,7 @@ def test_launched_or_plain_a_run_uses_all_cores_and_gives_the_same_losses(people
     # the bar is drawn by the main process alone
     losses = re.findall(r"step 3, loss ([\d.]+)", result.stderr)
     assert len(set(losses)) == 1
-    cores = len(all_cores())
+    cores = len(all_cores()) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = re.search(r"(\d+) processes × (\d+) threads", result.stderr)
     processes = 2 if launcher == "two processes" else 1
     assert (int(threads[1]), int(threads[2])) == (processes, max(1, cores // processes))
@@ -183,16 +171,34 @@ def test_a_mistake_is_one_line_without_traceback():
     assert result.stderr.strip().splitlines()[-1].startswith("error: ") and "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_a_script_hands_its_settings_to_the_run_of_its_name(script, monkeypatch):
-    called = []
+def test_without_a_command_all_of_them_are_shown(capsys):
+    main([])
+    shown = capsys.readouterr().out
+    assert all(f"    {name} " in shown for name in COMMANDS)
+    main(["--version"])
+    assert re.fullmatch(r"birthgpt \d+\.\d+\.\d+", capsys.readouterr().out.strip())
 
-    def run_script(function, classes, *_, **__):
-        called.append((function.__name__, classes))
-        # as after a dry run
-        return [] if script == "split_questions" else None
 
-    monkeypatch.setattr("birthgpt.commands.command_line.run_script", run_script)
-    runpy.run_path(str(ROOT / "scripts" / f"{script}.py"), run_name="__main__")
-    named_otherwise = {"push_to_hub": "export", "people": "make_people"}
-    assert called == [(named_otherwise.get(script, script), SCRIPTS[script])]
+def test_a_command_that_does_not_exist_is_named(capsys):
+    with pytest.raises(SystemExit) as exit_status:
+        main(["pretrian"])
+    assert exit_status.value.code == 2
+    assert "has no command 'pretrian'; did you mean 'pretrain'?" in capsys.readouterr().err
+
+
+def test_every_command_says_what_it_does(capsys):
+    for name in COMMANDS:
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        shown = capsys.readouterr().out
+        assert shown.startswith(f"usage: birthgpt {name} [--config FILE.yaml] [--setting value …]")
+        assert find_command(name).settings.__doc__.split(";")[0].split(":")[0][:40] in " ".join(shown.split())
+
+
+@pytest.mark.slow
+def test_a_checkpoint_is_asked_from_any_folder(finetuned, tmp_path):
+    command = [sys.executable, "-m", "birthgpt", "ask", str(finetuned)]
+    one = subprocess.run([*command, "Where was Ada born?"], cwd=tmp_path, capture_output=True, text=True)
+    assert one.returncode == 0 and re.search(r"\(probability 0\.\d\d\)$", one.stdout.strip())
+    many = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, input="Where was Ada born?\n\n")
+    assert one.stdout.strip() in many.stdout

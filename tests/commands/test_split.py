@@ -2,7 +2,7 @@
 
 import pytest
 
-from birthgpt.commands.split import SplitArguments, split_questions
+from birthgpt.commands.split import SplitSettings, make_folds
 
 ROWS = [f"Where was P{number} born?\tTown {number % 3}" for number in range(23)] + ["Where was P3 born?\tElsewhere"]
 
@@ -19,7 +19,7 @@ def lines(path) -> list[str]:
 
 
 def test_every_question_is_held_out_once_and_trained_on_otherwise(question_file, tmp_path):
-    folders = split_questions(SplitArguments(str(question_file), str(tmp_path / "folds"), folds=5))
+    folders = make_folds(SplitSettings(question_file=str(question_file), output_dir=str(tmp_path / "folds"), folds=5))
     assert len(folders) == 5
     assert sorted(row for folder in folders for row in lines(folder / "held_out.tsv")) == sorted(ROWS)
     for folder in folders:
@@ -33,20 +33,23 @@ def test_every_question_is_held_out_once_and_trained_on_otherwise(question_file,
 def test_a_cell_that_a_tsv_cannot_hold_is_refused(tmp_path):
     path = tmp_path / "questions.jsonl"
     path.write_text('{"question": "Where was Ann\\nBell born?", "answer": "Cork"}\n' * 2)
-    with pytest.raises(ValueError, match="holds a tab or line break"):
-        split_questions(SplitArguments(str(path), str(tmp_path / "folds"), folds=2))
+    with pytest.raises(ValueError, match="contains a tab or line break"):
+        make_folds(SplitSettings(question_file=str(path), output_dir=str(tmp_path / "folds"), folds=2))
     assert not (tmp_path / "folds").exists()
 
 
 def test_folds_depend_on_the_seed_alone(question_file, tmp_path):
     first, again, other = (
-        lines(split_questions(SplitArguments(str(question_file), str(tmp_path / name), seed=seed))[0] / "held_out.tsv")
+        lines(
+            make_folds(SplitSettings(question_file=str(question_file), output_dir=str(tmp_path / name), seed=seed))[0]
+            / "held_out.tsv"
+        )
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     )
     assert first == again != other
 
 
-@pytest.mark.parametrize("folds", [1, 24])
-def test_a_number_of_folds_that_cannot_be_is_refused(question_file, tmp_path, folds):
-    with pytest.raises(ValueError, match=f"folds={folds}: .* 23"):
-        split_questions(SplitArguments(str(question_file), str(tmp_path / "folds"), folds=folds))
+@pytest.mark.parametrize(("folds", "limit"), [(1, "at least 2"), (24, "23")])
+def test_a_number_of_folds_that_cannot_be_is_refused(question_file, tmp_path, folds, limit):
+    with pytest.raises(ValueError, match=f"folds={folds}: .*{limit}"):
+        make_folds(SplitSettings(question_file=str(question_file), output_dir=str(tmp_path / "folds"), folds=folds))

@@ -10,6 +10,7 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 
 from birthgpt.data.batching import (
+    BatchSettings,
     EpochBatches,
     MixedBatches,
     StreamedBatches,
@@ -28,16 +29,16 @@ def corpus(copies: int = 8) -> Dataset:
     return Dataset.from_dict({"line_id": list(range(count)), "text": LINES * copies, "name": NAMES * copies})
 
 
-@pytest.mark.parametrize("parts", [1, 2, 6])
+@pytest.mark.parametrize("count", [1, 2, 6])
 @pytest.mark.parametrize("tokens_per_batch", [200, 4000])
-def test_a_plan_holds_every_example_once_within_the_budget(parts, tokens_per_batch):
-    plan = plan_batches(LENGTHS, tokens_per_batch, parts, np.random.default_rng(1))
+def test_a_plan_contains_every_example_once_within_the_budget(count, tokens_per_batch):
+    plan = plan_batches(LENGTHS, tokens_per_batch, count, np.random.default_rng(1))
     examples = np.concatenate([part for batch in plan for part in batch])
     assert sorted(examples) == list(range(1000))
     for batch in plan:
-        assert len(batch) == parts and all(len(part) for part in batch)
+        assert len(batch) == count and all(len(part) for part in batch)
         whole = np.concatenate(batch)
-        assert LENGTHS[whole].max() * len(whole) <= tokens_per_batch or len(whole) < 2 * parts
+        assert LENGTHS[whole].max() * len(whole) <= tokens_per_batch or len(whole) < 2 * count
 
 
 def test_a_plan_wastes_little_on_padding():
@@ -56,7 +57,7 @@ def test_plans_differ_by_seed_and_are_shuffled():
 
 
 @pytest.mark.parametrize("count", [3, 4, 5, 7])
-def test_few_examples_are_spread_over_all_parts(count):
+def test_few_examples_are_spread_over_all_micro_batches(count):
     for plan in (
         plan_batches(np.full(count, 10), 20, 3, np.random.default_rng(0)),
         fixed_batches(count, 1, 3, None),
@@ -94,7 +95,9 @@ def test_padding_is_marked_and_cut_to_the_longest_target(characters):
 
 
 def test_branches_travel_with_their_positions(bpe):
-    batches = EpochBatches(corpus(), NameFirst(bpe, 256), bpe.pad_token_id, seed=0, tokens_per_batch=1000)
+    batches = EpochBatches(
+        corpus(), NameFirst(bpe, 256), bpe.pad_token_id, BatchSettings(tokens_per_batch=1000), seed=0
+    )
     batch = batches[0]
     assert set(batch) == {"input_ids", "position_ids", "branch_ids", "shift_labels", "line_ids"}
     assert torch.equal(batch["branch_ids"] == -1, batch["input_ids"] == bpe.pad_token_id)
@@ -108,7 +111,9 @@ def examples_of(batches, epoch: int) -> list[list]:
 
 def test_an_epoch_is_a_function_of_seed_and_epoch_alone(bpe):
     def build(seed):
-        return EpochBatches(corpus(), NameFirst(bpe, 256), bpe.pad_token_id, seed=seed, tokens_per_batch=800)
+        return EpochBatches(
+            corpus(), NameFirst(bpe, 256), bpe.pad_token_id, BatchSettings(tokens_per_batch=800), seed=seed
+        )
 
     first, second = build(0), build(0)
     examples_of(second, 1)
@@ -118,31 +123,31 @@ def test_an_epoch_is_a_function_of_seed_and_epoch_alone(bpe):
 
 
 def test_workers_change_no_example(bpe):
-    batches = EpochBatches(corpus(), NameFirst(bpe, 256), bpe.pad_token_id, seed=0, tokens_per_batch=800)
+    batches = EpochBatches(corpus(), NameFirst(bpe, 256), bpe.pad_token_id, BatchSettings(tokens_per_batch=800), seed=0)
     plain = [batch["input_ids"].tolist() for batch in DataLoader(batches, batch_size=None)]
     loader = DataLoader(batches, batch_size=None, num_workers=2, multiprocessing_context="fork")
     assert plain == [batch["input_ids"].tolist() for batch in loader]
 
 
-@pytest.mark.parametrize("parts", [1, 2])
-def test_a_stream_gives_every_line_of_every_stretch(characters, parts):
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_stream_has_every_line_of_every_buffer(characters, count):
     lines = corpus()
     streamed = StreamedBatches(
         lines.to_iterable_dataset(),
         LanguageModeling(characters, 128),
         characters.pad_token_id,
+        BatchSettings(tokens_per_batch=400),
         buffer_size=10,
         seed=0,
-        tokens_per_batch=400,
-        parts=parts,
+        num_micro_batches=count,
     )
     batches = list(streamed)
-    assert len(batches) % parts == 0
+    assert len(batches) % count == 0
     texts = [characters.decode(row).replace("□", "") for batch in batches for row in batch["input_ids"]]
     assert sorted(texts) == sorted(lines["text"][:])
 
 
-def mixed(characters, share: float, parts: int = 1, question_count: int = 40) -> MixedBatches:
+def mixed(characters, ratio: float, count: int = 1, question_count: int = 40) -> MixedBatches:
     questions = Dataset.from_dict(
         {
             "question_id": list(range(question_count)),
@@ -150,10 +155,10 @@ def mixed(characters, share: float, parts: int = 1, question_count: int = 40) ->
             "answer": ["Rome"] * question_count,
         }
     )
-    settings = {"seed": 0, "tokens_per_batch": 800, "parts": parts}
-    lines = EpochBatches(corpus(), LanguageModeling(characters, 256), characters.pad_token_id, **settings)
-    asked = EpochBatches(questions, QuestionAnswering(characters, 256), characters.pad_token_id, **settings)
-    return MixedBatches(lines, asked, share=share, seed=0)
+    given = (characters.pad_token_id, BatchSettings(tokens_per_batch=800))
+    lines = EpochBatches(corpus(), LanguageModeling(characters, 256), *given, seed=0, num_micro_batches=count)
+    asked = EpochBatches(questions, QuestionAnswering(characters, 256), *given, seed=0, num_micro_batches=count)
+    return MixedBatches(lines, asked, question_ratio=ratio, seed=0)
 
 
 def is_question(batch) -> bool:
@@ -161,15 +166,15 @@ def is_question(batch) -> bool:
     return bool((batch["shift_labels"][:, 1] == IGNORE).all())
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
-@pytest.mark.parametrize("parts", [1, 2])
-def test_questions_are_their_share_of_the_batches(characters, share, parts):
-    batches = mixed(characters, share, parts)
+@pytest.mark.parametrize("ratio", [0.1, 0.5, 0.8])
+@pytest.mark.parametrize("count", [1, 2])
+def test_questions_are_their_ratio_of_the_batches(characters, ratio, count):
+    batches = mixed(characters, ratio, count)
     kinds = [is_question(batches[index]) for index in range(len(batches))]
-    assert len(kinds) % parts == 0
-    assert abs(np.mean(kinds) - share) <= parts / len(batches.lines)
-    # the parts of a global batch are of one kind
-    assert all(len(set(kinds[start : start + parts])) == 1 for start in range(0, len(kinds), parts))
+    assert len(kinds) % count == 0
+    assert abs(np.mean(kinds) - ratio) <= count / len(batches.lines)
+    # the micro-batches of a global batch are of one kind
+    assert all(len(set(kinds[start : start + count])) == 1 for start in range(0, len(kinds), count))
     # and the two kinds take turns at random
     assert kinds != sorted(kinds) and kinds != sorted(kinds, reverse=True)
 
@@ -207,7 +212,11 @@ def test_a_mixed_epoch_is_a_function_of_seed_and_epoch(characters):
 
 def test_a_stream_draws_anew_every_epoch(bpe):
     stream = StreamedBatches(
-        corpus(2).to_iterable_dataset(), NameFirst(bpe, 256), bpe.pad_token_id, seed=0, tokens_per_batch=800
+        corpus(2).to_iterable_dataset(),
+        NameFirst(bpe, 256),
+        bpe.pad_token_id,
+        BatchSettings(tokens_per_batch=800),
+        seed=0,
     )
 
     def tokens(epoch: int) -> list:

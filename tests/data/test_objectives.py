@@ -14,9 +14,9 @@ from birthgpt.data.objectives import (
     QuestionAnswering,
     SalientSpans,
     SpanCorruption,
-    line_generator,
-    without_outer_punctuation,
 )
+from birthgpt.data.objectives.base import line_generator
+from birthgpt.data.objectives.recall_from_name import without_outer_punctuation
 
 BATCH = {"line_id": [3, 7, 8, 20], "text": LINES, "name": NAMES}
 BLOCK = 128
@@ -52,11 +52,11 @@ def test_tokens_that_are_kept_change_no_example(name, bpe, monkeypatch):
     for epoch in range(5):
         keeping(BATCH, seed=1, epoch=epoch)
     assert keeping(BATCH, seed=1, epoch=2) == fresh
-    monkeypatch.setattr("birthgpt.data.objectives.MAX_CACHED_TOKENS", 30)
+    monkeypatch.setattr("birthgpt.data.objectives.base.MAX_CACHED_TOKENS", 30)
     forgetting = OBJECTIVES[name](bpe, BLOCK)
     for start in range(len(BATCH["line_id"])):
         forgetting({column: values[start : start + 1] for column, values in BATCH.items()}, seed=1, epoch=0)
-    assert sum(map(len, forgetting._known.values())) == forgetting._known.count
+    assert sum(map(len, forgetting._cache.values())) == forgetting._cache.count
     assert forgetting(BATCH, seed=1, epoch=2) == forgetting(BATCH, seed=1, epoch=2) == fresh
 
 
@@ -103,8 +103,8 @@ def test_span_corruption_truncates_uniformly_and_masks_a_quarter_on_average(char
     lengths = [sum(map(len, cut)) for cut in cuts]
     assert min(lengths) == 4 and max(lengths) == BLOCK * 7 // 8
     assert abs(np.mean(lengths) - (4 + 112) / 2) < 2
-    shares = [len(masked) / length for (_, masked, _), length in zip(cuts, lengths, strict=True)]
-    assert abs(np.mean(shares) - 0.25) <= 0.02
+    fractions = [len(masked) / length for (_, masked, _), length in zip(cuts, lengths, strict=True)]
+    assert abs(np.mean(fractions) - 0.25) <= 0.02
     assert len(set(map(len, (masked for _, masked, _ in cuts)))) > 30
     # the masked content stands anywhere: at the very head and at the very end too
     assert any(not prefix for prefix, _, _ in cuts) and any(not suffix for _, _, suffix in cuts)
@@ -148,8 +148,8 @@ def test_language_modeling_counts_what_it_truncates(characters):
     assert [len(tokens) for tokens in examples["input_ids"]] == [min(80, len(line)) for line in LINES]
 
 
-def runs_of(tokenizer, row: dict) -> list[str]:
-    """The runs that an example asks for, read from its targets, branch by branch."""
+def spans_of(tokenizer, row: dict) -> list[str]:
+    """The spans that an example asks for, read from its targets, branch by branch."""
     by_branch: dict[int, list[int]] = {}
     for branch, target in zip(row["branch_ids"], row["shift_labels"], strict=True):
         if target != IGNORE:
@@ -165,16 +165,16 @@ def test_name_first_asks_for_every_word_after_the_name_once(bpe, layout, block_s
         examples = rows(NameFirst(bpe, block_size, layout)(BATCH, seed=0, epoch=epoch))
         for line_id, line, name in zip(BATCH["line_id"], LINES, NAMES, strict=True):
             of_line = [row for row in examples if row["line_id"] == line_id]
-            runs = [run for row in of_line for run in runs_of(bpe, row)]
-            # punctuation at the edges of a run is all that is left out
+            spans = [span for row in of_line for span in spans_of(bpe, row)]
+            # punctuation at the edges of a span is all that is left out
             letters = [c for c in line[len(name) + 1 :] if c.isalnum()]
-            assert [c for run in runs for c in run if c.isalnum()] == letters
-            assert all(run[0].isalnum() and run[-1].isalnum() for run in runs)
-            assert all(run in line for run in runs)
-            assert all(1 <= len(run.split()) <= 4 for run in runs)
+            assert [c for span in spans for c in span if c.isalnum()] == letters
+            assert all(span[0].isalnum() and span[-1].isalnum() for span in spans)
+            assert all(span in line for span in spans)
+            assert all(1 <= len(span.split()) <= 4 for span in spans)
             assert not any(row["truncated"] for row in of_line)
             if layout == "unrolled":
-                assert len(of_line) == len(runs)
+                assert len(of_line) == len(spans)
                 # an attention type that takes no branches is shown none
                 assert not any(any(row["branch_ids"]) for row in of_line)
 
@@ -198,15 +198,15 @@ def test_name_first_branches_see_the_name_and_restart_after_it(bpe):
 
 def test_name_first_puts_the_name_after_none_to_four_random_tokens(bpe):
     objective = NameFirst(bpe, BLOCK)
-    prefixes = [objective.draw_prefix(line_generator(0, 0, line)) for line in range(1000)]
+    prefixes = [objective.draw_noise(line_generator(0, 0, line)) for line in range(1000)]
     assert set(map(len, prefixes)) == {0, 1, 2, 3, 4}
     assert len({token for prefix in prefixes for token in prefix}) > 0.9 * (len(bpe) - 2)
 
 
-def test_name_first_draws_runs_of_one_to_four_words_alike(bpe):
+def test_name_first_draws_spans_of_one_to_four_words_alike(bpe):
     text = "Ada. " + "word " * 4000
-    runs = NameFirst(bpe, BLOCK).cut(text, "Ada", np.random.default_rng(0))
-    lengths = Counter(len(run.text.split()) for run in runs[:-1])
+    spans = NameFirst(bpe, BLOCK).cut(text, "Ada", np.random.default_rng(0))
+    lengths = Counter(len(span.text.split()) for span in spans[:-1])
     assert set(lengths) == {1, 2, 3, 4}
     assert max(lengths.values()) / min(lengths.values()) < 1.3
 
@@ -222,7 +222,7 @@ def test_name_first_counts_a_word_longer_than_the_block_and_refuses_a_longer_nam
     examples = NameFirst(characters, 64)(batch, seed=0, epoch=0)
     assert examples["truncated"] == [True] and len(examples["input_ids"][0]) == 64
     assert (
-        NameFirst(characters, 64, longest_prefix=0)(batch, seed=0, epoch=0)["input_ids"][0][:3]
+        NameFirst(characters, 64, max_noise_tokens=0)(batch, seed=0, epoch=0)["input_ids"][0][:3]
         == characters("Ada", add_special_tokens=False).input_ids
     )
     batch = {"line_id": [5], "text": ["a" * 64 + ". b"], "name": ["a" * 64]}
@@ -235,7 +235,7 @@ def test_name_first_refuses_an_unknown_layout(bpe):
         NameFirst(bpe, BLOCK, "rolled")
 
 
-def salient_runs(tokenizer, line: str, name: str, seed: int = 0, **settings) -> list:
+def salient_spans_of(tokenizer, line: str, name: str, seed: int = 0, **settings) -> list:
     return SalientSpans(tokenizer, BLOCK, **settings).cut(line, name, np.random.default_rng(seed))
 
 
@@ -255,19 +255,19 @@ def salient_runs(tokenizer, line: str, name: str, seed: int = 0, **settings) -> 
 )
 def test_salient_spans_are_capitals_and_digits_without_the_name(bpe, line, name, spans):
     for seed in range(5):
-        assert [run.text for run in salient_runs(bpe, line, name, seed)] == spans
+        assert [span.text for span in salient_spans_of(bpe, line, name, seed)] == spans
 
 
 def test_a_short_word_between_capitals_is_within_the_span_half_of_the_time(bpe):
     line = "A B. A left the Isle of Man in 1900"
-    counts = Counter(tuple(run.text for run in salient_runs(bpe, line, "A B", seed)) for seed in range(1000))
+    counts = Counter(tuple(span.text for span in salient_spans_of(bpe, line, "A B", seed)) for seed in range(1000))
     assert set(counts) == {("Isle of Man", "1900"), ("Isle", "Man", "1900")}
     assert 450 < counts["Isle of Man", "1900"] < 550
 
 
 def test_a_number_goes_together_with_the_capital_after_it_half_of_the_time(bpe):
     line = "A B. A (born 1900 Rome) went."
-    counts = Counter(tuple(run.text for run in salient_runs(bpe, line, "A B", seed)) for seed in range(1000))
+    counts = Counter(tuple(span.text for span in salient_spans_of(bpe, line, "A B", seed)) for seed in range(1000))
     assert set(counts) == {("1900 Rome",), ("1900", "Rome")}
     assert 450 < counts["1900 Rome",] < 550
 
@@ -285,7 +285,10 @@ def test_a_number_goes_together_with_the_capital_after_it_half_of_the_time(bpe):
 )
 def test_a_cue_belongs_to_the_first_span_after_its_words(bpe, line, with_a_cue):
     found = {
-        run.text for seed in range(20) for run in salient_runs(bpe, line, "A B", seed, cue_probability=1) if run.cue
+        span.text
+        for seed in range(20)
+        for span in salient_spans_of(bpe, line, "A B", seed, cue_probability=1)
+        if span.cue
     }
     assert [text for text in with_a_cue if text in found] == with_a_cue
     assert found == set(with_a_cue)
@@ -293,7 +296,7 @@ def test_a_cue_belongs_to_the_first_span_after_its_words(bpe, line, with_a_cue):
 
 def test_a_cue_is_made_of_the_nearest_other_words_before_the_span_in_small_letters(bpe):
     line = "A B. Born on the 4 May 1900 in lovely Oslo, and died there."
-    cues = Counter(salient_runs(bpe, line, "A B", seed, cue_probability=1)[-1].cue for seed in range(3000))
+    cues = Counter(salient_spans_of(bpe, line, "A B", seed, cue_probability=1)[-1].cue for seed in range(3000))
     # words of one to three of the last four, each time of the nearest that are one more than that
     one = {"in", "lovely"}
     two = {"the in", "the lovely", "in lovely"}
@@ -302,16 +305,18 @@ def test_a_cue_is_made_of_the_nearest_other_words_before_the_span_in_small_lette
     for same in (one, two, three):
         assert sum(cues[cue] for cue in same) == pytest.approx(1000, rel=0.1)
     assert {"born on", "born the", "on the"} <= {
-        salient_runs(bpe, line, "A B", seed, cue_probability=1)[0].cue for seed in range(100)
+        salient_spans_of(bpe, line, "A B", seed, cue_probability=1)[0].cue for seed in range(100)
     }
 
 
 def salient_cues(tokenizer, line: str, text: str, **settings) -> Counter:
     """How often each cue asks for the span in 1,000 readings of a line about A B; all spans that can have a cue do."""
-    runs = [
-        run for seed in range(1000) for run in salient_runs(tokenizer, line, "A B", seed, cue_probability=1, **settings)
+    spans = [
+        span
+        for seed in range(1000)
+        for span in salient_spans_of(tokenizer, line, "A B", seed, cue_probability=1, **settings)
     ]
-    return Counter(run.cue for run in runs if run.text == text)
+    return Counter(span.cue for span in spans if span.text == text)
 
 
 def test_a_cue_may_be_made_of_words_behind_the_span(bpe):
@@ -336,17 +341,21 @@ def test_a_place_before_a_hyphen_and_one_that_begins_the_sentence_are_asked_for_
     hyphen = "A B. A is a Berlin-born actor."
     first = "A B. Berlin is the birthplace of A B."
     for line in (hyphen, first):
-        assert "Berlin" not in [run.text for seed in range(20) for run in salient_runs(bpe, line, "A B", seed)]
+        assert "Berlin" not in [span.text for seed in range(20) for span in salient_spans_of(bpe, line, "A B", seed)]
         cues = salient_cues(bpe, line, "Berlin", cue_after_probability=1)
         assert cues.total() == pytest.approx(500, abs=60)
         assert any("birthplace" in cue or "born" in cue for cue in cues)
     assert salient_cues(bpe, hyphen, "Berlin-born", cue_after_probability=1).total() == pytest.approx(500, abs=60)
 
 
-@pytest.mark.parametrize("share", [0, 0.25, 1])
-def test_so_many_spans_have_a_cue(bpe, share):
-    runs = [run for seed in range(1000) for run in salient_runs(bpe, LINES[3], NAMES[3], seed, cue_probability=share)]
-    assert sum(bool(run.cue) for run in runs) / len(runs) == pytest.approx(share, abs=0.03)
+@pytest.mark.parametrize("probability", [0, 0.25, 1])
+def test_so_many_spans_have_a_cue(bpe, probability):
+    spans = [
+        span
+        for seed in range(1000)
+        for span in salient_spans_of(bpe, LINES[3], NAMES[3], seed, cue_probability=probability)
+    ]
+    assert sum(bool(span.cue) for span in spans) / len(spans) == pytest.approx(probability, abs=0.03)
 
 
 def test_a_cue_stands_before_the_mask_and_is_no_target(bpe):
@@ -383,14 +392,14 @@ def test_unrolled_each_example_is_the_stem_and_one_branch(bpe):
 
 def test_a_run_goes_before_its_cue_in_a_short_block(characters):
     batch = {"line_id": [0], "text": ["Ada. was born in Stockholm"], "name": ["Ada"]}
-    objective = SalientSpans(characters, 14, longest_prefix=0, cue_probability=1)
+    objective = SalientSpans(characters, 14, max_noise_tokens=0, cue_probability=1)
     (row,) = rows(objective(batch, seed=0, epoch=0))
     assert characters.decode(row["input_ids"]) == "Ada⁇Stockholm"
     assert not row["truncated"]
 
 
 @pytest.mark.parametrize("name", ["cue_probability", "cue_after_probability"])
-def test_a_cue_share_is_a_share(bpe, name):
+def test_a_cue_probability_is_a_probability(bpe, name):
     with pytest.raises(ValueError, match=f"{name}=2"):
         SalientSpans(bpe, BLOCK, **{name: 2})
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from builders import VARIANTS, random_tokens, tiny_model
 
-from birthgpt.training.optimizers import build_optimizers
+from birthgpt.training.optimizers import OptimizerSettings, build_optimizers
 
 SETTINGS = {"learning_rate": 1e-2, "weight_decay": 0.1, "adam_beta1": 0.9, "adam_beta2": 0.95}
 
@@ -13,7 +13,7 @@ SETTINGS = {"learning_rate": 1e-2, "weight_decay": 0.1, "adam_beta1": 0.9, "adam
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_every_parameter_is_trained_once(variant, optimizer):
     model = tiny_model(variant)
-    optimizers = build_optimizers(model, optimizer=optimizer, **SETTINGS)
+    optimizers = build_optimizers(model, OptimizerSettings(optimizer=optimizer, **SETTINGS))
     held = [id(p) for opt in optimizers for group in opt.param_groups for p in group["params"]]
     assert sorted(held) == sorted(id(p) for p in model.parameters())
 
@@ -29,7 +29,9 @@ def test_adamw_decays_linear_weights_only_and_a_tied_head_is_an_embedding():
     for variant, head in (("assignment", {"lm_head.weight"}), ("modern", set())):
         model = tiny_model(variant)
         decayed = names_where(
-            model, build_optimizers(model, optimizer="adamw", **SETTINGS), lambda _, g: g["weight_decay"]
+            model,
+            build_optimizers(model, OptimizerSettings(optimizer="adamw", **SETTINGS)),
+            lambda _, g: g["weight_decay"],
         )
         linear = {n for n, p in model.named_parameters() if "layers" in n and p.ndim == 2}
         assert decayed == linear | head
@@ -37,14 +39,14 @@ def test_adamw_decays_linear_weights_only_and_a_tied_head_is_an_embedding():
 
 def test_muon_takes_the_matrices_of_the_blocks():
     model = tiny_model("assignment")
-    optimizers = build_optimizers(model, optimizer="muon", **SETTINGS)
+    optimizers = build_optimizers(model, OptimizerSettings(optimizer="muon", **SETTINGS))
     by_muon = names_where(model, optimizers, lambda opt, _: isinstance(opt, torch.optim.Muon))
     assert by_muon == {n for n, p in model.named_parameters() if "layers" in n and p.ndim == 2}
 
 
 def test_a_muon_step_has_the_size_of_an_adamw_step():
     model = tiny_model("modern").float()
-    muon, _ = build_optimizers(model, optimizer="muon", **{**SETTINGS, "weight_decay": 0.0})
+    muon, _ = build_optimizers(model, OptimizerSettings(optimizer="muon", **{**SETTINGS, "weight_decay": 0.0}))
     before = {id(p): p.detach().clone() for p in model.parameters()}
     tokens = random_tokens(4, 16)
     model(tokens, labels=tokens).loss.backward()
@@ -56,11 +58,11 @@ def test_a_muon_step_has_the_size_of_an_adamw_step():
 
 
 def test_an_unknown_optimizer_is_named():
-    with pytest.raises(ValueError, match="optimizer='sgd' does not exist: choose adamw or muon"):
-        build_optimizers(tiny_model(), optimizer="sgd", **SETTINGS)
+    with pytest.raises(ValueError, match="optimizer='sgd' does not exist: choose from adamw, muon"):
+        OptimizerSettings(optimizer="sgd")
 
 
 def test_muon_decays_matrices_alone_and_adamw_has_the_betas_given():
-    muon, adamw = build_optimizers(tiny_model(), optimizer="muon", **SETTINGS)
+    muon, adamw = build_optimizers(tiny_model(), OptimizerSettings(optimizer="muon", **SETTINGS))
     assert [group["weight_decay"] for group in muon.param_groups] == [0.1]
     assert [(group["weight_decay"], group["betas"]) for group in adamw.param_groups] == [(0.0, (0.9, 0.95))]

@@ -2,15 +2,14 @@
 
 import pytest
 
-from birthgpt.training.schedules import lr_scale
+from birthgpt.training.schedules import ScheduleSettings, lr_scale
 
 STEPS, WARMUP = 200, 20
 
 
 def curve(schedule: str, **settings) -> list[float]:
-    return [
-        lr_scale(schedule, step=step, progress=step / STEPS, warmup_steps=WARMUP, **settings) for step in range(STEPS)
-    ]
+    schedule_settings = ScheduleSettings(lr_scheduler_type=schedule, warmup_steps=WARMUP, **settings)
+    return [lr_scale(schedule_settings, step=step, progress=step / STEPS) for step in range(STEPS)]
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "constant", "warmup_stable_decay"])
@@ -33,13 +32,13 @@ def test_warmup_stable_decay_stays_until_four_fifths():
 
 
 def test_the_assignments_cosine_climbs_again_and_has_a_floor():
-    factors = curve("assignment_cosine", cycle_steps=60)
+    factors = curve("assignment_cosine", lr_cycle_steps=60)
     assert min(factors[WARMUP:]) == 0.1
     assert factors[WARMUP + 60] == 0.1 and factors[WARMUP + 120] == pytest.approx(1)
 
 
 def test_mistakes_are_named():
-    with pytest.raises(ValueError, match="lr_scheduler_type='cosin' does not exist"):
+    with pytest.raises(ValueError, match="lr_scheduler_type='cosin' does not exist: did you mean 'cosine'"):
         curve("cosin")
     with pytest.raises(ValueError, match="needs lr_cycle_steps"):
         curve("assignment_cosine")

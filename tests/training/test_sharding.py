@@ -1,6 +1,5 @@
 """Sharded over two processes (FSDP2), a run is that of one process, and leaves the same files."""
 
-import dataclasses
 import shutil
 from types import SimpleNamespace
 
@@ -8,23 +7,33 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
-from birthgpt.training.arguments import RunArguments
-from builders import CASES, OPTIMIZATION, case_model, losses, random_tokens, train
+from builders import CASES, case_model, losses, random_tokens, train
 from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM
 from two_processes import in_two_processes, pretend_fsdp
 
-from birthgpt.training.sharding import prepare_sharding, whole_model
-from birthgpt.training.trainer import Trainer
+from birthgpt.training.callbacks import EvaluationCallback, TrainerCallback
+from birthgpt.training.sharding import check_sharding, unsharded
 
-ADAMW = dataclasses.replace(OPTIMIZATION, optimizer="adamw", weight_decay=0.1, max_train_steps=20)
+LONG = {"weight_decay": 0.1, "max_train_steps": 20}
 RUNS = {
-    "untied": {"optimization": ADAMW, "architecture": {"tie_word_embeddings": False}},
-    "tied": {"optimization": ADAMW, "architecture": {"tie_word_embeddings": True}, "save_steps": 8},
-    "muon": {"optimization": dataclasses.replace(OPTIMIZATION, max_train_steps=20), "save_steps": 8},
-    "performer": {"optimization": ADAMW, "architecture": {"attention_type": "performer", "performer_redraw_steps": 4}},
+    "untied": {**LONG, "architecture": {"tie_word_embeddings": False}},
+    "tied": {**LONG, "architecture": {"tie_word_embeddings": True}, "save_steps": 8},
+    "muon": {"optimizer": "muon", "max_train_steps": 20, "save_steps": 8},
+    "performer": {**LONG, "architecture": {"attention_type": "performer", "performer_redraw_steps": 4}},
 }
+
+
+class Sharded(TrainerCallback):
+    """Whether the weights were sharded at every update."""
+
+    def __init__(self):
+        self.seen = set()
+
+    def on_step_begin(self, trainer):
+        model = trainer.models.replicas[0].model
+        self.seen.update(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def score(model) -> dict[str, float]:
@@ -37,14 +46,16 @@ def score(model) -> dict[str, float]:
     return {"score": -loss.item()}
 
 
+def evaluation() -> EvaluationCallback:
+    return EvaluationCallback(score, 4, "score")
+
+
 def scores(summary) -> list[float]:
     return [entry["score"] for entry in summary.history if "score" in entry]
 
 
 def train_tiny(folder, bpe, name: str, **settings):
-    return train(
-        folder / name, bpe, dropout=0.0, evaluate=score, metric_for_best_model="score", **RUNS[name], **settings
-    )[0]
+    return train(folder / name, bpe, dropout=0.0, evaluation=evaluation(), **RUNS[name], **settings)[0]
 
 
 def go_back(run) -> None:
@@ -56,16 +67,10 @@ def go_back(run) -> None:
 def sharded_runs(folder, bpe) -> dict:
     """Losses and scores of each run with sharded weights, and of those that save, of one resumed at update 8."""
     pretend_fsdp()
-    sharded, step = set(), Trainer._step
-
-    def look(self, member, factor):
-        sharded.update(isinstance(parameter, DTensor) for parameter in member.model.parameters())
-        step(self, member, factor)
-
-    Trainer._step = look
+    sharded = Sharded()
     found = {}
     for name, settings in RUNS.items():
-        summary = train_tiny(folder, bpe, name)
+        summary = train_tiny(folder, bpe, name, callbacks=[sharded])
         found[name] = (losses(summary), scores(summary))
         if "save_steps" in settings:
             if torch.distributed.get_rank() == 0:
@@ -74,9 +79,9 @@ def sharded_runs(folder, bpe) -> dict:
             torch.distributed.barrier()
             resumed = train_tiny(folder, bpe, name, resume=True)
             found[f"{name}-resumed"] = (losses(resumed), scores(resumed))
-    assert sharded == {True}
+    assert sharded.seen == {True}
     pretend_fsdp("bf16")
-    found["bf16"] = losses(train(folder / "bf16", bpe, dropout=0.0, optimization=ADAMW)[0])
+    found["bf16"] = losses(train(folder / "bf16", bpe, dropout=0.0, **LONG)[0])
     return found
 
 
@@ -133,11 +138,8 @@ def test_a_sharded_checkpoint_goes_on_in_one_process(runs, tmp_path, bpe):
     folder, found, _ = runs
     shutil.copytree(folder / "tied-whole", tmp_path / "tied")
     go_back(tmp_path / "tied" / "run")
-    accumulated = dataclasses.replace(ADAMW, gradient_accumulation_steps=2)
-    settings = {**RUNS["tied"], "optimization": accumulated}
-    resumed, _ = train(
-        tmp_path / "tied", bpe, dropout=0.0, evaluate=score, metric_for_best_model="score", resume=True, **settings
-    )
+    settings = {**RUNS["tied"], "gradient_accumulation_steps": 2}
+    resumed, _ = train(tmp_path / "tied", bpe, dropout=0.0, evaluation=evaluation(), resume=True, **settings)
     assert losses(resumed) == pytest.approx(found["tied"][0], abs=1e-5)
 
 
@@ -162,7 +164,7 @@ def sharded_losses() -> dict[str, tuple[float, float]]:
         loss = model(input_ids=mine, labels=mine, use_cache=False).loss
         accelerator.backward(loss)
         norm = accelerator.clip_grad_norm_(model.parameters(), 1.0)
-        assert torch.allclose(whole_model(model)(input_ids=mine, labels=mine, use_cache=False).loss, loss, atol=1e-5)
+        assert torch.allclose(unsharded(model)(input_ids=mine, labels=mine, use_cache=False).loss, loss, atol=1e-5)
         found[case] = (accelerator.reduce(loss.detach(), "mean").item(), float(norm))
     return found
 
@@ -182,20 +184,17 @@ def test_every_attention_type_can_be_sharded():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"ema_decay": 0.9}, "ema_decay=0.9 is not for sharded weights: leave it out, or launch without FSDP"),
-        ({"torch_compile": True}, "torch_compile=True is not for sharded weights"),
-        ({"learning_rates": [1e-3]}, "learning_rates=.0.001. is not for sharded weights"),
-        ({"seeds": [1, 2]}, "seeds=.1, 2. is not for sharded weights"),
+        ({"ema_decay": 0.9}, "ema_decay=0.9 does not work with sharded weights: leave it out, or launch without FSDP"),
+        ({"torch_compile": True}, "torch_compile=True does not work with sharded weights"),
     ],
 )
 def test_what_needs_whole_weights_all_the_time_is_refused(settings, message):
     accelerator = SimpleNamespace(distributed_type=DistributedType.FSDP, is_fsdp2=True, mixed_precision="no")
-    run = RunArguments(output_dir="x", seeds=settings.pop("seeds", []))
     with pytest.raises(ValueError, match=message):
-        prepare_sharding(accelerator, dataclasses.replace(ADAMW, **settings), run)
+        check_sharding(accelerator, {"ema_decay": 0.0, "torch_compile": False} | settings)
 
 
 def test_fsdp_of_version_1_is_refused():
     accelerator = SimpleNamespace(distributed_type=DistributedType.FSDP, is_fsdp2=False)
     with pytest.raises(ValueError, match="set fsdp_version to 2 in the launch file"):
-        prepare_sharding(accelerator, ADAMW, RunArguments(output_dir="x"))
+        check_sharding(accelerator, {})

@@ -4,7 +4,7 @@ The files have the form of the real ones, for 100 to a million people. Nothing b
 so a right answer for a held-out person is recall.
 """
 
-from birthgpt.data.synthetic.biographies import biographies_of
+from birthgpt.data.synthetic.biographies import MAX_BIOGRAPHIES_PER_PERSON, biographies_of
 from birthgpt.data.synthetic.corpus import (
     DEV,
     TEST_INPUTS,
@@ -18,6 +18,7 @@ from birthgpt.data.synthetic.people import MAX_PEOPLE, MIN_PEOPLE, Person, gener
 
 __all__ = [
     "DEV",
+    "MAX_BIOGRAPHIES_PER_PERSON",
     "MAX_PEOPLE",
     "MIN_PEOPLE",
     "TEST_INPUTS",

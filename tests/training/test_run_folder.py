@@ -7,41 +7,51 @@ import shutil
 
 import pytest
 from accelerate import Accelerator
-from birthgpt.training.arguments import FINETUNE_ARGUMENTS, PRETRAIN_ARGUMENTS, parse_arguments
 from builders import run_pretraining
 from two_processes import in_two_processes
 
-from birthgpt.commands.run_metadata import FREE_ON_RESUME, check_same_settings, open_run_folder
+from birthgpt.commands.finetune import FinetuneSettings
+from birthgpt.commands.pretrain import PretrainSettings
+from birthgpt.settings import declared_settings, parse_settings
+from birthgpt.training.run_folder import check_same_settings, open_run_folder
+
+START = {PretrainSettings: (), FinetuneSettings: ("--model_name_or_path", "pretrained")}
 
 
-def arguments_of(kind: tuple, *settings) -> tuple:
+def settings_of(kind: type, *settings):
     given = ["--train_file", "lines.txt", "--output_dir", "run", "--max_train_steps", 4, "--tokens_per_batch", 2000]
-    return parse_arguments(kind, [str(part) for part in (*given, *settings)])
+    return parse_settings(kind, [str(part) for part in (*given, *START[kind], *settings)])
 
 
-@pytest.mark.parametrize("kind", [PRETRAIN_ARGUMENTS, FINETUNE_ARGUMENTS], ids=["pretraining", "finetuning"])
+def open_folder(settings, accelerator):
+    return open_run_folder(settings, settings.training.run, accelerator, [])
+
+
+@pytest.mark.parametrize("kind", [PretrainSettings, FinetuneSettings])
 def test_every_setting_that_shapes_a_run_must_be_what_it_was(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
-    arguments = arguments_of(kind)
-    assert open_run_folder(arguments, Accelerator(cpu=True)) is None
-    begun = json.loads((tmp_path / "run" / "settings.json").read_text())
-    check_same_settings(tmp_path / "run", arguments)
-    for group, settings in begun.items():
-        for name in settings:
-            other = {**begun, group: {**settings, name: "another"}}
-            (tmp_path / "run" / "settings.json").write_text(json.dumps(other))
-            if name in FREE_ON_RESUME:
-                check_same_settings(tmp_path / "run", arguments)
-            else:
-                with pytest.raises(ValueError, match=rf"run was begun with {name}=another, not .*: .*give the same"):
-                    check_same_settings(tmp_path / "run", arguments)
+    settings = settings_of(kind)
+    assert open_folder(settings, Accelerator(cpu=True)) is None
+    file = tmp_path / "run" / "settings.json"
+    begun = json.loads(file.read_text())
+    check_same_settings(tmp_path / "run", settings)
+    declared = declared_settings(kind)
+    assert begun.keys() == declared.keys()
+    for name, entry in declared.items():
+        file.write_text(json.dumps({**begun, name: "another"}))
+        if entry.metadata["free_on_resume"]:
+            check_same_settings(tmp_path / "run", settings)
+        else:
+            with pytest.raises(ValueError, match=rf"run was begun with {name}=another, not .*: .*give the same"):
+                check_same_settings(tmp_path / "run", settings)
     shaping = "learning_rate optimizer max_train_steps max_grad_norm weight_decay warmup_steps tokens_per_batch seed"
-    assert not FREE_ON_RESUME & {*shaping.split(), "data_seed", "hidden_size", "objective", "train_file"}
+    for name in (*shaping.split(), "data_seed", "hidden_size", "train_file"):
+        assert not declared[name].metadata["free_on_resume"], name
 
 
 def test_a_run_without_a_word_of_its_settings_is_resumed_with_a_warning(tmp_path, caplog):
-    check_same_settings(tmp_path, arguments_of(PRETRAIN_ARGUMENTS))
-    assert "does not say with what settings the run began" in caplog.text
+    check_same_settings(tmp_path, settings_of(PretrainSettings))
+    assert "does not say with which settings the run began" in caplog.text
 
 
 @pytest.mark.slow
@@ -89,7 +99,7 @@ def open_on_machines(folder) -> dict[str, str]:
             write_checkpoint(machine / "run", step, content)
         for settings in (["--resume_from_checkpoint", "latest"], []):
             try:
-                resumed = open_run_folder(arguments_of(PRETRAIN_ARGUMENTS, *settings), accelerator)
+                resumed = open_folder(settings_of(PretrainSettings, *settings), accelerator)
                 found[" ".join((name, *settings))] = str(resumed)
             except ValueError as error:
                 found[" ".join((name, *settings))] = str(error)
@@ -102,7 +112,7 @@ def test_the_main_process_chooses_and_all_stop_where_one_cannot_follow(tmp_path)
     assert main == other
     latest = {name: main[f"{name} --resume_from_checkpoint latest"] for name in MACHINES}
     assert latest["the same"] == "run/checkpoint-2"
-    cannot = "the run cannot go on from run/checkpoint-2, which the main process has: process 1 of .*: "
+    cannot = "the run cannot continue from run/checkpoint-2, which the main process has: process 1 of .*: "
     for name, fault in {
         "no shared folder": "manifest.json is missing",
         "one checkpoint behind": "manifest.json is missing",

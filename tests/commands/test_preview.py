@@ -1,9 +1,9 @@
-"""The preview prints what the model sees."""
+"""The preview prints examples as the model sees them."""
 
 import pytest
 from builders import LINES
 
-from birthgpt.data.preview import main
+from birthgpt.commands.preview import COMMAND
 
 
 @pytest.fixture
@@ -16,28 +16,32 @@ def files(tmp_path):
 @pytest.mark.parametrize("tokenizer", ["character", "bpe"])
 @pytest.mark.parametrize("objective", ["span_corruption", "language_modeling", "name_first", "salient_spans"])
 def test_examples_of_lines(files, capsys, objective, tokenizer):
-    options = ["--tokenizer", tokenizer, "--vocab_size", "300", "--block_size", "256", "--count", "2"]
-    main([objective, str(files / "wiki.txt"), *options])
+    settings = ["--tokenizer_type", tokenizer, "--vocab_size", "300", "--block_size", "256", "--count", "2"]
+    COMMAND(["--objective", objective, "--train_file", str(files / "wiki.txt"), *settings])
     shown = capsys.readouterr().out
     assert shown.startswith("x: ") and shown.count("\ny: ") == 2
     assert "Lovelace" in shown.split("\ny: ")[0] and "⁇" in shown.split("\ny: ")[1]
 
 
 def test_examples_of_questions(files, capsys):
-    main(["question_answering", str(files / "train.tsv"), "--corpus_file", str(files / "wiki.txt")])
+    COMMAND(["--question_file", str(files / "train.tsv"), "--train_file", str(files / "wiki.txt")])
     inputs, targets = capsys.readouterr().out.strip().splitlines()
-    # the question's W and ? are not in these lines
+    # the W and the ? of the question are not in these lines
     assert inputs.endswith("born�⁇London")
     assert targets.strip("□y: ") == "⁇London⁇"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["span_corruption", "nowhere.txt"], "nowhere.txt"), (["question_answering", "{train}"], "--corpus_file")],
+    [
+        ("--train_file nowhere.txt", "nowhere.txt"),
+        ("--objective spans --train_file {lines}", "objective='spans' does not exist"),
+        ("--count 0 --train_file {lines}", "count=0: it must be at least 1"),
+    ],
 )
 def test_mistakes_are_one_line(files, capsys, arguments, message):
     with pytest.raises(SystemExit) as exit_status:
-        main([argument.format(train=files / "train.tsv") for argument in arguments])
+        COMMAND(arguments.format(lines=files / "wiki.txt").split())
     assert exit_status.value.code == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("error: ") and message in line

@@ -1,0 +1,217 @@
+"""Settings: command line over file over default, and a mistake is named before anything runs."""
+
+from dataclasses import dataclass
+
+import pytest
+from builders import training_settings
+
+from birthgpt.cli import COMMANDS, find_command
+from birthgpt.commands.finetune import FinetuneSettings
+from birthgpt.commands.pretrain import PretrainSettings
+from birthgpt.settings import (
+    checked,
+    declared_settings,
+    find_config,
+    flatten_settings,
+    make_settings,
+    parse_settings,
+    setting,
+)
+from birthgpt.training.callbacks import LoggingSettings
+from birthgpt.training.optimizers import OptimizerSettings
+
+REQUIRED = ["--train_file", "a.txt", "--output_dir", "out", "--max_train_steps", "3", "--tokens_per_batch", "99"]
+
+
+def config_file(tmp_path, text: str) -> str:
+    path = tmp_path / "run.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_command_line_wins_over_file_and_file_over_default(tmp_path):
+    config = config_file(tmp_path, "learning_rate: 2e-3\nhidden_size: 64\nqk_norm: true\nseed: 5\n")
+    found = parse_settings(PretrainSettings, [*REQUIRED, "--config", config, "--seed", "7", "--hidden_size=32"])
+    assert (found.training.optimizer.learning_rate, found.model.hidden_size, found.model.qk_norm) == (2e-3, 32, True)
+    assert (found.training.run.seed, found.model.num_hidden_layers) == (7, 4)
+
+
+def test_no_other_file_is_read(tmp_path, monkeypatch):
+    (tmp_path / "pretrain.args").write_text("--seed 9")
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "pretrain.py"), *REQUIRED])
+    assert parse_settings(PretrainSettings).training.run.seed == 0
+
+
+def test_a_file_goes_over_the_file_that_it_names_as_defaults(tmp_path):
+    (tmp_path / "base.yaml").write_text("learning_rate: 2e-3\nhidden_size: 64\nqk_norm: true\n")
+    config = config_file(tmp_path, "defaults: base.yaml\nhidden_size: 32\n")
+    found = parse_settings(PretrainSettings, [*REQUIRED, "--config", config, "--learning_rate", "5e-3"])
+    assert (found.training.optimizer.learning_rate, found.model.hidden_size, found.model.qk_norm) == (5e-3, 32, True)
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        (None, "defaults: there is no file .*base.yaml"),
+        ("defaults: other.yaml", "defaults itself: one level is allowed"),
+    ],
+)
+def test_defaults_that_cannot_be_read_are_named(tmp_path, base, message):
+    if base is not None:
+        (tmp_path / "base.yaml").write_text(base)
+    with pytest.raises(ValueError, match=message):
+        parse_settings(PretrainSettings, [*REQUIRED, "--config", config_file(tmp_path, "defaults: base.yaml")])
+
+
+def test_a_configuration_of_the_package_is_found_by_its_name():
+    path = find_config("quickstart/pretrain")
+    assert path.is_file() and path == find_config("quickstart/pretrain.yaml") == find_config(
+        "configs/quickstart/pretrain"
+    )
+    with pytest.raises(ValueError, match="wiki/finetun: there is no such .* did you mean 'wiki/finetune'"):
+        find_config("wiki/finetun")
+
+
+@pytest.mark.parametrize(("text", "value"), [("6e-3", 6e-3), ("1e5", 1e5), ("0.1", 0.1), ("'2e-4'", 2e-4)])
+def test_numbers_of_a_file_are_numbers(tmp_path, text, value):
+    config = config_file(tmp_path, f"learning_rate: {text}\nmax_train_flops: {text}\n")
+    arguments = [a for a in REQUIRED if a not in ("--max_train_steps", "3")]
+    found = flatten_settings(parse_settings(PretrainSettings, [*arguments, "--config", config]))
+    assert found["learning_rate"] == found["max_train_flops"] == value
+
+
+def test_lists_and_nulls_of_a_file(tmp_path):
+    config = config_file(tmp_path, "attention_type: [softmax, softmax]\nname_column: null\nmlp_bias: false\n")
+    found = parse_settings(PretrainSettings, [*REQUIRED, "--config", config])
+    assert found.model.attention_type == ["softmax", "softmax"]
+    assert found.corpus.name_column is None and found.model.mlp_bias is False
+
+
+def test_mappings_of_a_file_and_of_the_command_line(tmp_path):
+    text = "rope_parameters: {rope_theta: 500.0}\nper_layer_config:\n  2:\n    sliding_window: 8\n"
+    model = parse_settings(PretrainSettings, [*REQUIRED, "--config", config_file(tmp_path, text)]).model
+    assert (model.rope_parameters, model.per_layer_config) == ({"rope_theta": 500.0}, {2: {"sliding_window": 8}})
+    given = ["--per_layer_config", "{1: {sliding_window: 4}}"]
+    model = parse_settings(PretrainSettings, [*REQUIRED, "--config", config_file(tmp_path, text), *given]).model
+    assert model.per_layer_config == {1: {"sliding_window": 4}}
+
+
+def test_a_list_may_be_empty(tmp_path):
+    config = config_file(tmp_path, "ngram_orders: [2, 3]\n")
+    found = parse_settings(PretrainSettings, [*REQUIRED, "--config", config, "--ngram_orders"])
+    assert found.model.ngram_orders == []
+    config = config_file(tmp_path, "ngram_orders: []\n")
+    assert parse_settings(PretrainSettings, [*REQUIRED, "--config", config]).model.ngram_orders == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rat: 1", "'learning_rat' is not a setting of this command; did you mean 'learning_rate'"),
+        ("model:\n  hidden_size: 3", "'model' is not a setting"),
+        ("hidden_size: {a: 3}", "hidden_size is a mapping"),
+        ("on: 1", "True is not a setting"),
+        ("- a\n- b", "expected one `key: value` a line"),
+        ("a: [", "is not YAML"),
+        ("hidden_size: wide", "argument --hidden_size.*: invalid int value: 'wide'"),
+        ("max_train_flops: 1e9", "exactly one of max_train_steps, num_train_epochs, max_train_flops"),
+        ("per_device_train_batch_size: 4", "exactly one of tokens_per_batch and per_device_train_batch_size"),
+        ("learning_rate: -1", "learning_rate=-1.0: it must be greater than 0"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_settings(PretrainSettings, [*REQUIRED, "--config", config_file(tmp_path, text)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--warmup_steps -5", "warmup_steps=-5: it must be at least 0"),
+        ("--max_grad_norm -1", "max_grad_norm=-1.0: it must be at least 0"),
+        ("--weight_decay -1", "weight_decay=-1.0: it must be at least 0"),
+        ("--shuffle false", "shuffle=false: batches of similar length"),
+        ("--config a.yaml --config b.yaml", "--config is given twice"),
+    ],
+)
+def test_settings_that_would_do_harm_or_nothing_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        parse_settings(PretrainSettings, [*REQUIRED, *arguments.split()])
+
+
+def test_a_missing_file_an_unknown_flag_and_a_missing_setting_are_named(tmp_path):
+    with pytest.raises(ValueError, match="nowhere.yaml: there is no such configuration file"):
+        parse_settings(PretrainSettings, ["--config", "nowhere.yaml"])
+    with pytest.raises(ValueError, match="command line: 'sed' is not a setting of this command; did you mean 'seed'"):
+        parse_settings(PretrainSettings, [*REQUIRED, "--sed", "1"])
+    with pytest.raises(ValueError, match="required: --train_file"):
+        parse_settings(PretrainSettings, REQUIRED[2:])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_setting_has_one_name_and_its_help(command, capsys):
+    # a name that is declared twice is an assertion in it
+    declared = declared_settings(find_command(command).settings)
+    assert all(entry.metadata["help"] for entry in declared.values())
+    with pytest.raises(SystemExit):
+        parse_settings(find_command(command).settings, ["--help"])
+    shown = capsys.readouterr().out
+    assert all(f"--{name}" in shown for name in declared)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"report_to": "tensorbord"}, "report_to='tensorbord' does not exist: did you mean 'tensorboard'"),
+        ({"logging_steps": 0}, "logging_steps=0: it must be at least 1"),
+        ({"save_total_limit": 0}, "save_total_limit=0: it must be at least 1"),
+        ({"save_steps": -1}, "save_steps=-1: it must be at least 0"),
+        ({"dataloader_num_workers": -1}, "dataloader_num_workers=-1: it must be at least 0"),
+        ({"mixed_precision": "fp16"}, "mixed_precision='fp16' does not exist: did you mean 'bf16'"),
+        ({"ema_decay": 1.0}, "ema_decay=1.0: it must be at least 0 and less than 1"),
+        ({"ema_decay": -0.1}, "ema_decay=-0.1: it must be"),
+        ({"learning_rate": "fast"}, "learning_rate='fast': expected float | int, not str"),
+        ({"max_train_steps": None}, "give exactly one of .*, not none"),
+        ({"lr_scheduler_type": "assignment_cosine"}, "needs lr_cycle_steps, its half-period"),
+        ({"learning_rat": 1}, "'learning_rat' is not a setting of this command; did you mean 'learning_rate'"),
+    ],
+)
+def test_settings_that_mean_nothing_are_named(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        training_settings(tmp_path, **settings)
+
+
+def test_a_tracker_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr("birthgpt.training.callbacks.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="report_to=wandb needs its package: pip install wandb"):
+        LoggingSettings(with_tracking=True, report_to="wandb")
+    LoggingSettings(report_to="wandb")
+
+
+def test_a_setting_that_must_be_given_is_named():
+    with pytest.raises(ValueError, match="FinetuneSettings: train_file must be given: questions with answers"):
+        make_settings(FinetuneSettings, max_train_steps=1)
+
+
+def test_a_value_is_checked_when_it_is_assigned():
+    settings = OptimizerSettings()
+    settings.learning_rate = 0.5
+    with pytest.raises(ValueError, match="learning_rate=-1: it must be greater than 0"):
+        settings.learning_rate = -1
+
+
+def test_what_is_flattened_is_what_was_given():
+    @checked
+    @dataclass(kw_only=True)
+    class Inner:
+        width: int = setting(3, "how wide", min=1)
+
+    @checked
+    @dataclass(kw_only=True)
+    class Outer:
+        inner: Inner
+        name: str = setting(help="how it is called")
+
+    made = make_settings(Outer, name="x", width=5)
+    assert (made.inner.width, flatten_settings(made)) == (5, {"width": 5, "name": "x"})
+    assert flatten_settings(parse_settings(Outer, ["--name", "x"])) == {"width": 3, "name": "x"}
