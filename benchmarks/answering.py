@@ -3,8 +3,8 @@
 python benchmarks/answering.py --output_file benchmarks/answering.json
 
 The model has the assignment's shape and characters as tokens. It is finetuned for some updates on other questions, so
-that it answers by names of places, right or not; beside it stands one as it was drawn, whose answers never end: each is
-48 characters long.
+that it answers with names of places, right or not. A second model is untrained: its answers never end, so each is 48
+characters long.
 """
 
 import argparse
@@ -13,31 +13,27 @@ import time
 from pathlib import Path
 
 import torch
-from birthgpt.training.arguments import (
-    ModelArguments,
-    OptimizationArguments,
-    QuestionArguments,
-    RunArguments,
-    TokenizerArguments,
-)
 
-from birthgpt.commands.building import build_model, build_tokenizer, load_model
-from birthgpt.commands.finetune import finetune
-from birthgpt.commands.run_metadata import environment_info
+from birthgpt.commands.building import ModelSettings, build_model, build_tokenizer, load_model
+from birthgpt.commands.finetune import FinetuneSettings, finetune
 from birthgpt.data.corpus import load_corpus
 from birthgpt.data.questions import load_questions
 from birthgpt.data.synthetic import DEV, TRAIN, WIKI, write_synthetic_corpus
+from birthgpt.data.tokenizers import TokenizerSettings
 from birthgpt.evaluation.answering import answer_questions
-from birthgpt.training.trainer import available_cores
+from birthgpt.model import BirthGPTForCausalLM
+from birthgpt.settings import make_settings
+from birthgpt.utils.environment import available_cores, environment_info
 from birthgpt.utils.files import save_json
 
 QUESTIONS = 500
 BLOCK = 128
-SHAPE = ModelArguments(hidden_size=256, num_hidden_layers=4, num_attention_heads=8)
+SHAPE = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 8}
+TOKENIZER = {"tokenizer_type": "character", "block_size": BLOCK}
 
 
 def seconds_for(model, tokenizer, questions: list[str], batch_size: int, rounds: int) -> float:
-    """The least of some rounds."""
+    """Seconds of the fastest of some rounds."""
     times = []
     for _ in range(rounds):
         started = time.perf_counter()
@@ -46,15 +42,11 @@ def seconds_for(model, tokenizer, questions: list[str], batch_size: int, rounds:
     return min(times)
 
 
-def finetuned(people: Path, folder: Path, steps: int):
-    """A model of the assignment's shape that has seen questions about others."""
-    finetune(
-        QuestionArguments(train_file=str(people / TRAIN), corpus_file=str(people / WIKI), block_size=BLOCK),
-        TokenizerArguments(tokenizer_type="character"),
-        SHAPE,
-        OptimizationArguments(max_train_steps=steps, per_device_train_batch_size=256, learning_rate=1e-3),
-        RunArguments(output_dir=str(folder), save_steps=0),
-    )
+def finetuned_model(people: Path, folder: Path, steps: int) -> BirthGPTForCausalLM:
+    """A model of the assignment's shape that has learned from questions about others."""
+    files = {"train_file": str(people / TRAIN), "corpus_file": str(people / WIKI), "output_dir": str(folder)}
+    training = {"max_train_steps": steps, "per_device_train_batch_size": 256, "learning_rate": 1e-3, "save_steps": 0}
+    finetune(make_settings(FinetuneSettings, **files, **training, **TOKENIZER, **SHAPE))
     return load_model(str(folder))
 
 
@@ -71,10 +63,10 @@ def main() -> None:
         write_synthetic_corpus(people, people=2 * QUESTIONS, held_out=QUESTIONS)
         texts = [row["text"] for row in load_corpus(str(people / WIKI))]
         questions = load_questions(str(people / DEV))["question"][:]
-        tokenizer = build_tokenizer(TokenizerArguments(tokenizer_type="character"), texts, BLOCK)
+        tokenizer = build_tokenizer(TokenizerSettings(tokenizer_type="character"), texts, BLOCK)
         trained, untrained = (
-            finetuned(people, Path(scratch, "run"), arguments.steps),
-            build_model(SHAPE, tokenizer, BLOCK),
+            finetuned_model(people, Path(scratch, "run"), arguments.steps),
+            build_model(make_settings(ModelSettings, **SHAPE), tokenizer, BLOCK),
         )
     few = questions[: QUESTIONS // 10]
     cases = [

@@ -24,10 +24,10 @@ import torch
 from matplotlib import pyplot
 
 from birthgpt import BirthGPTConfig
-from birthgpt.commands.run_metadata import environment_info
 from birthgpt.model.block import BirthGPTBlock
-from birthgpt.model.masks import build_mask
+from birthgpt.model.masks import build_masks
 from birthgpt.model.modeling_birthgpt import BirthGPTForCausalLM
+from birthgpt.utils.environment import environment_info
 from birthgpt.utils.files import save_json
 from birthgpt.utils.tables import markdown_table, text_table
 
@@ -36,13 +36,13 @@ SETTINGS = {
     "sliding_softmax": {"sliding_window": 256},
     "synthesizer": {},
     "perceiver": {"perceiver_bottleneck": 128},
-    "linformer": {"linformer_kind": "abc", "linformer_summaries": 16},
-    "linformer blockwise": {"linformer_block": 128, "linformer_window": 256, "linformer_summaries": 1},
+    "abc": {"abc_num_slots": 16},
+    "linformer": {"linformer_block": 128, "linformer_window": 256, "linformer_num_slots": 1},
     "bigbird": {"bigbird_block": 64, "bigbird_global": 1, "bigbird_window": 2, "bigbird_random": 1},
     "performer": {"performer_features": 64},
     "gated_deltanet": {},
 }
-"""What is measured: the first word is the attention type. Sizes suit long inputs: some hundred keys a token."""
+"""The attention types, with sizes that suit long inputs: some hundred keys a token."""
 
 LENGTHS = (128, 512, 2048, 8192, 16384)
 LONGEST_IN_ROUNDS = 2048
@@ -65,7 +65,7 @@ def build_config(name: str, length: int) -> BirthGPTConfig:
         hidden_act="relu2",
         hidden_dropout=0.0,
         attention_dropout=0.0,
-        attention_type=name.split()[0],
+        attention_type=name,
         **SETTINGS[name],
     )
 
@@ -91,7 +91,7 @@ def train_mixer(name: str, length: int, batch: int, device: str):
     positions = torch.arange(length, device=device)[None]
     inputs = {"position_ids": positions, "past_key_values": None, "branch_ids": None}
     mixer = model.layers[0].attention
-    mask = build_mask(mixer.mask_type, config=model.config, inputs_embeds=states, attention_mask=None, **inputs)
+    (mask,) = build_masks(model.layers[:1], model.config, inputs_embeds=states, attention_mask=None, **inputs)
     rotary = model.rotary_embedding(positions, states.dtype)
 
     def step():
@@ -181,7 +181,7 @@ def measure_alone(scope: str, name: str, length: int, batch: int, device: str, s
     """`measure` in a process of its own, so that the peak of its memory is its own too."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["birthgpt.model.modeling_birthgpt", "birthgpt.commands.run_metadata", "matplotlib.pyplot"]
+        ["birthgpt.model.modeling_birthgpt", "birthgpt.utils.environment", "matplotlib.pyplot"]
     )
     prepare = limit_memory if device == "cpu" else None
     with ProcessPoolExecutor(1, mp_context=context, initializer=prepare) as pool:

@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from birthgpt.commands.run_metadata import environment_info
 from birthgpt.data.synthetic import WIKI, write_synthetic_corpus
+from birthgpt.utils.environment import environment_info
 from birthgpt.utils.files import save_json
 from birthgpt.utils.tables import text_table
 

@@ -15,20 +15,23 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from birthgpt.training.arguments import ModelArguments, TokenizerArguments
+from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from birthgpt.commands.building import build_model, build_tokenizer
-from birthgpt.commands.run_metadata import environment_info
+from birthgpt.commands.building import ModelSettings, build_model, build_tokenizer
 from birthgpt.data.batching import map_objective, used_length
 from birthgpt.data.corpus import load_corpus
 from birthgpt.data.objectives import NameFirst
 from birthgpt.data.synthetic import WIKI, generate_people, write_synthetic_corpus
-from birthgpt.training.checkpoints import Progress, list_checkpoints, load_checkpoint, save_checkpoint
-from birthgpt.training.optimizers import build_optimizers
-from birthgpt.training.sharding import gather_optimizer
-from birthgpt.training.trainer import count_parameters
+from birthgpt.data.tokenizers import TokenizerSettings
+from birthgpt.model import BirthGPTForCausalLM
+from birthgpt.settings import make_settings
+from birthgpt.training.checkpoints import load_checkpoint, save_checkpoint
+from birthgpt.training.model_group import ModelGroup, ReplicaSpec, count_parameters
+from birthgpt.training.optimizers import OptimizerSettings
+from birthgpt.training.state import TrainerState
+from birthgpt.utils.environment import environment_info
 from birthgpt.utils.files import save_json
 from birthgpt.utils.tables import markdown_table
 
@@ -69,7 +72,7 @@ def entropy(values: Iterable) -> float:
 
 
 def bits_per_person(people: int) -> dict[str, float]:
-    """Bits of the birthplace, and of all that is drawn of a person beside the name."""
+    """Bits of the birthplace, and of everything that is drawn for a person besides the name."""
     found = list(generate_people(people, seed=0))
     places = ("birthplace", "workplace", "study_place", "residence")
     drawn = [
@@ -87,7 +90,7 @@ def corpus_metrics(folder: Path, people: int, vocab_size: int) -> tuple[dict[str
     write_synthetic_corpus(folder, people=people, held_out=1, biographies_per_person=1)
     corpus = load_corpus(str(folder / WIKI))
     texts = corpus["text"][:]
-    tokenizer = build_tokenizer(TokenizerArguments(tokenizer_type="bpe", vocab_size=vocab_size), texts, BLOCK)
+    tokenizer = build_tokenizer(TokenizerSettings(tokenizer_type="bpe", vocab_size=vocab_size), texts, BLOCK)
     tokens = sum(len(row) for row in tokenizer(texts).input_ids)
     examples = map_objective(corpus, NameFirst(tokenizer, BLOCK), seed=0, epoch=0)
     return {
@@ -98,21 +101,25 @@ def corpus_metrics(folder: Path, people: int, vocab_size: int) -> tuple[dict[str
     }, tokenizer
 
 
+def new_model(tokenizer: PreTrainedTokenizerBase, **shape: int) -> BirthGPTForCausalLM:
+    """A model of the recommended recipe in this shape."""
+    return build_model(make_settings(ModelSettings, **shape, **SHAPE), tokenizer, BLOCK)
+
+
 def checkpoint_metrics(folder: Path, tokenizer: PreTrainedTokenizerBase, width: int) -> dict[str, float]:
     """Bytes a parameter of the weights and of a whole checkpoint, and seconds a GB to write and to read one."""
-    arguments = ModelArguments(hidden_size=width, num_hidden_layers=2, **SHAPE)
-    model = build_model(arguments, tokenizer, BLOCK)
-    adamw = {"optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 0.1, "adam_beta1": 0.9, "adam_beta2": 0.95}
-    (optimizer,) = build_optimizers(model, **adamw)
+    model = new_model(tokenizer, hidden_size=width, num_hidden_layers=2)
+    spec = ReplicaSpec(folder, seed=0, learning_rate=1e-3)
+    models = ModelGroup(spec, model, OptimizerSettings(weight_decay=0.1), Accelerator(cpu=True))
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
+    models.step(lr_scale=1.0)
+    state = TrainerState(loss_sums=[0.0])
     clock, processor = time.perf_counter(), time.process_time()
-    save_checkpoint(folder, model, tokenizer, [gather_optimizer(optimizer)], Progress())
+    checkpoint = save_checkpoint(models.replicas[0], tokenizer, state)
     written, computed = time.perf_counter() - clock, time.process_time() - processor
-    (checkpoint,) = list_checkpoints(folder)
     clock = time.perf_counter()
-    load_checkpoint(checkpoint, model, [optimizer])
+    load_checkpoint(checkpoint, models, expected=state)
     read = time.perf_counter() - clock
     size = sum(file.stat().st_size for file in checkpoint.rglob("*") if file.is_file())
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -148,8 +155,8 @@ def activation_metrics(tokenizer: PreTrainedTokenizerBase, width: int, tokens: i
     batch = torch.randint(len(tokenizer), (4, tokens))
 
     def of_layers(count: int) -> int:
-        arguments = ModelArguments(hidden_size=width, num_hidden_layers=count, **SHAPE)
-        return saved_bytes(build_model(arguments, tokenizer, BLOCK).model.bfloat16().train(), batch)
+        model = new_model(tokenizer, hidden_size=width, num_hidden_layers=count)
+        return saved_bytes(model.model.bfloat16().train(), batch)
 
     return {"activation_bytes_per_token_layer_and_width": (of_layers(3) - of_layers(1)) / 2 / batch.numel() / width}
 
@@ -157,7 +164,7 @@ def activation_metrics(tokenizer: PreTrainedTokenizerBase, width: int, tokens: i
 def parameters_of(shape: dict, tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """All parameters, and those that a token's computation multiplies."""
     with torch.device("meta"):
-        model = build_model(ModelArguments(**shape, **SHAPE), tokenizer, BLOCK)
+        model = new_model(tokenizer, **shape)
     return {"parameters": sum(p.numel() for p in model.parameters()), "computing": count_parameters(model)}
 
 

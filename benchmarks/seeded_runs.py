@@ -60,7 +60,16 @@ RUNS = {
 FINETUNING = """--tokens_per_batch 1000 --max_train_steps 30 --logging_steps 1 --save_steps 0 --optimizer muon
     --learning_rate 3e-3 --validation_size 10 --eval_steps 5"""
 RESUMED = "--save_steps 10 --save_total_limit 5 --ema_decay 0.9"
-ANSWERING = ("finetuned", "linformer_abc", "perceiver", "hybrid", "performer", "linformer", "bigbird", "synthesizer_alpha")
+ANSWERING = (
+    "finetuned",
+    "linformer_abc",
+    "perceiver",
+    "hybrid",
+    "performer",
+    "linformer",
+    "bigbird",
+    "synthesizer_alpha",
+)
 
 
 class Recorder:
@@ -133,7 +142,9 @@ def record(folder: Path) -> dict[str, Any]:
         shutil.rmtree(resumed / late)
     (resumed / "config.json").unlink()
     recorder.keep("resumed", recorder.pretrain("resumed", f"{RESUMED} --resume_from_checkpoint latest"))
-    start = f"--train_file {recorder.people}/birth_places_train.tsv --model_name_or_path {folder}/softmax_modern_salient"
+    start = (
+        f"--train_file {recorder.people}/birth_places_train.tsv --model_name_or_path {folder}/softmax_modern_salient"
+    )
     given = f"{start} --output_dir {folder}/finetuned {FINETUNING}".split()
     finetune(parse_settings(FinetuneSettings, given))
     recorder.keep("finetuned", folder / "finetuned")

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from statistics import median
 
-from birthgpt.commands.run_metadata import environment_info
 from birthgpt.data.synthetic import WIKI, write_synthetic_corpus
+from birthgpt.utils.environment import environment_info
 from birthgpt.utils.files import save_json
 
 ROOT = Path(__file__).parents[1]

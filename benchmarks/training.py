@@ -20,25 +20,30 @@ from statistics import median
 
 import torch
 import transformers
-from birthgpt.training.arguments import ModelArguments, OptimizationArguments, RunArguments, TokenizerArguments
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import DataCollatorForSeq2Seq, GPT2Config, GPT2LMHeadModel, TrainingArguments
 
-from birthgpt.commands.building import build_model, build_tokenizer
-from birthgpt.commands.run_metadata import environment_info
-from birthgpt.data.batching import EpochBatches, map_objective, model_inputs, used_length
+from birthgpt.commands.building import ModelSettings, build_model, build_tokenizer
+from birthgpt.data.batching import BatchSettings, EpochBatches, map_objective, model_inputs, used_length
 from birthgpt.data.corpus import load_corpus
 from birthgpt.data.objectives import IGNORE, SpanCorruption
 from birthgpt.data.synthetic import WIKI, write_synthetic_corpus
+from birthgpt.data.tokenizers import TokenizerSettings
 from birthgpt.model import BirthGPTForCausalLM
-from birthgpt.training.trainer import Trainer, build_accelerator
+from birthgpt.settings import make_settings
+from birthgpt.training.accelerators import build_accelerator
+from birthgpt.training.callbacks import TrainerCallback
+from birthgpt.training.model_group import ModelGroup, ReplicaSpec
+from birthgpt.training.trainer import Trainer, TrainingSettings
+from birthgpt.utils.environment import environment_info
 from birthgpt.utils.files import save_json
 from birthgpt.utils.tables import text_table
 
 BLOCK = 128
 BATCH = 32
-SHAPE = ModelArguments(
+SHAPE = make_settings(
+    ModelSettings,
     hidden_size=192,
     num_hidden_layers=3,
     num_attention_heads=6,
@@ -61,9 +66,14 @@ class Task:
         write_synthetic_corpus(folder, people=1000, held_out=200, biographies_per_person=5)
         self.corpus = load_corpus(str(folder / WIKI))
         texts = (row["text"] for row in self.corpus)
-        self.tokenizer = build_tokenizer(TokenizerArguments(tokenizer_type="character"), texts, BLOCK)
+        self.tokenizer = build_tokenizer(TokenizerSettings(tokenizer_type="character"), texts, BLOCK)
         self.objective = SpanCorruption(self.tokenizer, BLOCK)
         self.examples = map_objective(self.corpus, self.objective, seed=0, epoch=0)
+
+    def batches(self) -> EpochBatches:
+        """The examples in batches of similar length."""
+        settings = BatchSettings(tokens_per_batch=BATCH * BLOCK)
+        return EpochBatches(self.corpus, self.objective, self.tokenizer.pad_token_id, settings, seed=0)
 
     def model(self) -> BirthGPTForCausalLM:
         """A new model of this package."""
@@ -92,37 +102,34 @@ class Clock:
         return {"tokens_per_second": self.tokens / seconds, "targets_per_second": self.targets / seconds}
 
 
-class TimedTrainer(Trainer):
-    """The engine, with a clock beside it."""
+class ClockCallback(TrainerCallback):
+    """Tells a clock about every update of this package's trainer."""
 
-    clock: Clock
+    def __init__(self, clock: Clock):
+        self.clock, self.tokens, self.targets = clock, 0, 0
 
-    def _update(self, micro_batches):
-        update = super()._update(micro_batches)
-        self.clock.tick(
-            sum(batch["input_ids"].numel() for batch in micro_batches),
-            sum(int((batch["shift_labels"] != IGNORE).sum()) for batch in micro_batches),
-        )
-        return update
+    def on_step_end(self, trainer: Trainer) -> None:
+        state = trainer.state
+        self.clock.tick(state.tokens - self.tokens, state.targets - self.targets)
+        self.tokens, self.targets = state.tokens, state.targets
 
 
 def this_engine(task: Task, steps: int, clock: Clock, folder: Path, torch_compile: bool = False) -> None:
-    """So many updates."""
-    optimization = OptimizationArguments(
+    """So many updates by this package's trainer."""
+    settings = make_settings(
+        TrainingSettings,
         max_train_steps=steps,
         tokens_per_batch=BATCH * BLOCK,
         learning_rate=LEARNING_RATE,
         weight_decay=0.1,
         torch_compile=torch_compile,
+        output_dir=str(folder),
+        save_steps=0,
     )
-    run = RunArguments(output_dir=str(folder), save_steps=0)
-    accelerator = build_accelerator(optimization, run)
-    batches = EpochBatches(
-        task.corpus, task.objective, task.tokenizer.pad_token_id, seed=0, tokens_per_batch=BATCH * BLOCK
-    )
-    trainer = TimedTrainer(task.model(), task.tokenizer, batches, optimization, run, accelerator)
-    trainer.clock = clock
-    trainer.train()
+    accelerator = build_accelerator(settings)
+    spec = ReplicaSpec(folder, settings.run.seed, LEARNING_RATE)
+    models = ModelGroup(spec, task.model(), settings.optimizer, accelerator, torch_compile)
+    Trainer(models, task.batches(), accelerator, settings, [ClockCallback(clock)]).train()
 
 
 def transformers_trainer(task: Task, steps: int, clock: Clock, folder: Path) -> None:
@@ -209,9 +216,7 @@ def matrix_peak() -> float:
 
 def forward_backward(task: Task, mixed_precision: bool, compiled: bool) -> float:
     """FLOP/s of the model's forward and backward on a batch of 4,096 tokens, products counted as they run."""
-    batches = EpochBatches(
-        task.corpus, task.objective, task.tokenizer.pad_token_id, seed=0, tokens_per_batch=BATCH * BLOCK
-    )
+    batches = task.batches()
     model, batch = task.model().train(), batches[len(batches) // 2]
 
     def step(called):

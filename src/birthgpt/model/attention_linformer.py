@@ -82,7 +82,8 @@ class LinformerAttention(Attention):
         """Causal self-attention; see `Attention.forward`."""
         queries, keys, values = self.projections(hidden_states, position_embeddings)
         cache = layer_state(past_key_values, self.layer_idx)
-        mixed, weights = self.attend_blockwise(queries, keys, values, token_mask, cache)  # (batch, heads, length, d_head)
+        # (batch, heads, length, d_head)
+        mixed, weights = self.attend_blockwise(queries, keys, values, token_mask, cache)
         return self.projections.output(mixed.transpose(1, 2)), weights
 
     def attend_blockwise(
