@@ -123,7 +123,7 @@ def test_launched_or_plain_a_run_uses_all_cores_and_gives_the_same_losses(people
     losses = re.findall(r"step 3, loss ([\d.]+)", result.stderr)
     assert len(set(losses)) == 1
     cores = len(all_cores()) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = re.search(r"(\d+) processes × (\d+) threads", result.stderr)
+    threads = re.search(r"processes: (\d+), threads of each: (\d+)", result.stderr)
     processes = 2 if launcher == "two processes" else 1
     assert (int(threads[1]), int(threads[2])) == (processes, max(1, cores // processes))
 
@@ -147,7 +147,7 @@ def test_two_processes_and_two_accumulated_batches_train_as_one(people_files, tm
             **environment,
         )  # fmt: skip
         assert result.returncode == 0, result.stderr[-2000:]
-        assert f"{2 if environment else 1} processes ×" in result.stderr
+        assert f"processes: {2 if environment else 1}, threads" in result.stderr
         record = json.loads((tmp_path / name / "run.json").read_text())
         losses[name] = [entry["loss"] for entry in record["history"]]
         tokens[name] = record["target_ratio"] * record["tokens"]

@@ -35,7 +35,7 @@ def use_all_cores(accelerator: Accelerator) -> None:
         threads = available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
     torch.set_num_threads(max(1, threads))
     if accelerator.is_main_process:
-        logger.info("%d processes × %d threads", accelerator.num_processes, torch.get_num_threads())
+        logger.info("processes: %d, threads of each: %d", accelerator.num_processes, torch.get_num_threads())
 
 
 def environment_info() -> dict:

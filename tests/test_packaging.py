@@ -1,0 +1,60 @@
+"""The package is complete: its folders, the libraries that it imports, and the pinned versions."""
+
+import ast
+import configparser
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DISTRIBUTION_OF = {"yaml": "PyYAML"}
+
+
+@pytest.fixture(scope="module")
+def options():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    return parser
+
+
+def lines_of(value: str) -> list[str]:
+    return [line for line in value.split("\n") if line and not line.startswith("#")]
+
+
+def names_of(requirements: list[str]) -> set[str]:
+    return {re.match(r"[\w.-]+", requirement)[0] for requirement in requirements}
+
+
+def imported(folder: Path) -> set[str]:
+    """The top-level packages, other than Python's own and this one, that the files of a folder import."""
+    found = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {name.name.split(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names) - {"birthgpt"}
+
+
+def test_every_folder_of_the_source_is_a_package_of_the_wheel(options):
+    folders = {path.parent.relative_to(ROOT / "src") for path in (ROOT / "src").rglob("__init__.py")}
+    packages = {".".join(folder.parts) for folder in folders}
+    assert packages | {"birthgpt.configs"} == set(lines_of(options["options"]["packages"]))
+
+
+def test_every_library_that_is_imported_is_declared(options):
+    declared = names_of(lines_of(options["options"]["install_requires"]))
+    assert {DISTRIBUTION_OF.get(name, name) for name in imported(ROOT / "src")} <= declared
+    declared |= names_of(lines_of(options["options.extras_require"]["test"]))
+    local = {path.stem.replace("_", "-") for folder in ("tests", "results") for path in (ROOT / folder).glob("*.py")}
+    used = {name.replace("_", "-") for folder in ("tests", "results", "benchmarks") for name in imported(ROOT / folder)}
+    assert {DISTRIBUTION_OF.get(name, name) for name in used - local} <= {name.replace("_", "-") for name in declared}
+
+
+def test_every_declared_library_has_a_tested_version(options):
+    pinned = names_of(lines_of((ROOT / "constraints.txt").read_text(encoding="utf-8")))
+    extras = lines_of(options["options.extras_require"]["test"])
+    assert names_of(lines_of(options["options"]["install_requires"])) | names_of(extras) <= pinned
