@@ -1,0 +1,56 @@
+"""Checkpoints that version 0.1 wrote: `tests/checkpoints_0.1` has small ones with the logits that it computed."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from birthgpt.commands.convert import ConvertSettings, convert
+
+CHECKPOINTS = sorted((Path(__file__).parents[1] / "checkpoints_0.1").iterdir())
+
+
+def assert_computes_as_before(folder, checkpoint):
+    expected = load_file(checkpoint / "expected.safetensors")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    logits = model(input_ids=expected["input_ids"]).logits
+    # another processor may round otherwise
+    torch.testing.assert_close(logits, expected["logits"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=lambda path: path.name)
+def test_a_converted_model_computes_as_before(checkpoint, tmp_path):
+    folder = convert(ConvertSettings(model_name_or_path=str(checkpoint), output_dir=str(tmp_path / "new")))
+    assert_computes_as_before(folder, checkpoint)
+    shutil.copytree(checkpoint, tmp_path / "in_place")
+    assert_computes_as_before(convert(ConvertSettings(model_name_or_path=str(tmp_path / "in_place"))), checkpoint)
+
+
+def test_loading_an_earlier_checkpoint_tells_how_to_convert_it():
+    with pytest.raises(ValueError, match="convert it by `birthgpt convert FOLDER`"):
+        AutoModelForCausalLM.from_pretrained(CHECKPOINTS[0])
+
+
+def test_settings_of_the_run_get_their_new_names(tmp_path):
+    shutil.copytree(CHECKPOINTS[0], tmp_path / "old")
+    old = {"kind": "pretraining", "target_share": 0.5, "settings": {"CorpusArguments": {"longest_run": 7}}}
+    (tmp_path / "old" / "run.json").write_text(json.dumps(old))
+    folder = convert(ConvertSettings(model_name_or_path=str(tmp_path / "old"), output_dir=str(tmp_path / "new")))
+    metadata = json.loads((folder / "run.json").read_text())
+    assert metadata == {"kind": "pretraining", "target_ratio": 0.5, "settings": {"max_span_words": 7}}
+
+
+def test_a_folder_that_cannot_be_converted_is_left_as_it_was(tmp_path):
+    with pytest.raises(ValueError, match="is not a checkpoint$"):
+        convert(ConvertSettings(model_name_or_path=str(tmp_path)))
+    new = convert(ConvertSettings(model_name_or_path=str(CHECKPOINTS[0]), output_dir=str(tmp_path / "new")))
+    before = (new / "model.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="not a checkpoint of an earlier version"):
+        convert(ConvertSettings(model_name_or_path=str(new)))
+    with pytest.raises(ValueError, match="exists: give another output_dir"):
+        convert(ConvertSettings(model_name_or_path=str(CHECKPOINTS[0]), output_dir=str(new)))
+    assert (new / "model.safetensors").read_bytes() == before
