@@ -251,7 +251,7 @@ def run_finetuning(*arguments) -> TrainingSummary | None:
     return finetune(parse_settings(FinetuneSettings, [*settings, *map(str, arguments)]))
 
 
-# files of invented people, read independently of the package
+# files of synthetic people, read independently of the package
 
 
 def read_lines(path: Path) -> list[str]:

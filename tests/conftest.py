@@ -53,7 +53,7 @@ def bpe():
 
 @pytest.fixture(scope="session")
 def people_files(tmp_path_factory):
-    """A folder of invented people: wiki.txt, birth_places_train.tsv and birth_dev.tsv."""
+    """A folder of synthetic people: wiki.txt, birth_places_train.tsv and birth_dev.tsv."""
     folder = tmp_path_factory.mktemp("people")
     write_synthetic_corpus(folder / "files", people=120, held_out=20, biographies_per_person=1, seed=0)
     return folder / "files"

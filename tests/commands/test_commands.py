@@ -1,4 +1,4 @@
-"""The runs behind the scripts, end to end on a few invented people."""
+"""The runs behind the scripts, end to end on a few synthetic people."""
 
 import json
 import shutil

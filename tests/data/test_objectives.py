@@ -181,18 +181,18 @@ def test_name_first_asks_for_every_word_after_the_name_once(bpe, layout, block_s
 
 def test_name_first_branches_see_the_name_and_restart_after_it(bpe):
     for row in rows(NameFirst(bpe, BLOCK)(BATCH, seed=0, epoch=0)):
-        stem = row["branch_ids"].count(0)
+        prefix = row["branch_ids"].count(0)
         name = NAMES[BATCH["line_id"].index(row["line_id"])]
         name_tokens = bpe(name, add_special_tokens=False)["input_ids"]
-        assert row["input_ids"][stem - len(name_tokens) : stem] == name_tokens
-        assert 0 <= stem - len(name_tokens) <= 4
-        assert not set(row["input_ids"][:stem]) & set(bpe.all_special_ids)
-        # neither the stem nor an opening ⁇ is a target
-        assert row["shift_labels"][:stem] == [IGNORE] * stem
-        starts = [i for i in range(stem, len(row["input_ids"])) if row["branch_ids"][i] != row["branch_ids"][i - 1]]
+        assert row["input_ids"][prefix - len(name_tokens) : prefix] == name_tokens
+        assert 0 <= prefix - len(name_tokens) <= 4
+        assert not set(row["input_ids"][:prefix]) & set(bpe.all_special_ids)
+        # neither the prefix nor an opening ⁇ is a target
+        assert row["shift_labels"][:prefix] == [IGNORE] * prefix
+        starts = [i for i in range(prefix, len(row["input_ids"])) if row["branch_ids"][i] != row["branch_ids"][i - 1]]
         for start, end in zip(starts, [*starts[1:], len(row["input_ids"])], strict=True):
             assert row["input_ids"][start] == bpe.mask_token_id
-            assert row["position_ids"][start:end] == list(range(stem, stem + end - start))
+            assert row["position_ids"][start:end] == list(range(prefix, prefix + end - start))
             assert row["shift_labels"][start : end - 1] == row["input_ids"][start + 1 : end]
 
 
@@ -362,7 +362,7 @@ def test_a_cue_stands_before_the_mask_and_is_no_target(bpe):
     for row in rows(SalientSpans(bpe, BLOCK, cue_probability=1)(BATCH, seed=0, epoch=0)):
         line = LINES[BATCH["line_id"].index(row["line_id"])]
         words = {without_outer_punctuation(word).lower() for word in line.split()}
-        stem = row["branch_ids"].count(0)
+        prefix = row["branch_ids"].count(0)
         for branch in sorted(set(row["branch_ids"]) - {0}):
             places = [place for place, number in enumerate(row["branch_ids"]) if number == branch]
             inputs = [row["input_ids"][place] for place in places]
@@ -371,7 +371,7 @@ def test_a_cue_stands_before_the_mask_and_is_no_target(bpe):
             assert targets[:opening] == [IGNORE] * opening
             assert [*inputs[opening + 1 :], bpe.mask_token_id] == targets[opening:]
             assert opening and set(bpe.decode(inputs[:opening]).split()) <= words
-            assert [row["position_ids"][place] for place in places] == list(range(stem, stem + len(places)))
+            assert [row["position_ids"][place] for place in places] == list(range(prefix, prefix + len(places)))
 
 
 def test_unrolled_each_example_is_the_stem_and_one_branch(bpe):
@@ -385,8 +385,8 @@ def test_unrolled_each_example_is_the_stem_and_one_branch(bpe):
             by_branch = {}
             for branch, value in zip(row["branch_ids"], row[column], strict=True):
                 by_branch.setdefault(branch, []).append(value)
-            stem = by_branch.pop(0)
-            expected += [stem + branch for branch in by_branch.values()]
+            prefix = by_branch.pop(0)
+            expected += [prefix + branch for branch in by_branch.values()]
         assert [row[column] for row in unrolled] == expected
 
 

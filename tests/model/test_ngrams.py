@@ -71,14 +71,14 @@ def test_padding_anywhere_is_passed_over(chunks):
     assert_close(embedded[token_mask], embedding(tokens[:, token_mask[0]])[0])
 
 
-@pytest.mark.parametrize("stem_length", [0, 1, 4])
-def test_along_branches_each_gives_what_stem_and_branch_alone_give(stem_length):
-    embedding, lengths = seeded_embedding((2, 3)), [stem_length, 1, 4, 2]
-    stem, *branches = random_tokens(2, sum(lengths)).split(lengths, dim=1)
+@pytest.mark.parametrize("prefix_length", [0, 1, 4])
+def test_along_branches_each_gives_what_stem_and_branch_alone_give(prefix_length):
+    embedding, lengths = seeded_embedding((2, 3)), [prefix_length, 1, 4, 2]
+    prefix, *branches = random_tokens(2, sum(lengths)).split(lengths, dim=1)
     branch_ids = torch.repeat_interleave(torch.arange(4), torch.tensor(lengths)).expand(2, -1)
-    _, *embedded = embedding(torch.cat((stem, *branches), dim=1), branch_ids=branch_ids).split(lengths, dim=1)
+    _, *embedded = embedding(torch.cat((prefix, *branches), dim=1), branch_ids=branch_ids).split(lengths, dim=1)
     for branch, vectors in zip(branches, embedded, strict=True):
-        assert_close(vectors, embedding(torch.cat((stem, branch), dim=1))[:, stem_length:])
+        assert_close(vectors, embedding(torch.cat((prefix, branch), dim=1))[:, prefix_length:])
 
 
 def test_the_order_of_tokens_matters_and_few_ngrams_share_a_row():

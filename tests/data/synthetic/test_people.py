@@ -1,4 +1,4 @@
-"""Invented people: their lists of names, and how attributes are distributed."""
+"""Synthetic people: their lists of names, and how attributes are distributed."""
 
 import random
 import unicodedata
