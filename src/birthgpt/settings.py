@@ -18,10 +18,11 @@ the dataclass. Values of a file are read as the command line reads them, so `6e-
 import copy
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, Field
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
 import yaml
 from transformers import HfArgumentParser
@@ -29,6 +30,7 @@ from transformers import HfArgumentParser
 from birthgpt.model.settings import Number, checked, did_you_mean, setting, settings_of, unknown_choice
 
 __all__ = [
+    "CollectedSettings",
     "Number",
     "checked",
     "collect_settings",
@@ -46,22 +48,38 @@ CONFIGS = [Path(__file__).parent / "configs", Path(__file__).parents[2] / "confi
 """Where a configuration is looked up by its name: in the installed package, or in a checkout."""
 
 
-def collect_settings(name: str, doc: str, sources: Sequence[type], **own: tuple[type, Any]) -> type:
-    """A dataclass of the settings that several classes declare, each once, in their order.
+class CollectedSettings:
+    """Base of a class that `collect_settings` fills."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """A collected setting: a type checker cannot know its name, which no class statement contains."""
+
+
+def collect_settings(*sources: type) -> Callable[[type[Settings]], type[Settings]]:
+    """Class decorator that makes a dataclass of the class's own settings and, after them, of those of other classes.
+
+        @collect_settings(BirthGPTConfig)
+        class ModelSettings(CollectedSettings):
+            gradient_checkpointing: bool = setting(False, "recompute activations to save memory")
 
     Args:
-        name, doc: of the new class.
-        sources: dataclasses; the settings that they inherit from one another are taken once.
-        own: further settings, as name=(type, setting(…)).
+        sources: dataclasses; each setting is taken once, in their order, also where they inherit it from one another.
     """
-    collected: dict[str, tuple] = {key: (key, kind, entry) for key, (kind, entry) in own.items()}
-    for source in sources:
-        for entry in settings_of(source):
-            if entry.metadata["on_command_line"] and entry.name not in collected:
-                group = {"group": _owner(source, entry.name).__name__}
-                collected[entry.name] = (entry.name, entry.type, _copy(entry, **group))
-    # a field without a default cannot follow one that has one
-    return checked(dataclasses.make_dataclass(name, list(collected.values()), kw_only=True, namespace={"__doc__": doc}))
+
+    def collect(cls: type[Settings]) -> type[Settings]:
+        kinds = dict(cls.__annotations__)
+        for source in sources:
+            for entry in settings_of(source):
+                if entry.metadata["on_command_line"] and entry.name not in kinds:
+                    kinds[entry.name] = entry.type
+                    setattr(cls, entry.name, _copy(entry, group=_owner(source, entry.name).__name__))
+        cls.__annotations__ = kinds
+        # a field without a default cannot follow one that has one
+        return checked(dataclasses.dataclass(kw_only=True)(cls))
+
+    return collect
 
 
 def make_settings(settings_class: type[Settings], **values: Any) -> Settings:
@@ -81,13 +99,9 @@ def make_settings(settings_class: type[Settings], **values: Any) -> Settings:
 
 
 def _build(settings_class: type[Settings], values: dict[str, Any]) -> Settings:
-    built = {}
-    for entry in dataclasses.fields(settings_class):  # type: ignore[arg-type]
-        if dataclasses.is_dataclass(entry.type):
-            built[entry.name] = _build(entry.type, values)  # type: ignore[arg-type]
-        elif entry.name in values:
-            built[entry.name] = values[entry.name]
-    return settings_class(**built)
+    groups: dict[str, Any] = {name: _build(group, values) for name, group in _groups_in(settings_class)}
+    own = {entry.name: values[entry.name] for entry in settings_of(settings_class) if entry.name in values}
+    return settings_class(**groups, **own)
 
 
 def declared_settings(settings_class: type) -> dict[str, Field]:
@@ -127,7 +141,11 @@ def parse_settings(
     description = settings_class.__doc__
     usage = "%(prog)s [--config FILE.yaml] [--setting value …]"
     parser = _Parser(
-        _argument_groups(settings_class), allow_abbrev=False, description=description, prog=prog, usage=usage
+        _argument_groups(settings_class),  # type: ignore[arg-type]
+        allow_abbrev=False,
+        description=description,
+        prog=prog,
+        usage=usage,
     )
     parser.add_argument("--config", metavar="FILE.yaml", help="settings, one a line; the command line wins")
     config, arguments = _pop_config(arguments)
@@ -202,9 +220,15 @@ class _Parser(HfArgumentParser):
 def _groups(settings_class: type, name: str = "") -> Iterator[tuple[str, type]]:
     """The class itself and the groups within it, each with its name."""
     yield name, settings_class
+    for group_name, group in _groups_in(settings_class):
+        yield from _groups(group, group_name)
+
+
+def _groups_in(settings_class: type) -> Iterator[tuple[str, type]]:
+    """The fields that are groups, each with its name."""
     for entry in dataclasses.fields(settings_class):
-        if dataclasses.is_dataclass(entry.type):
-            yield from _groups(entry.type, entry.name)
+        if isinstance(entry.type, type) and dataclasses.is_dataclass(entry.type):
+            yield entry.name, entry.type
 
 
 def _argument_groups(settings_class: type) -> list[type]:
@@ -225,14 +249,15 @@ def _argument_groups(settings_class: type) -> list[type]:
     ]
 
 
-def _argument(entry: Field) -> Field:
+def _argument(entry: Field) -> Any:
     """A field with nothing but default and help: all metadata is handed to argparse."""
     bounds = entry.metadata["bounds"]
     metadata = {"help": entry.metadata["help"].replace("%", "%%") + (f"; {bounds}" if bounds else "")}
+    default: dict[str, Any] = {"default": entry.default, "default_factory": entry.default_factory}
     if entry.default is not MISSING and get_origin(_argument_type(entry)) is list:
         # HfArgumentParser reads the default of a list from a factory alone
-        return dataclasses.field(default_factory=lambda: entry.default, metadata=metadata)
-    return dataclasses.field(default=entry.default, default_factory=entry.default_factory, metadata=metadata)  # type: ignore[call-overload]
+        default = {"default_factory": lambda: entry.default}
+    return dataclasses.field(**default, metadata=metadata)
 
 
 def _argument_type(entry: Field) -> Any:
@@ -310,5 +335,5 @@ def _owner(source: type, name: str) -> type:
 
 def _copy(entry: Field, **metadata: Any) -> Field:
     other = copy.copy(entry)
-    other.metadata = {**entry.metadata, **metadata}  # type: ignore[assignment]
+    other.metadata = MappingProxyType({**entry.metadata, **metadata})
     return other

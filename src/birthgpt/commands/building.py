@@ -12,6 +12,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -20,7 +21,7 @@ from birthgpt.data.batching import EpochBatches, StreamedBatches
 from birthgpt.data.objectives import Objective
 from birthgpt.data.tokenizers import TokenizerSettings, train_tokenizer
 from birthgpt.model import BirthGPTConfig, BirthGPTForCausalLM
-from birthgpt.settings import collect_settings, declared_settings, flatten_settings, setting
+from birthgpt.settings import CollectedSettings, collect_settings, declared_settings, flatten_settings, setting
 from birthgpt.training.trainer import TrainingSettings
 from birthgpt.utils.errors import first_line
 
@@ -29,22 +30,18 @@ logger = logging.getLogger(__name__)
 ANSWER_LENGTH = 48
 TOKENIZER_SAMPLE = 200_000
 
-ModelSettings = collect_settings(
-    "ModelSettings",
-    "The architecture of a new model: the settings of `BirthGPTConfig`.",
-    [BirthGPTConfig],
-    per_layer_config=(
-        dict | None,
-        setting(None, "settings of single layers, as YAML: {2: {sliding_window: 8}} for the third layer"),
-    ),
-    attn_implementation=(str, setting("sdpa", "eager, sdpa, flash_attention_2 or flex_attention")),
-    gradient_checkpointing=(
-        bool,
-        setting(False, "recompute activations in the backward pass to save memory"),
-    ),
-)
-
 MAY_DIFFER_FROM_CHECKPOINT = ("hidden_dropout", "attention_dropout", "attn_implementation", "gradient_checkpointing")
+
+
+@collect_settings(BirthGPTConfig)
+class ModelSettings(CollectedSettings):
+    """The architecture of a new model: the settings of `BirthGPTConfig`."""
+
+    per_layer_config: dict | None = setting(
+        None, "settings of single layers, as YAML: {2: {sliding_window: 8}} for the third layer"
+    )
+    attn_implementation: str = setting("sdpa", "eager, sdpa, flash_attention_2 or flex_attention")
+    gradient_checkpointing: bool = setting(False, "recompute activations in the backward pass to save memory")
 
 
 def build_tokenizer(settings: TokenizerSettings, texts: Iterable[str], block_size: int) -> PreTrainedTokenizerBase:
@@ -65,11 +62,11 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def build_model(settings, tokenizer: PreTrainedTokenizerBase, block_size: int) -> PreTrainedModel:
+def build_model(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, block_size: int) -> PreTrainedModel:
     """A new model for this tokenizer.
 
     Args:
-        settings: `ModelSettings`.
+        settings: the architecture.
         tokenizer: its size and special tokens become those of the model.
         block_size: longest sequence in tokens.
     """
@@ -100,7 +97,7 @@ def build_model(settings, tokenizer: PreTrainedTokenizerBase, block_size: int) -
     return _with_checkpointing(model, checkpointing)
 
 
-def load_model(name_or_path: str, settings=None) -> PreTrainedModel:
+def load_model(name_or_path: str, settings: ModelSettings | None = None) -> PreTrainedModel:
     """The model of a checkpoint; with `ModelSettings`, under their dropout, attention implementation and so on.
 
     Raises:
@@ -172,7 +169,7 @@ def train_validation_split(
     return parts["train"].select(rows), parts["test"]
 
 
-def _check_attn_implementation(name: str, config: BirthGPTConfig) -> None:
+def _check_attn_implementation(name: str, config: PreTrainedConfig) -> None:
     """ValueError for what would fail in the first update, or much later."""
     if name == "flex_attention" and not torch.cuda.is_available():
         raise ValueError("attn_implementation=flex_attention has no backward pass on CPU: choose sdpa or eager")
@@ -186,7 +183,7 @@ def _with_checkpointing(model: PreTrainedModel, gradient_checkpointing: bool) ->
     return model
 
 
-def _check_same_architecture(settings, config: BirthGPTConfig, where: str) -> None:
+def _check_same_architecture(settings: ModelSettings, config: PreTrainedConfig, where: str) -> None:
     """ValueError for a setting that is given, and differs from that of the checkpoint."""
     for name, entry in declared_settings(ModelSettings).items():
         value = getattr(settings, name)

@@ -52,9 +52,9 @@ class FinetuneSettings:
     questions: QuestionSettings
     start: StartSettings
     validation: ValidationSettings
-    examples: ExampleSettings  # type: ignore[valid-type]
+    examples: ExampleSettings
     tokenizer: TokenizerSettings
-    model: ModelSettings  # type: ignore[valid-type]
+    model: ModelSettings
     training: TrainingSettings
 
     def validate_start(self):

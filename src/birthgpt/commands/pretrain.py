@@ -45,11 +45,11 @@ class PretrainSettings:
     """Train a new model on a corpus."""
 
     corpus: CorpusSettings
-    objective: ObjectiveSettings  # type: ignore[valid-type]
+    objective: ObjectiveSettings
     questions: MixedQuestionSettings
     validation: ValidationSettings
     tokenizer: TokenizerSettings
-    model: ModelSettings  # type: ignore[valid-type]
+    model: ModelSettings
     replicas: ReplicaSettings
     training: TrainingSettings
 

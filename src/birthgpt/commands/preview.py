@@ -20,7 +20,7 @@ class PreviewSettings:
     """Print examples as the model sees them: the input and, below, the targets, □ where there is none."""
 
     corpus: CorpusSettings
-    objective: ObjectiveSettings  # type: ignore[valid-type]
+    objective: ObjectiveSettings
     tokenizer: TokenizerSettings
     question_file: str | None = setting(None, "questions with answers, to show instead of lines")
     count: int = setting(4, "examples to print", min=1)

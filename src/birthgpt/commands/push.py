@@ -61,7 +61,7 @@ def export(settings: PushSettings) -> Path | None:
     shutil.rmtree(target, ignore_errors=True)
     os.replace(temporary, target)
     if settings.hub_model_id is not None:
-        push(target, settings)
+        push(target, settings.hub_model_id, private=settings.private, commit_message=settings.commit_message)
     return target
 
 
@@ -81,17 +81,15 @@ def add_code(folder: Path) -> None:
     config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def push(folder: Path, settings: PushSettings) -> None:
+def push(folder: Path, repo_id: str, *, private: bool, commit_message: str) -> None:
     """Upload the folder as one commit."""
     api = HfApi()
     try:
-        api.create_repo(settings.hub_model_id, private=settings.private, exist_ok=True)
-        api.upload_folder(repo_id=settings.hub_model_id, folder_path=folder, commit_message=settings.commit_message)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=commit_message)
     # the errors of half a dozen libraries can reach this place
     except Exception as error:
-        raise ValueError(
-            f"{settings.hub_model_id} could not be pushed ({first_line(error)}); the export is in {folder}"
-        ) from None
+        raise ValueError(f"{repo_id} could not be pushed ({first_line(error)}); the export is in {folder}") from None
 
 
 def show_folder(folder: Path | None) -> None:

@@ -4,8 +4,10 @@ import logging
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from birthgpt.commands.command import Command
 from birthgpt.commands.evaluate import EvaluateSettings, evaluate
@@ -18,7 +20,10 @@ from birthgpt.utils.tables import text_table
 
 logger = logging.getLogger(__name__)
 
-STEPS = {"pretrain": (PretrainSettings, pretrain), "finetune": (FinetuneSettings, finetune)}
+STEPS: dict[str, tuple[type, Callable[[Any], Any]]] = {
+    "pretrain": (PretrainSettings, pretrain),
+    "finetune": (FinetuneSettings, finetune),
+}
 
 
 @checked

@@ -96,8 +96,9 @@ def report_answers(
         **environment_info(),
         **cost,
     }
-    for file in filter(None, (output / "metrics.json", settings.results_file)):
-        save_json(file, metrics)
+    save_json(output / "metrics.json", metrics)
+    if settings.results_file:
+        save_json(settings.results_file, metrics)
     return metrics
 
 

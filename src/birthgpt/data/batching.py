@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import datasets
 import numpy as np
@@ -37,13 +36,14 @@ class BatchSettings:
             )
 
 
-class Batches(Protocol):
+class Batches(torch.utils.data.Dataset[TensorBatch]):
     """What a trainer needs of its data: the micro-batches of an epoch, in order."""
 
     num_micro_batches: int
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch; its batches are a function of (seed, epoch) alone."""
+        raise NotImplementedError
 
 
 def pad_batch(examples: list[dict], pad_token_id: int) -> TensorBatch:
@@ -128,7 +128,7 @@ def _halves(examples: np.ndarray, num_micro_batches: int) -> list[np.ndarray]:
     return np.array_split(examples, 2) if len(examples) >= 2 * num_micro_batches else [examples]
 
 
-class EpochBatches(torch.utils.data.Dataset):
+class EpochBatches(Batches):
     """One epoch as a dataset whose items are whole padded micro-batches; `set_epoch` makes the next.
 
     Args:
@@ -183,7 +183,7 @@ class EpochBatches(torch.utils.data.Dataset):
         return pad_batch(examples, self.pad_token_id)
 
 
-class MixedBatches(torch.utils.data.Dataset):
+class MixedBatches(Batches):
     """The batches of an epoch of lines, randomly interleaved with batches of questions.
 
     Args:
@@ -247,7 +247,7 @@ def map_objective(source: datasets.Dataset, objective: Objective, seed: int, epo
     )
 
 
-class StreamedBatches(torch.utils.data.IterableDataset):
+class StreamedBatches(Batches, torch.utils.data.IterableDataset[TensorBatch]):
     """The same for a stream of lines: the batches of `buffer_size` lines, then of the next `buffer_size` lines.
 
     Lines at the end that make fewer examples than `num_micro_batches` are left out.

@@ -58,7 +58,7 @@ def load_corpus(
             all but the missing file are raised on reading.
     """
     check_source(source)
-    settings = {
+    settings: dict[str, Any] = {
         "source": source,
         "streaming": streaming,
         "text_column": text_column,

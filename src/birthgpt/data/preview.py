@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from birthgpt.data.objectives import IGNORE
 
 
-def show_example(tokenizer: PreTrainedTokenizerBase, example: Mapping[str, Sequence[int]]) -> str:
+def show_example(tokenizer: PreTrainedTokenizerBase, example: Mapping[str, Sequence[int] | torch.Tensor]) -> str:
     """An example as the model sees it: its text and, below, what it must predict; □ where there is no target."""
     targets = torch.as_tensor(example["shift_labels"])
     shown = torch.where(targets == IGNORE, tokenizer.pad_token_id, targets)

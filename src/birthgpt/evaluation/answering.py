@@ -86,7 +86,7 @@ def answer_questions(
         longest_first = longest_first[accelerator.process_index :: accelerator.num_processes]
         progress = progress and accelerator.is_local_main_process
 
-    numbered_answers = []
+    numbered_answers: list[tuple[int, Answer]] = []
     with evaluation_mode(model), torch.inference_mode():
         batches = list(_batches(longest_first, budgets, batch_size))
         for batch in tqdm(batches, "answering", disable=not progress):
@@ -162,8 +162,8 @@ def positions_are_learned(config) -> bool:
 
 def _batches(indices: Sequence[int], budgets: Sequence[int], batch_size: int) -> Iterator[list[int]]:
     # one budget a batch: otherwise the longest question would cut the answers of its neighbours short
-    for _, group in groupby(indices, key=lambda index: budgets[index]):
-        group = list(group)
+    for _, same_budget in groupby(indices, key=lambda index: budgets[index]):
+        group = list(same_budget)
         yield from (group[start : start + batch_size] for start in range(0, len(group), batch_size))
 
 
@@ -205,7 +205,7 @@ def _answer_batch(
     prompt = tokenizer(
         questions, padding=True, padding_side="left", return_attention_mask=True, return_tensors="pt"
     ).to(model.device)
-    output = model.generate(
+    output = model.generate(  # type: ignore[operator]
         input_ids=prompt["input_ids"],
         attention_mask=prompt["attention_mask"],
         generation_config=generation_config,

@@ -1,6 +1,7 @@
 """Several models asked as one: the mean of their probabilities decides."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -33,7 +34,7 @@ def ensemble_answers(
     """
     if not members:
         raise ValueError("an ensemble needs at least one model")
-    settings = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "accelerator": accelerator}
+    settings: dict[str, Any] = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "accelerator": accelerator}
     given = [answer_questions(*member, questions, **settings) for member in members]
     # in the order of the members, so that equal probabilities are decided the same way every time
     candidates = [list(dict.fromkeys(answer.text for answer in answers)) for answers in zip(*given, strict=True)]

@@ -69,7 +69,7 @@ def slices(
         return by_train
     ends = [
         # a question without a name belongs to no line, not to the lines without a name
-        _end_bucket(reference, lines_by_name.get(question.get("name") or None, ()))
+        _end_bucket(reference, lines_by_name.get(question["name"], ()) if question.get("name") else ())
         for question, reference in zip(questions, references, strict=True)
     ]
     return {"answer_end": _tally(ends, matches, [*_END_BUCKETS, NOT_IN_LINE, NO_LINE]), **by_train}
@@ -145,7 +145,9 @@ def _check_values(path: Path, metrics: Mapping[str, Any]) -> None:
         if metrics.get(key) is not None and not 0 <= metrics[key] <= 1:
             raise ValueError(f"{path}: {key!r} is a ratio between 0 and 1, not {metrics[key]!r}")
     accuracy, correct, total = (metrics.get(key) for key in ("accuracy", "correct", "total"))
-    if None not in (accuracy, correct, total) and abs(accuracy * total - correct) > 1e-3:
+    if accuracy is None or correct is None or total is None:
+        return
+    if abs(accuracy * total - correct) > 1e-3:
         raise ValueError(f"{path}: 'accuracy' {accuracy} is not 'correct' {correct} of 'total' {total}")
 
 

@@ -110,7 +110,8 @@ class BigBirdAttention(Attention):
             raise ValueError("bigbird_implementation='flex' has no dropout: set attention_dropout to 0")
         keys, values, key_positions = append_to_cache(keys, values, positions, cache)
         sees = self.mask_function(positions, key_positions)
-        mask = create_block_mask(sees, *queries.shape[:3], keys.shape[2], device=queries.device)
+        batch, heads, length, _ = queries.shape
+        mask = create_block_mask(sees, batch, heads, length, keys.shape[2], device=queries.device)
         return flex_attention_forward(self, queries, keys, values, mask, scaling=self.scaling)[0], None
 
     def mask_function(self, positions: torch.Tensor, key_positions: torch.Tensor) -> Callable:
@@ -133,6 +134,7 @@ class BigBirdAttention(Attention):
         States are laid out by position, so that block i is in the slots i·b, …, i·b + b − 1 whatever the padding. The
         layout of the queries starts, row by row, at the block of the first query.
         """
+        slots: torch.Tensor | int
         first, slots = self._slots_of_queries(positions)
         blocks = first[:, None] + torch.arange(blocks_up_to(int(slots.amax()), self.block), device=first.device)
         length = positions.shape[1]
@@ -192,11 +194,11 @@ class BigBirdAttention(Attention):
         own, device = blocks[:, None, :, None], blocks.device  # (batch, 1, blocks, 1)
         # a group cannot have more members than there are blocks
         window = min(self.window, count)
-        drawn = min(self.random_blocks.shape[2], max(count - self.global_blocks - self.window, 0))
+        num_drawn = min(self.random_blocks.shape[2], max(count - self.global_blocks - self.window, 0))
         everyone = torch.arange(min(self.global_blocks, count), device=device)
         near = own - torch.arange(window, device=device)
         near = near.masked_fill(near < self.global_blocks, NO_BLOCK)
-        drawn = self.random_blocks[:, blocks, :drawn].transpose(0, 1)
+        drawn = self.random_blocks[:, blocks, :num_drawn].transpose(0, 1)
         # the pattern may have been saved under another window or number of global blocks
         drawn = drawn.masked_fill((drawn < self.global_blocks) | (drawn > own - self.window), NO_BLOCK)
         shape = drawn.shape[:-1]

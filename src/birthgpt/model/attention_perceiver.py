@@ -91,7 +91,7 @@ class PerceiverBlock(Block):
         hidden_states: torch.Tensor,
         *,
         inputs_embeds: torch.Tensor,
-        positions_to_keep: torch.LongTensor | None = None,
+        positions_to_keep: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
         **kwargs,
     ) -> torch.Tensor:

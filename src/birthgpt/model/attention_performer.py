@@ -93,7 +93,8 @@ class PerformerAttention(Attention):
         self.projection.copy_(self._draw(generator))
 
     def _draw(self, generator: torch.Generator | None = None) -> torch.Tensor:
-        return draw_projection(*self.projection.shape, self.layer_config.performer_orthogonal, generator)
+        heads, rows, head_dim = self.projection.shape
+        return draw_projection(heads, rows, head_dim, self.layer_config.performer_orthogonal, generator)
 
     def forward(
         self,
@@ -133,18 +134,18 @@ class PerformerAttention(Attention):
         # one more value, always one: its sum is z
         values = nn.functional.pad(values, (0, 1), value=1.0)
         if cache is not None and "sums" in cache.states:
-            state = cache.states["sums"], cache.states["largest"]
+            sums, largest = cache.states["sums"], cache.states["largest"]
         else:
-            state = empty_sums(keys, values)
-        mixed = []
+            sums, largest = empty_sums(keys, values)
+        outputs = []
         # split, not slices: the gradient of each slice would be as long as the sequence
         chunks = [states.split(self.chunk, dim=2) for states in (queries, keys, scales, values)]
-        for chunk in zip(*chunks, strict=True):
-            outputs, state = chunk_sums(*chunk, *state)
-            mixed.append(outputs)
+        for chunk_queries, chunk_keys, chunk_scales, chunk_values in zip(*chunks, strict=True):
+            output, (sums, largest) = chunk_sums(chunk_queries, chunk_keys, chunk_scales, chunk_values, sums, largest)
+            outputs.append(output)
         if cache is not None:
-            cache.states["sums"], cache.states["largest"] = state
-        mixed = torch.cat(mixed, dim=2)
+            cache.states["sums"], cache.states["largest"] = sums, largest
+        mixed = torch.cat(outputs, dim=2)
         return mixed[..., :-1] / clamp_abs_min(mixed[..., -1:], SMALLEST_SUM[self.kind])
 
 

@@ -38,7 +38,7 @@ class Block(AttentionType, GradientCheckpointingLayer):
         hidden_states: torch.Tensor,
         *,
         inputs_embeds: torch.Tensor,
-        positions_to_keep: torch.LongTensor | None = None,
+        positions_to_keep: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
         **kwargs,
     ) -> torch.Tensor:
@@ -79,7 +79,7 @@ class BirthGPTBlock(Block):
         hidden_states: torch.Tensor,
         *,
         inputs_embeds: torch.Tensor,
-        positions_to_keep: torch.LongTensor | None = None,
+        positions_to_keep: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
         **kwargs,
     ) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """The cache of a layer that keeps more, or less, than keys and values between calls."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
@@ -21,7 +22,7 @@ class StateCacheLayer(DynamicLayer):
     is_croppable = False
     supports_early_init = False
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__()
         self.states: dict[str, torch.Tensor] = {}
         self.seen = 0
@@ -49,7 +50,7 @@ class StateCacheLayer(DynamicLayer):
         if tokens_to_remove:
             raise ValueError("this attention type keeps sums over its past: tokens cannot be removed from its cache")
 
-    def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
         self.batch_select_indices(beam_idx)
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
@@ -60,7 +61,7 @@ class StateCacheLayer(DynamicLayer):
 
     def _change(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self.states = {name: function(state) for name, state in self.states.items()}
-        if self.is_initialized:
+        if self.keys is not None and self.values is not None:
             self.keys, self.values = function(self.keys), function(self.values)
 
 
@@ -73,12 +74,13 @@ def layer_state(past_key_values: Cache | None, layer_idx: int) -> StateCacheLaye
     if past_key_values is None:
         return None
     layers = past_key_values.layers
+    layer: Any = layers[layer_idx] if layer_idx < len(layers) else None
     # by attribute: a copy of the class may come from the Hub
-    if layer_idx >= len(layers) or not hasattr(layers[layer_idx], "states"):
+    if not hasattr(layer, "states"):
         raise ValueError(
             f"past_key_values holds no state for layer {layer_idx}: build it by DynamicCache(config=model.config)"
         )
-    return layers[layer_idx]
+    return layer
 
 
 def count_tokens(past_key_values: Cache | None, length: int) -> None:

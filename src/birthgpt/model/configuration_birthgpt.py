@@ -80,6 +80,7 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
                 f"num_hidden_layers={self.num_hidden_layers}: give one name, or one a layer"
             )
         for name, layer_config in zip(self.attention_types, self.per_layer_config, strict=True):
+            assert isinstance(layer_config, BaseConfig), "it is a copy of this configuration"
             get_attention_type(name).check_config(layer_config)
 
 

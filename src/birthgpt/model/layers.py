@@ -126,7 +126,7 @@ def upcast_to_float32(states: torch.Tensor) -> torch.Tensor:
 
 def flat_positions(
     logits_to_keep: int | torch.Tensor, batch: int, length: int, device: torch.device
-) -> torch.LongTensor | None:
+) -> torch.Tensor | None:
     """The positions to keep, as indices into the batch · length positions of a flattened batch; None for all.
 
     Args:
@@ -143,7 +143,7 @@ def flat_positions(
     return torch.arange(batch, device=device)[:, None] * length + logits_to_keep.to(device) % length
 
 
-def select_positions(states: torch.Tensor, positions: torch.LongTensor | None) -> torch.Tensor:
+def select_positions(states: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
     """(batch, length, hidden_size) → (*positions, hidden_size) at `flat_positions`; unchanged where they are None."""
     return states if positions is None else states.flatten(0, 1)[positions]
 

@@ -53,7 +53,7 @@ def build_mask(
         return boolean_mask(inputs_embeds, attention_mask, seen, branch_ids)
     if branch_ids is not None:
         return _branch_mask(config, inputs_embeds, attention_mask, position_ids, branch_ids, window)
-    arguments = {
+    arguments: dict[str, Any] = {
         "inputs_embeds": inputs_embeds,
         "attention_mask": attention_mask,
         "past_key_values": past_key_values,
@@ -105,7 +105,7 @@ def additive_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 def same_branch_or_prefix(branch_ids: torch.Tensor) -> Callable:
     """A mask function that lets a token see the shared prefix and its own branch."""
 
-    def mask_function(batch: int, head: int, query: int, key: int) -> bool:
+    def mask_function(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
         return (branch_ids[batch, key] == 0) | (branch_ids[batch, key] == branch_ids[batch, query])
 
     return mask_function
@@ -116,7 +116,7 @@ def within_window(branch_ids: torch.Tensor, position_ids: torch.Tensor, window: 
     same_branch = same_branch_or_prefix(branch_ids)
     position_ids = position_ids.expand_as(branch_ids)
 
-    def mask_function(batch: int, head: int, query: int, key: int) -> bool:
+    def mask_function(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
         near = position_ids[batch, query] - position_ids[batch, key] < window
         return near & same_branch(batch, head, query, key)
 

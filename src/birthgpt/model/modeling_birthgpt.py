@@ -46,8 +46,9 @@ class BirthGPTPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, LearnedPositions):
             init.zeros_(module.weight)
-        if hasattr(module, "initialize_parameters"):
-            module.initialize_parameters()
+        initialize = getattr(module, "initialize_parameters", None)
+        if initialize is not None:
+            initialize()
         # by class: in custom models, transformers skips modules that contain others but have no parameter
         if self.config.zero_init_residual and isinstance(module, OutputProjection):
             init.zeros_(module.weight)
@@ -76,14 +77,14 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
     @capture_outputs
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | dict | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        branch_ids: torch.LongTensor | None = None,
+        branch_ids: torch.Tensor | None = None,
         use_cache: bool | None = None,
-        positions_to_keep: torch.LongTensor | None = None,
+        positions_to_keep: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         """Run the blocks.
@@ -114,7 +115,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         elif attention_mask is None and past_key_values is None:
             check_packing(position_ids, self.config, layers)
 
-        tokens = {"branch_ids": branch_ids, "past_key_values": past_key_values}
+        tokens: dict[str, Any] = {"branch_ids": branch_ids, "past_key_values": past_key_values}
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
         tokens["token_mask"] = token_mask_of(attention_mask, inputs_embeds.shape[1])
@@ -167,7 +168,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         return self.dropout(inputs_embeds + self.embed_positions(position_ids)), None
 
     def run_blocks(
-        self, hidden_states: torch.Tensor, masks: list, positions_to_keep: torch.LongTensor | None, **kwargs
+        self, hidden_states: torch.Tensor, masks: list, positions_to_keep: torch.Tensor | None, **kwargs
     ) -> torch.Tensor:
         """All blocks, one after another; the last one returns only the positions that are kept."""
         inputs_embeds, last = hidden_states, len(masks) - 1
@@ -216,19 +217,19 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
             settings = {"canon_width": self.config.canon_width, "ngram_orders": self.config.ngram_orders}
             given = "".join(f" with {name}={value}" for name, value in settings.items() if value)
             raise ValueError(f"attention_type {names}{given} has no static cache: leave cache_implementation out")
-        return super()._prepare_static_cache(*args, **kwargs)
+        return super()._prepare_static_cache(*args, **kwargs)  # type: ignore[misc]
 
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | dict | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        branch_ids: torch.LongTensor | None = None,
-        labels: torch.LongTensor | None = None,
-        shift_labels: torch.LongTensor | None = None,
+        branch_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        shift_labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: int | torch.Tensor | None = None,
@@ -249,8 +250,11 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
             `hidden_states` and `attentions` (one entry for each layer, None where the type has no weights to show).
         """
         inputs = input_ids if input_ids is not None else inputs_embeds
+        positions = None
         # without inputs, the model raises the error
-        positions = flat_positions(logits_to_keep, *inputs.shape[:2], inputs.device) if inputs is not None else None
+        if inputs is not None:
+            batch, length = inputs.shape[:2]
+            positions = flat_positions(logits_to_keep, batch, length, inputs.device)
         # the last block skips positions that nobody reads; all are read where its states are an output
         shows_states = kwargs.get("output_hidden_states", self.config.output_hidden_states)
         outputs = self.model(
@@ -267,9 +271,9 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
         hidden_states = outputs.last_hidden_state
         logits = self.lm_head(select_positions(hidden_states, positions) if shows_states else hidden_states)
         loss = None
-        if labels is not None or shift_labels is not None:
-            if shift_labels is None:
-                shift_labels = nn.functional.pad(labels, (0, 1), value=-100)[:, 1:]
+        if labels is not None and shift_labels is None:
+            shift_labels = nn.functional.pad(labels, (0, 1), value=-100)[:, 1:]
+        if shift_labels is not None:
             if isinstance(logits_to_keep, torch.Tensor) and logits_to_keep.dtype == torch.bool:
                 shift_labels = shift_labels.flatten()[positions]
             loss = self.loss_function(

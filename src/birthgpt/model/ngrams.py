@@ -55,11 +55,12 @@ class NgramEmbedding(nn.Module):
         self.orders = config.ngram_orders
         self.history = max(self.orders) - 1
         self.special_ids = config.special_ids
+        self.rows = config.ngram_vocab_size
         self.tables = nn.ModuleList(nn.Embedding(config.ngram_vocab_size, config.hidden_size) for _ in self.orders)
 
     def forward(
         self,
-        input_ids: torch.LongTensor,
+        input_ids: torch.Tensor,
         *,
         token_mask: torch.Tensor | None = None,
         branch_ids: torch.Tensor | None = None,
@@ -84,7 +85,7 @@ class NgramEmbedding(nn.Module):
         for order, table in zip(self.orders, self.tables, strict=True):
             gram = grams[..., -order:]
             is_whole = (gram != NO_TOKEN).all(dim=-1, keepdim=True)
-            embedded = embedded + table(hash_ngrams(gram, table.num_embeddings)) * is_whole
+            embedded = embedded + table(hash_ngrams(gram, self.rows)) * is_whole
         return embedded
 
 

@@ -7,14 +7,14 @@ all derived from these declarations.
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, field, fields
 from difflib import get_close_matches
-from functools import partial
+from functools import partial, wraps
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
 
 Number = float | int
-Class = TypeVar("Class", bound=type)
+Settings = TypeVar("Settings")
 
 
 def setting(
@@ -40,8 +40,8 @@ def setting(
         on_command_line: whether a command takes it; False for what other settings decide.
         free_on_resume: whether a resumed run may have another value, because it does not change the result.
     """
-    bounds = {"at least": min, "at most": max, "greater than": above, "less than": below}
-    bounds = {words: bound for words, bound in bounds.items() if bound is not None}
+    limits = {"at least": min, "at most": max, "greater than": above, "less than": below}
+    bounds = {words: limit for words, limit in limits.items() if limit is not None}
     metadata = {
         "help": help,
         "bounds": " and ".join(f"{words} {bound}" for words, bound in bounds.items()),
@@ -55,31 +55,32 @@ def setting(
     return field(default=default, metadata=metadata)
 
 
-def checked(cls: Class) -> Class:
+def checked(cls: type[Settings]) -> type[Settings]:
     """Class decorator for a dataclass of settings: values are checked on construction and on assignment.
 
     Types, choices and bounds are checked by `strict` of huggingface_hub, then every method `validate_*` of the class.
     A bad value is a ValueError of one line: name, value, what is wrong.
     """
-    cls = strict(cls)
-    check_and_set, validate = cls.__setattr__, cls.validate
+    # the methods that are added are unknown to type checkers
+    made: Any = strict(cls)
+    check_and_set, validate = made.__setattr__, made.validate
 
-    def set_checked(self, name: str, value: Any) -> None:
+    def set_checked(self: Any, name: str, value: Any) -> None:
         try:
             check_and_set(self, name, value)
         except StrictDataclassFieldValidationError as error:
-            raise ValueError(_what_is_wrong(cls.__dataclass_fields__[name], value, error.__cause__)) from None
+            raise ValueError(_what_is_wrong(made.__dataclass_fields__[name], value, error.__cause__)) from None
 
-    def validate_together(self) -> None:
+    # with the mark that `strict` left: it replaces a method of this name in a subclass only where it made it
+    @wraps(validate)
+    def validate_together(self: Any) -> None:
         try:
             validate(self)
         except StrictDataclassClassValidationError as error:
             raise ValueError(str(error.__cause__)) from None
 
-    # `strict` replaces a method of this name in a subclass only where it made it
-    validate_together.__is_defined_by_strict_decorator__ = True
-    cls.__setattr__, cls.validate = set_checked, validate_together
-    return cls
+    made.__setattr__, made.validate = set_checked, validate_together
+    return made
 
 
 def settings_of(cls: type) -> list[Field]:
@@ -108,7 +109,7 @@ def did_you_mean(name: object, choices: Iterable[str]) -> str:
 
 
 def _check_bounds(value: Any, bounds: dict[str, Number]) -> None:
-    tests: dict[str, Callable[[Any, Any], bool]] = {
+    tests: dict[str, Callable[[Number], bool]] = {
         "at least": lambda bound: value >= bound,
         "at most": lambda bound: value <= bound,
         "greater than": lambda bound: value > bound,

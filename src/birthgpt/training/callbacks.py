@@ -126,11 +126,10 @@ class LoggingCallback(TrainerCallback):
             self._log_loss(trainer)
 
     def on_log(self, trainer: "Trainer", metrics: Metrics) -> None:
-        if "loss" not in metrics:
+        if "loss" not in metrics and not self.bar.disable:
             # beside the bar, which stays
             shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
-            if not self.bar.disable:
-                self.bar.write(f"step {trainer.state.step}: {shown}")
+            self.bar.write(f"step {trainer.state.step}: {shown}")
 
     def on_train_end(self, trainer: "Trainer") -> None:
         trainer.flush_loss()

@@ -35,7 +35,10 @@ class Replica:
     @property
     def eval_model(self) -> PreTrainedModel:
         """The model that is evaluated, and saved at the end: the weights themselves, or their running average."""
-        return self.model if self.average is None else self.average.module
+        if self.average is None:
+            return self.model
+        assert isinstance(self.average.module, PreTrainedModel)
+        return self.average.module
 
     @property
     def plain_optimizers(self) -> list[torch.optim.Optimizer]:

@@ -1,7 +1,7 @@
 """Optimisers: AdamW, or Muon for the matrices of the blocks with AdamW for the rest."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -42,7 +42,7 @@ def build_optimizers(model: nn.Module, settings: OptimizerSettings) -> list[torc
         embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
         linear = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)} - embeddings
         parameters = matrices + others
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [p for p in parameters if id(p) in linear], "weight_decay": decay},
             {"params": [p for p in parameters if id(p) not in linear], "weight_decay": 0.0},
         ]
@@ -54,12 +54,14 @@ def build_optimizers(model: nn.Module, settings: OptimizerSettings) -> list[torc
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """The weights of linear maps inside blocks, and everything else that is trained."""
-    inside = [
-        module.weight for name, module in model.named_modules() if isinstance(module, nn.Linear) and "layers." in name
-    ]
-    matrices = [parameter for parameter in inside if parameter.requires_grad]
-    identities = {id(parameter) for parameter in matrices}
-    others = [p for p in model.parameters() if p.requires_grad and id(p) not in identities]
+    inside = {
+        id(module.weight)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and "layers." in name
+    }
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trained if id(parameter) in inside]
+    others = [parameter for parameter in trained if id(parameter) not in inside]
     return matrices, others
 
 

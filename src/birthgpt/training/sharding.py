@@ -54,12 +54,13 @@ def is_sharded(model: nn.Module) -> bool:
 
 def full_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     """Whole weights by name. All processes call it; of a sharded model, only the main process has them, on its CPU."""
-    return get_model_state_dict(model, options=_options(model))
+    # what PyTorch declares is wider: a state dict may also hold other things than tensors
+    return get_model_state_dict(model, options=_options(model))  # type: ignore[return-value]
 
 
 def load_full_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
     """Load whole weights, of which a sharded model needs those of the main process. Others keep what they are."""
-    set_model_state_dict(model, weights, options=_options(model, loads=True))
+    set_model_state_dict(model, dict(weights), options=_options(model, loads=True))
 
 
 def full_optimizer_state(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Any]:

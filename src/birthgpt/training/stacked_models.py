@@ -50,11 +50,10 @@ def replica_specs(settings: ReplicaSettings, *, output_dir: str, seed: int, lear
     if not settings.seeds and not settings.learning_rates:
         return []
     specs = []
-    for own_seed, own_rate in itertools.product(settings.seeds or [seed], settings.learning_rates or [None]):
+    for own_seed, own_rate in itertools.product(settings.seeds or [seed], settings.learning_rates or [learning_rate]):
         names = [f"seed-{own_seed}"] if settings.seeds else []
-        names += [f"learning_rate-{own_rate:g}"] if own_rate is not None else []
-        rate = learning_rate if own_rate is None else own_rate
-        specs.append(ReplicaSpec(Path(output_dir, "_".join(names)), own_seed, rate))
+        names += [f"learning_rate-{own_rate:g}"] if settings.learning_rates else []
+        specs.append(ReplicaSpec(Path(output_dir, "_".join(names)), own_seed, own_rate))
     if len({spec.folder for spec in specs}) < len(specs):
         raise ValueError(f"seeds={settings.seeds}, learning_rates={settings.learning_rates}: one is listed twice")
     return specs
@@ -124,7 +123,7 @@ def stack_weights(models: Sequence[PreTrainedModel]) -> tuple[dict[str, torch.Te
 
 def template_of(model: PreTrainedModel) -> PreTrainedModel:
     """A copy of a model without weights, to be called with those of others."""
-    template = copy.deepcopy(model).to("meta")
+    template = copy.deepcopy(model).to("meta")  # type: ignore[arg-type]
     # fused kernels on CUDA refuse a mask that all models share
     template.set_attn_implementation("eager")
     # `.to("meta")` unties the weights

@@ -10,7 +10,7 @@ What is trained is a `ModelGroup`; what happens around the updates are callbacks
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -206,8 +206,10 @@ class Trainer:
 
     def fraction_done(self) -> float:
         """The fraction of the budget that is used up."""
-        # only a budget in epochs asks for the length of one, which a stream does not know
-        length = len(self.batches) if self.settings.budget.num_train_epochs is not None else 0  # type: ignore[arg-type]
+        length = 0
+        if self.settings.budget.num_train_epochs is not None:
+            assert isinstance(self.batches, Sized), "a stream does not know the length of an epoch"
+            length = len(self.batches)
         return self.state.fraction_done(self.settings.budget, self.flops_per_token, length)
 
     def step_seed(self, seed: int, process: int) -> int:

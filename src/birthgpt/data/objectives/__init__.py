@@ -9,7 +9,7 @@ from birthgpt.data.objectives.question_answering import QuestionAnswering
 from birthgpt.data.objectives.recall_from_name import RecallFromName, Span
 from birthgpt.data.objectives.salient_spans import SalientSpans
 from birthgpt.data.objectives.span_corruption import SpanCorruption
-from birthgpt.settings import collect_settings, setting, settings_of
+from birthgpt.settings import CollectedSettings, collect_settings, setting, settings_of
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "span_corruption": SpanCorruption,
@@ -19,17 +19,20 @@ OBJECTIVES: dict[str, type[Objective]] = {
 }
 """The objectives of pretraining, by the name in `objective`."""
 
-ObjectiveSettings = collect_settings(
-    "ObjectiveSettings",
-    "How lines become examples: the objective, and the settings of all objectives.",
-    list(OBJECTIVES.values()),
-    objective=(str, setting("span_corruption", "what is predicted from what", choices=OBJECTIVES)),
-)
 
-ExampleSettings = collect_settings("ExampleSettings", "How questions become examples.", [QuestionAnswering])
+@collect_settings(*OBJECTIVES.values())
+class ObjectiveSettings(CollectedSettings):
+    """How lines become examples: the objective, and the settings of all objectives."""
+
+    objective: str = setting("span_corruption", "what is predicted from what", choices=OBJECTIVES)
 
 
-def build_objective(settings, tokenizer: PreTrainedTokenizerBase) -> Objective:
+@collect_settings(QuestionAnswering)
+class ExampleSettings(CollectedSettings):
+    """How questions become examples."""
+
+
+def build_objective(settings: ObjectiveSettings, tokenizer: PreTrainedTokenizerBase) -> Objective:
     """The objective that `ObjectiveSettings` name."""
     kind = OBJECTIVES[settings.objective]
     return kind(tokenizer, **{entry.name: getattr(settings, entry.name) for entry in settings_of(kind)})

@@ -54,15 +54,15 @@ class Objective:
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """The tokens of each text. The lists are shared between calls and must not be changed."""
-        tokens_of = {text: self._cache.get(text) for text in texts}
-        new = [text for text, tokens in tokens_of.items() if tokens is None]
+        tokens_of = {text: self._cache[text] for text in texts if text in self._cache}
+        new = [text for text in dict.fromkeys(texts) if text not in tokens_of]
         if new:
             # not verbose: the objective itself says what happens to lines longer than a block
             encoded = self.tokenizer(new, add_special_tokens=False, return_attention_mask=False, verbose=False)
             encoded = dict(zip(new, encoded["input_ids"], strict=True))
             self._cache.add(encoded)
             tokens_of |= encoded
-        return [tokens_of[text] for text in texts]  # type: ignore[misc]
+        return [tokens_of[text] for text in texts]
 
     @cached_property
     def _cache(self) -> "TokenCache":
