@@ -47,10 +47,11 @@ def draw(spans: list[Span]) -> str:
         is_branch = first_branch <= index < first_branch + len(spans)
         if label:
             body.append(f'<text x="{MARGIN}" y="{y + 19}" class="label">{label}</text>')
+        indent = CHARACTER * len(NAME) + 16 if is_branch else 0
         if is_branch:
-            x = LEFT + CHARACTER * len(NAME) / 2
-            body.append(f'<path d="M{x} {y - (5 if index == first_branch else 16)} V{y + 14} H{LEFT + CHARACTER * len(NAME) + 8}" class="line"/>')
-        body += draw_parts(parts, LEFT + (CHARACTER * len(NAME) + 16 if is_branch else 0), y)
+            x, top = LEFT + CHARACTER * len(NAME) / 2, y - (5 if index == first_branch else 16)
+            body.append(f'<path d="M{x} {top} V{y + 14} H{LEFT + indent - 8}" class="line"/>')
+        body += draw_parts(parts, LEFT + indent, y)
     body += draw_legend(MARGIN + ROW * len(rows))
     style = (
         "text{font:14px ui-monospace,Menlo,Consolas,monospace;fill:#222}"

@@ -13,9 +13,9 @@ from birthgpt.utils.tables import markdown_table
 PAGE = Path(__file__).with_name("settings.md")
 HEAD = """# Settings
 
-`python docs/make_settings.py` writes this file from the declarations in the code. Every command takes its settings on the
-command line (`--name value`) and from a YAML file (`name: value`): see [training.md](training.md#settings). The settings
-of the model are those of `BirthGPTConfig` too.
+`python docs/make_settings.py` writes this file from the declarations in the code. Every command takes its settings on
+the command line (`--name value`) and from a YAML file (`name: value`): see [training.md](training.md#settings). The
+settings of the model are keywords of `BirthGPTConfig` too.
 """
 COLUMNS = ("setting", "default", "allowed", "meaning")
 

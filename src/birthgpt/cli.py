@@ -10,7 +10,7 @@ from birthgpt.settings import did_you_mean
 
 COMMANDS = {
     "quickstart": "from nothing to a trained, answering model in a few minutes",
-    "people": "invent people, and write biographies and questions about them",
+    "people": "write biographies of synthetic people, and questions about them",
     "preview": "print examples as the model sees them",
     "pretrain": "train a new model on a corpus",
     "finetune": "teach a model to answer questions",

@@ -18,7 +18,8 @@ the dataclass. Values of a file are read as the command line reads them, so `6e-
 import copy
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from argparse import SUPPRESS, HelpFormatter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import MISSING, Field
 from pathlib import Path
 from types import MappingProxyType
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
 import yaml
 from transformers import HfArgumentParser
+from transformers.hf_argparser import string_to_bool
 
 from birthgpt.model.settings import Number, checked, did_you_mean, setting, settings_of, unknown_choice
 
@@ -36,6 +38,7 @@ __all__ = [
     "collect_settings",
     "declared_settings",
     "flatten_settings",
+    "grouped_settings",
     "make_settings",
     "parse_settings",
     "setting",
@@ -114,6 +117,18 @@ def declared_settings(settings_class: type) -> dict[str, Field]:
     return found
 
 
+def grouped_settings(settings_class: type) -> dict[str, list[Field]]:
+    """The settings of a command by group, such as `corpus` or `Performer`; those of the command itself under ""."""
+    by_title: dict[str, list[Field]] = {}
+    titles: dict[str, str] = {}
+    for name, group in _groups(settings_class):
+        for entry in settings_of(group):
+            title = entry.metadata.get("group", name).removesuffix("Config").removeprefix("Base") or name
+            # the settings of the class `Objective` belong to the group `objective`
+            by_title.setdefault(titles.setdefault(title.lower(), title), []).append(entry)
+    return by_title
+
+
 def flatten_settings(settings: Any) -> dict[str, Any]:
     """The values of all settings by name, also those in groups."""
     found: dict[str, Any] = {}
@@ -124,7 +139,11 @@ def flatten_settings(settings: Any) -> dict[str, Any]:
 
 
 def parse_settings(
-    settings_class: type[Settings], arguments: Sequence[str] | None = None, prog: str | None = None
+    settings_class: type[Settings],
+    arguments: Sequence[str] | None = None,
+    *,
+    prog: str | None = None,
+    file_of: type | None = None,
 ) -> Settings:
     """Read `--config` and the command line.
 
@@ -132,6 +151,7 @@ def parse_settings(
         settings_class: the dataclass of a command.
         arguments: the command line; that of the process if None.
         prog: the name of the program in `--help`; the script's if None.
+        file_of: the dataclass of another command, whose files are read too: settings of that command alone are skipped.
 
     Raises:
         ValueError: a file that is missing or is not a flat YAML mapping; a setting that does not exist (with the
@@ -146,13 +166,16 @@ def parse_settings(
         description=description,
         prog=prog,
         usage=usage,
+        formatter_class=_HelpFormatter,
     )
-    parser.add_argument("--config", metavar="FILE.yaml", help="settings, one a line; the command line wins")
+    config_help = "settings, one a line: a file, or a name such as wiki/pretrain"
+    parser.add_argument("--config", metavar="FILE.yaml", help=config_help)
     config, arguments = _pop_config(arguments)
     if _pop_config(arguments)[0] is not None:
         raise ValueError("--config is given twice: settings come from one file, and from the command line over it")
     if config is not None:
-        arguments = _as_arguments(read_config(config), config, settings_class) + arguments
+        skipped = declared_settings(file_of) if file_of is not None else {}
+        arguments = _as_arguments(read_config(config), config, settings_class, skipped) + arguments
     *groups, _, unknown = parser.parse_args_into_dataclasses(
         arguments, return_remaining_strings=True, look_for_args_file=False
     )
@@ -210,11 +233,36 @@ class _Parser(HfArgumentParser):
             raise unknown_choice(action.dest, value, action.choices)
 
     def parse_known_args(self, args=None, namespace=None):
-        # a list with a default may be emptied: `--ngram_orders` without a number leaves them out
         for action in self._actions:
+            # a list with a default may be emptied: `--ngram_orders` without a number leaves them out
             if action.nargs == "+" and not action.required:
                 action.nargs = "*"
+            # HfArgumentParser adds `--no_shuffle` beside `--shuffle false`: one of them is shown
+            if action.option_strings[0].startswith("--no_"):
+                action.help = SUPPRESS
         return super().parse_known_args(args, namespace)
+
+
+class _HelpFormatter(HelpFormatter):
+    """Each flag in one spelling with the kind of its value, and its default where it has one."""
+
+    def _format_action_invocation(self, action) -> str:
+        flag = next(option for option in action.option_strings if option.startswith("--"))
+        return f"{flag} {_kind_of_value(action)}".strip()
+
+    def _get_help_string(self, action) -> str:
+        has_default = action.default not in (None, SUPPRESS, [])
+        return f"{action.help} (default: %(default)s)" if has_default else action.help
+
+
+def _kind_of_value(action) -> str:
+    """What follows a flag in `--help`."""
+    if action.nargs == 0 or action.metavar is not None:
+        return action.metavar or ""
+    if action.choices is not None:
+        return "{" + ",".join(map(str, action.choices)) + "}"
+    kinds = {int: "INTEGER", float: "NUMBER", str: "TEXT", string_to_bool: "{true,false}", _parse_mapping: "MAPPING"}
+    return kinds[action.type] + (" …" if action.nargs == "*" else "")
 
 
 def _groups(settings_class: type, name: str = "") -> Iterator[tuple[str, type]]:
@@ -233,26 +281,23 @@ def _groups_in(settings_class: type) -> Iterator[tuple[str, type]]:
 
 def _argument_groups(settings_class: type) -> list[type]:
     """A plain dataclass for each heading in `--help`, as HfArgumentParser understands it."""
-    by_title: dict[str, list[Field]] = {}
-    for name, group in _groups(settings_class):
-        for entry in settings_of(group):
-            title = entry.metadata.get("group", name).removesuffix("Config").removeprefix("Base")
-            by_title.setdefault(title or name or "settings", []).append(entry)
     return [
         dataclasses.make_dataclass(
             "Arguments",
             [(entry.name, _argument_type(entry), _argument(entry)) for entry in entries],
             kw_only=True,
-            namespace={"_argument_group_name": title},
+            namespace={"_argument_group_name": title or "settings"},
         )
-        for title, entries in by_title.items()
+        for title, entries in grouped_settings(settings_class).items()
     ]
 
 
 def _argument(entry: Field) -> Any:
     """A field with nothing but default and help: all metadata is handed to argparse."""
-    bounds = entry.metadata["bounds"]
-    metadata = {"help": entry.metadata["help"].replace("%", "%%") + (f"; {bounds}" if bounds else "")}
+    choices = ", ".join(entry.metadata["choices"] or ())
+    # a long list, such as that of all activations, is in the error of a wrong value
+    allowed = [entry.metadata["bounds"], f"one of {choices}" if 0 < len(choices) < 100 else ""]
+    metadata = {"help": "; ".join(filter(None, [entry.metadata["help"].replace("%", "%%"), *allowed]))}
     default: dict[str, Any] = {"default": entry.default, "default_factory": entry.default_factory}
     if entry.default is not MISSING and get_origin(_argument_type(entry)) is list:
         # HfArgumentParser reads the default of a list from a factory alone
@@ -305,10 +350,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _as_arguments(values: dict[str, Any], config: str, settings_class: type) -> list[str]:
-    """The content of a file as a command line."""
+def _as_arguments(
+    values: dict[str, Any], config: str, settings_class: type, skipped: Collection[str] = ()
+) -> list[str]:
+    """The content of a file as a command line, without the settings that are skipped."""
     known, arguments = declared_settings(settings_class), []
     for key, value in values.items():
+        if key not in known and key in skipped:
+            continue
         if key not in known:
             raise _unknown_setting(key, settings_class, config)
         if isinstance(value, dict) and _argument_type(known[key]) is not _parse_mapping:

@@ -9,13 +9,13 @@ import pytest
 
 from birthgpt.commands.people import PeopleSettings, make_people
 from birthgpt.data.synthetic import write_synthetic_corpus
-from birthgpt.settings import parse_settings
+from birthgpt.settings import make_settings, parse_settings
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_one_line_tells_what_was_written(tmp_path, capsys):
-    corpus = make_people(PeopleSettings(output_dir=str(tmp_path), people=300, held_out=40))
+    corpus = make_people(make_settings(PeopleSettings, output_dir=str(tmp_path), people=300, held_out=40))
     printed = capsys.readouterr().out
     assert printed.count("\n") == 1
     assert printed.startswith(f"{tmp_path}: 1500 lines about 300 people from {corpus.places} places; 40 held out")
@@ -40,7 +40,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     folder = tmp_path / "file" / "people"
     with pytest.raises(ValueError, match=f"^output_dir: {folder} cannot be written"):
-        make_people(PeopleSettings(output_dir=str(folder)))
+        make_people(make_settings(PeopleSettings, output_dir=str(folder)))
 
 
 @pytest.mark.slow

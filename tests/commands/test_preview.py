@@ -23,6 +23,16 @@ def test_examples_of_lines(files, capsys, objective, tokenizer):
     assert "Lovelace" in shown.split("\ny: ")[0] and "⁇" in shown.split("\ny: ")[1]
 
 
+def test_the_examples_are_those_of_a_pretraining_configuration(files, capsys):
+    settings = ["--config", "quickstart/pretrain", "--vocab_size", "300", "--count", "2"]
+    for streaming in ("false", "true"):
+        COMMAND([*settings, "--train_file", str(files / "wiki.txt"), "--streaming", streaming])
+    shown = capsys.readouterr().out.split("\n\n")
+    # the objective of the configuration asks from the name, and its settings of the model are skipped
+    assert "Ada Lovelace⁇" in shown[0]
+    assert "\n\n".join(shown).strip().count("\ny: ") == 4
+
+
 def test_examples_of_questions(files, capsys):
     COMMAND(["--question_file", str(files / "train.tsv"), "--train_file", str(files / "wiki.txt")])
     inputs, targets = capsys.readouterr().out.strip().splitlines()

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from builders import CASES, case_config, case_model, random_tokens, registered
+from builders import CASES, case_config, case_model, contributed_attention, random_tokens
 from contract import (
     check_branches,
     check_causality,
@@ -12,13 +12,11 @@ from contract import (
     check_prefix,
     check_saving,
 )
-from torch import nn
 from transformers import DynamicCache, StaticCache
 
 from birthgpt import BirthGPTForCausalLM
-from birthgpt.model.attention import Attention
-from birthgpt.model.attention_types import ATTENTION_TYPES, get_attention_type
-from birthgpt.model.cache import layer_state
+from birthgpt.model.attention import ATTENTION_TYPES
+from birthgpt.model.attention_types import get_attention_type
 
 cases = pytest.mark.parametrize("case", CASES)
 CHUNKS = [[16], [1] * 16, [5, 1, 1, 9], [15, 1], [3, 4, 4, 5]]
@@ -285,31 +283,10 @@ def test_a_static_cache_serves_or_is_refused_in_a_line(case):
         )
 
 
-class RunningMean(Attention):
-    """The mean of a projection of all tokens so far: a type that a user might write."""
-
-    mask_type = None
-
-    def __init__(self, config, layer_idx):
-        super().__init__(config, layer_idx)
-        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
-
-    def forward(self, hidden_states, *, token_mask=None, past_key_values=None, **kwargs):
-        weights = (
-            hidden_states.new_ones(hidden_states.shape[:2]) if token_mask is None else token_mask.to(hidden_states)
-        )
-        sums, counts = (weights[..., None] * self.o_proj(hidden_states)).cumsum(1), weights.cumsum(1)[..., None]
-        cache = layer_state(past_key_values, self.layer_idx)
-        if cache is not None:
-            sums, counts = sums + cache.states.get("sum", 0), counts + cache.states.get("count", 0)
-            cache.states |= {"sum": sums[:, -1:], "count": counts[:, -1:]}
-        return sums / counts.clamp(min=1), None
-
-
-def test_a_type_of_ones_own_keeps_the_whole_contract(tmp_path):
-    with registered("running_mean", RunningMean):
-        for settings in ({}, {"canon_width": 3}, {"attention_type": ["softmax", "running_mean", "sliding_softmax"]}):
-            model = case_model("running_mean", **settings)
+def test_the_type_that_contributing_adds_keeps_the_whole_contract(tmp_path):
+    with contributed_attention():
+        for settings in ({}, {"canon_width": 3}, {"attention_type": ["softmax", "mean", "sliding_softmax"]}):
+            model = case_model("mean", mean_power=1.5, **settings)
             assert isinstance(model, BirthGPTForCausalLM)
             check_causality(model, 9, 4)
             check_prefix(model, 7)
@@ -319,5 +296,5 @@ def test_a_type_of_ones_own_keeps_the_whole_contract(tmp_path):
             check_generation(model)
             check_generation(model, num_beams=3)
             check_saving(model.float(), tmp_path / str(len(settings)))
-            with pytest.raises(ValueError, match="running_mean.*unrolled"):
+            with pytest.raises(ValueError, match="mean.*unrolled"):
                 check_branches(model)

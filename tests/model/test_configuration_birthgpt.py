@@ -76,8 +76,3 @@ def test_a_value_is_checked_when_it_is_assigned():
     config = BirthGPTConfig()
     with pytest.raises(ValueError, match="hidden_dropout=1: it must be at least 0 and less than 1"):
         config.hidden_dropout = 1
-
-
-def test_a_checkpoint_of_an_earlier_version_is_recognised():
-    with pytest.raises(ValueError, match="written by birthgpt 0.1: convert it by `birthgpt convert FOLDER`"):
-        BirthGPTConfig(linformer_kind="abc", linformer_summaries=4)

@@ -15,8 +15,8 @@ from transformers import (
 )
 
 from birthgpt import BirthGPTForCausalLM, BirthGPTModel
+from birthgpt.model.attention import ATTENTION_TYPES, register_attention_type
 from birthgpt.model.attention_softmax import SoftmaxAttention
-from birthgpt.model.attention_types import ATTENTION_TYPES, register_attention_type
 
 variants = pytest.mark.parametrize("variant", VARIANTS)
 
@@ -107,7 +107,7 @@ def test_a_registered_type_runs_and_its_lack_of_branches_is_named(branchless):
 
 def test_a_name_is_registered_once():
     with pytest.raises(ValueError, match="registered already"):
-        register_attention_type("softmax", BranchlessAttention)
+        register_attention_type("softmax")(BranchlessAttention)
 
 
 @variants

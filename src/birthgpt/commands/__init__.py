@@ -1,1 +1,1 @@
-"""One file a script: settings in, the rooms put together, a result out."""
+"""One file a command: settings in, one call, a result out."""

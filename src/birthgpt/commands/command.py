@@ -26,6 +26,7 @@ class Command:
         run: called with the settings.
         show: prints what `run` returned.
         positional: settings that may be given without their names, in this order.
+        file_of: the settings of another command, whose configurations this one reads too.
         several_processes: whether it can be launched as several processes; else all of them would write the same files.
     """
 
@@ -33,6 +34,7 @@ class Command:
     run: Callable[[Any], Any]
     show: Callable[[Any], None] = show_nothing
     positional: tuple[str, ...] = ()
+    file_of: type | None = None
     several_processes: bool = True
 
     def __call__(self, arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
@@ -45,7 +47,8 @@ class Command:
         try:
             if not self.several_processes and int(os.environ.get("WORLD_SIZE", "1")) > 1:
                 raise ValueError("this command runs in one process: start it by python, not by accelerate launch")
-            self.show(self.run(parse_settings(self.settings, arguments, prog=prog)))
+            settings: Any = parse_settings(self.settings, arguments, prog=prog, file_of=self.file_of)
+            self.show(self.run(settings))
         except ValueError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)

@@ -1,29 +1,21 @@
-"""Invented people as files: biographies, and questions about some of them."""
+"""Synthetic people as files: biographies, and questions about some of them."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from birthgpt.commands.command import Command
-from birthgpt.data.synthetic import (
-    MAX_BIOGRAPHIES_PER_PERSON,
-    MAX_PEOPLE,
-    MIN_PEOPLE,
-    SyntheticCorpus,
-    write_synthetic_corpus,
-)
-from birthgpt.settings import checked, setting
+from birthgpt.data.synthetic import SyntheticCorpus, SyntheticSettings, write_synthetic_corpus
+from birthgpt.settings import checked, flatten_settings, setting
 
 
 @checked
 @dataclass(kw_only=True)
 class PeopleSettings:
-    """Invent people, and write biographies and questions about them."""
+    """Write biographies of synthetic people, and questions about them."""
 
     output_dir: str = setting(help="folder for the files; created if missing")
-    people: int = setting(1000, "people to invent", min=MIN_PEOPLE, max=MAX_PEOPLE)
-    held_out: int = setting(200, "people whose questions are in birth_dev.tsv alone", min=1)
-    test_inputs: int = setting(0, "people whose questions are in birth_test_inputs.tsv alone, without answers", min=0)
-    biographies_per_person: int = setting(5, "different lines about each person", min=1, max=MAX_BIOGRAPHIES_PER_PERSON)
-    seed: int = setting(0, "another seed invents other people")
+    synthetic: SyntheticSettings
+    test_inputs: int = setting(0, "people whose question is in birth_test_inputs.tsv only, without an answer", min=0)
+    seed: int = setting(0, "another seed makes other people")
 
 
 def make_people(settings: PeopleSettings) -> SyntheticCorpus:
@@ -33,7 +25,7 @@ def make_people(settings: PeopleSettings) -> SyntheticCorpus:
         ValueError: a number is out of its bounds, or the folder cannot be written or contains such files already.
     """
     try:
-        corpus = write_synthetic_corpus(**asdict(settings))
+        corpus = write_synthetic_corpus(**flatten_settings(settings))
     except OSError as error:
         raise ValueError(f"output_dir: {settings.output_dir} cannot be written ({error})") from error
     print(

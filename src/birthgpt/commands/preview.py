@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from birthgpt.commands.building import build_tokenizer
 from birthgpt.commands.command import Command
-from birthgpt.commands.pretrain import texts_of
-from birthgpt.data.corpus import CorpusSettings, load_corpus
+from birthgpt.commands.pretrain import PretrainSettings, read_corpus, texts_of
+from birthgpt.data.corpus import CorpusSettings
 from birthgpt.data.objectives import ObjectiveSettings, QuestionAnswering, build_objective
 from birthgpt.data.preview import examples, show_example
 from birthgpt.data.questions import load_questions
@@ -34,9 +34,7 @@ def preview(settings: PreviewSettings) -> list[str]:
     Raises:
         ValueError: what is wrong with the files or the settings.
     """
-    corpus = load_corpus(
-        settings.corpus.train_file, text_column=settings.corpus.text_column, name_column=settings.corpus.name_column
-    )
+    corpus = read_corpus(settings.corpus)
     block_size = settings.objective.block_size
     tokenizer = build_tokenizer(settings.tokenizer, texts_of(corpus), block_size)
     if settings.question_file is None:
@@ -54,4 +52,4 @@ def show_examples(shown: list[str]) -> None:
     print("\n\n".join(shown))
 
 
-COMMAND = Command(PreviewSettings, preview, show_examples, several_processes=False)
+COMMAND = Command(PreviewSettings, preview, show_examples, file_of=PretrainSettings, several_processes=False)

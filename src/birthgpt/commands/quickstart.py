@@ -1,4 +1,4 @@
-"""From nothing to a trained, answering model: invented people, end to end."""
+"""From nothing to a trained, answering model: synthetic people, end to end."""
 
 import logging
 import shutil
@@ -14,8 +14,8 @@ from birthgpt.commands.evaluate import EvaluateSettings, evaluate
 from birthgpt.commands.finetune import FinetuneSettings, finetune
 from birthgpt.commands.pretrain import PretrainSettings, pretrain
 from birthgpt.data.questions import load_questions
-from birthgpt.data.synthetic import DEV, TRAIN, WIKI, SyntheticCorpus, write_synthetic_corpus
-from birthgpt.settings import checked, make_settings, parse_settings, setting
+from birthgpt.data.synthetic import DEV, TRAIN, WIKI, SyntheticCorpus, SyntheticSettings, write_synthetic_corpus
+from birthgpt.settings import checked, flatten_settings, make_settings, parse_settings, setting
 from birthgpt.utils.tables import text_table
 
 logger = logging.getLogger(__name__)
@@ -32,21 +32,19 @@ class QuickstartSettings:
     """From nothing to a trained, answering model in a few minutes on two cores."""
 
     output_dir: str = setting("runs/quickstart", "folder of everything; an earlier quickstart in it is replaced")
-    people: int = setting(1000, "people to invent")
-    held_out: int = setting(200, "of them, people whose question is never trained on")
-    biographies_per_person: int = setting(5, "different lines about each person")
+    synthetic: SyntheticSettings
     config_dir: str = setting("quickstart", "configurations of the trainings: a name, or a folder")
     seed: int = setting(0, "of people and training")
     max_train_flops: float | int | None = setting(None, "of pretraining; that of the configuration if not given")
 
 
 def quickstart(settings: QuickstartSettings) -> list[dict]:
-    """Invent people, pretrain, finetune with and without, ask about held-out people, print one table."""
+    """Make people, pretrain, finetune with and without, ask about held-out people, print one table."""
     started = time.perf_counter()
     folder = Path(settings.output_dir)
-    corpus = invent_people(settings, folder / "people")
+    corpus = make_people(settings, folder / "people")
     print(
-        f"{corpus.people:,} invented people from {corpus.places} places in {corpus.lines:,} lines; "
+        f"{corpus.people:,} synthetic people from {corpus.places} places in {corpus.lines:,} lines; "
         f"{corpus.held_out} people are held out\n"
     )
     lines, questions = folder / "people" / WIKI, folder / "people" / TRAIN
@@ -68,8 +66,8 @@ def quickstart(settings: QuickstartSettings) -> list[dict]:
     return rows
 
 
-def invent_people(settings: QuickstartSettings, folder: Path) -> SyntheticCorpus:
-    """Write the files of invented people into a folder; an earlier quickstart around it is removed.
+def make_people(settings: QuickstartSettings, folder: Path) -> SyntheticCorpus:
+    """Write the files of synthetic people into a folder; an earlier quickstart around it is removed.
 
     Raises:
         ValueError: the output folder contains something else, or a number is out of its bounds.
@@ -77,14 +75,12 @@ def invent_people(settings: QuickstartSettings, folder: Path) -> SyntheticCorpus
     output = folder.parent
     if output.is_dir() and any(output.iterdir()) and not (folder / WIKI).is_file():
         raise ValueError(f"{output} contains something other than an earlier quickstart: choose another output_dir")
-    # in another place first, so that an earlier quickstart is kept where the people cannot be invented
+    # in another place first, so that an earlier quickstart is kept where the people cannot be made
     with tempfile.TemporaryDirectory() as scratch:
         corpus = write_synthetic_corpus(
             Path(scratch, folder.name),
-            people=settings.people,
-            held_out=settings.held_out,
-            biographies_per_person=settings.biographies_per_person,
             seed=settings.seed,
+            **flatten_settings(settings.synthetic),
         )
         shutil.rmtree(output, ignore_errors=True)
         shutil.copytree(Path(scratch, folder.name), folder)

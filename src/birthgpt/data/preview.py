@@ -1,12 +1,13 @@
 """Examples as the model sees them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 
 import datasets
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from birthgpt.data.objectives import IGNORE
+from birthgpt.data.objectives import IGNORE, Objective
 
 
 def show_example(tokenizer: PreTrainedTokenizerBase, example: Mapping[str, Sequence[int] | torch.Tensor]) -> str:
@@ -17,9 +18,10 @@ def show_example(tokenizer: PreTrainedTokenizerBase, example: Mapping[str, Seque
 
 
 def examples(
-    source: datasets.Dataset, objective: Callable, *, seed: int, epoch: int, count: int
+    source: datasets.Dataset | datasets.IterableDataset, objective: Objective, *, seed: int, epoch: int, count: int
 ) -> Iterator[dict[str, list[int]]]:
-    """The first `count` examples of an epoch."""
-    rows = objective(source[: min(count, len(source))], seed=seed, epoch=epoch)
+    """The examples of the first `count` rows of an epoch, at most `count`."""
+    first = datasets.Dataset.from_list(list(itertools.islice(source, count)))
+    rows = objective(first[:], seed=seed, epoch=epoch)
     for _, values in zip(range(count), zip(*rows.values(), strict=True), strict=False):
         yield dict(zip(rows, values, strict=True))

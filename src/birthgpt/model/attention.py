@@ -1,4 +1,7 @@
-"""The contract of an attention type: what it declares, takes and returns."""
+"""The contract of an attention type: what it declares, takes and returns, and how it gets its name."""
+
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -79,3 +82,30 @@ class Attention(AttentionType, nn.Module):
             or None where the type has no weights to show.
         """
         raise NotImplementedError
+
+
+ATTENTION_TYPES: dict[str, type[AttentionType]] = {}
+"""The class of each attention type, by its name in `attention_type`."""
+
+Registered = TypeVar("Registered", bound=type[AttentionType])
+
+
+def register_attention_type(name: str) -> Callable[[Registered], Registered]:
+    """Class decorator: `attention_type=name` builds this class.
+
+    A type outside this package is registered for as long as the Python process runs. Its settings are keywords of
+    `BirthGPTConfig` without a declaration: the class reads them with a default.
+
+    Raises:
+        ValueError: another class has this name.
+    """
+
+    def register(attention_class: Registered) -> Registered:
+        registered = ATTENTION_TYPES.get(name)
+        # a cell of a notebook that runs again defines the same class anew
+        if registered is not None and registered.__qualname__ != attention_class.__qualname__:
+            raise ValueError(f"attention_type {name!r} is registered already, for {registered.__qualname__}")
+        ATTENTION_TYPES[name] = attention_class
+        return attention_class
+
+    return register

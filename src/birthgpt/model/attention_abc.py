@@ -17,7 +17,7 @@ from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.utils.generic import maybe_autocast
 
-from .attention import Attention
+from .attention import Attention, register_attention_type
 from .cache import layer_state
 from .configuration_base import BaseConfig
 from .layers import Projections, attention_weights
@@ -39,6 +39,7 @@ class ABCConfig(BaseConfig):
     abc_weights: Literal["content", "position"] = setting("content", "what decides the slots of a token")
 
 
+@register_attention_type("abc")
 class ABCAttention(Attention):
     """Attention to a fixed number of slots. Weights, (batch, heads, length, slots), are shown under eager."""
 

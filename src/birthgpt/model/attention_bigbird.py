@@ -18,7 +18,7 @@ from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.integrations.flex_attention import flex_attention_forward
 
-from .attention import Attention
+from .attention import Attention, register_attention_type
 from .attention_softmax import eager_attention_forward
 from .cache import StateCacheLayer, layer_state
 from .configuration_base import BaseConfig
@@ -43,6 +43,7 @@ class BigBirdConfig(BaseConfig):
     )
 
 
+@register_attention_type("bigbird")
 class BigBirdAttention(Attention):
     """Softmax attention within a sparse pattern of blocks, by the implementation `bigbird_implementation`."""
 

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 
-from .attention import Attention
+from .attention import Attention, register_attention_type
 from .cache import layer_state
 from .configuration_base import BaseConfig
 from .layers import OutputProjection, split_heads, upcast_to_float32
@@ -28,6 +28,7 @@ class GatedDeltaNetConfig(BaseConfig):
     deltanet_chunk: int = setting(32, "tokens that gated_deltanet handles together", min=1)
 
 
+@register_attention_type("gated_deltanet")
 class GatedDeltaNet(Attention):
     """The gated delta rule, chunk by chunk; the output of each head is RMS-normalised and gated by SiLU(W_g x).
 

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 
-from .attention import Attention
+from .attention import Attention, register_attention_type
 from .cache import StateCacheLayer, layer_state
 from .configuration_base import BaseConfig
 from .layers import INVALID_POSITION, Projections, attention_weights, gather_from_slots, scatter_to_slots
@@ -32,6 +32,7 @@ class LinformerConfig(BaseConfig):
     linformer_window: int = setting(32, "tokens seen exactly, a multiple of linformer_block", min=1)
 
 
+@register_attention_type("linformer")
 class LinformerAttention(Attention):
     """Attention to the projected keys of old blocks, and to the keys of the newest blocks as they are.
 

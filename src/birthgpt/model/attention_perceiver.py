@@ -26,6 +26,7 @@ from torch import nn
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 
+from .attention import register_attention_type
 from .attention_softmax import attend
 from .block import Block
 from .cache import StateCacheLayer, layer_state
@@ -56,6 +57,7 @@ class PerceiverConfig(CanonConfig):
     perceiver_bottleneck: int = setting(32, "number of latents", min=1)
 
 
+@register_attention_type("perceiver")
 class PerceiverBlock(Block):
     """The first, a middle or the last block of a Perceiver, as its layer index says.
 

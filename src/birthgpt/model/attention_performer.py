@@ -22,7 +22,7 @@ from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.utils.generic import maybe_autocast
 
-from .attention import Attention
+from .attention import Attention, register_attention_type
 from .cache import StateCacheLayer, layer_state
 from .configuration_base import BaseConfig
 from .layers import Projections
@@ -54,6 +54,7 @@ class PerformerConfig(BaseConfig):
     performer_chunk: int = setting(64, "tokens handled together in the linear form", min=1)
 
 
+@register_attention_type("performer")
 class PerformerAttention(Attention):
     """Attention by random features: quadratic in short inputs, else by chunks with a state of fixed size.
 

@@ -5,6 +5,7 @@ o_t = Σ_{t−w < s ≤ t} softmax_{t−w < s ≤ t}(q_tᵀ k_s / √d_head) v_s
 
 import torch
 
+from .attention import register_attention_type
 from .attention_softmax import SoftmaxAttention
 from .configuration_base import BaseConfig
 from .settings import setting
@@ -16,6 +17,7 @@ class SlidingSoftmaxConfig(BaseConfig):
     sliding_window: int | None = setting(None, "tokens that sliding_softmax sees, the own token included", min=1)
 
 
+@register_attention_type("sliding_softmax")
 class SlidingSoftmaxAttention(SoftmaxAttention):
     """Softmax attention to the last `sliding_window` tokens, the own token included."""
 

@@ -5,11 +5,12 @@ from torch import nn
 from transformers.cache_utils import Cache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .attention import Attention
+from .attention import Attention, register_attention_type
 from .configuration_base import BaseConfig
 from .layers import Projections
 
 
+@register_attention_type("softmax")
 class SoftmaxAttention(Attention):
     """Multi-head softmax attention, by the implementation that `attn_implementation` names."""
 

@@ -20,7 +20,7 @@ from torch import nn
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 
-from .attention import Attention
+from .attention import Attention, register_attention_type
 from .cache import StateCacheLayer, layer_state
 from .configuration_base import BaseConfig
 from .layers import OutputProjection, apply_rotary, build_norm, split_heads
@@ -41,6 +41,7 @@ class SynthesizerConfig(BaseConfig):
     )
 
 
+@register_attention_type("synthesizer")
 class SynthesizerAttention(Attention):
     """Multi-head attention with synthesised scores, alone or mixed with those of softmax attention."""
 

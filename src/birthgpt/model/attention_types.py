@@ -1,6 +1,6 @@
-"""The registry: the class of each attention type, by its name in `attention_type`."""
+"""The registry: importing the file of an attention type registers it, so a new type is one line here."""
 
-from .attention import Attention, AttentionType
+from .attention import ATTENTION_TYPES, Attention, AttentionType
 from .attention_abc import ABCAttention
 from .attention_bigbird import BigBirdAttention
 from .attention_gated_deltanet import GatedDeltaNet
@@ -15,30 +15,8 @@ from .canon import CanonConfig
 from .configuration_base import BaseConfig
 from .settings import unknown_choice
 
-ATTENTION_TYPES: dict[str, type[Attention] | type[Block]] = {
-    "softmax": SoftmaxAttention,
-    "sliding_softmax": SlidingSoftmaxAttention,
-    "gated_deltanet": GatedDeltaNet,
-    "linformer": LinformerAttention,
-    "abc": ABCAttention,
-    "synthesizer": SynthesizerAttention,
-    "perceiver": PerceiverBlock,
-    "performer": PerformerAttention,
-    "bigbird": BigBirdAttention,
-}
 
-
-def register_attention_type(name: str, attention_class: type[Attention] | type[Block]) -> None:
-    """Let `attention_type=name` build this class, for as long as the Python process runs.
-
-    Settings of its own are keywords of `BirthGPTConfig` without a declaration: the class reads them with a default.
-    """
-    if name in ATTENTION_TYPES:
-        raise ValueError(f"attention_type {name!r} is registered already, for {ATTENTION_TYPES[name].__name__}")
-    ATTENTION_TYPES[name] = attention_class
-
-
-def get_attention_type(name: str) -> type[Attention] | type[Block]:
+def get_attention_type(name: str) -> type[AttentionType]:
     """The class of an attention type; ValueError, with the nearest name, where there is none."""
     if name not in ATTENTION_TYPES:
         raise unknown_choice("attention_type", name, ATTENTION_TYPES)
@@ -47,8 +25,9 @@ def get_attention_type(name: str) -> type[Attention] | type[Block]:
 
 def config_classes() -> list[type[BaseConfig]]:
     """The dataclasses that declare the settings of the attention types, each once."""
-    types: list[type[AttentionType]] = list(ATTENTION_TYPES.values())
-    return [cls for cls in dict.fromkeys(each.config_class for each in types) if cls is not BaseConfig]
+    return [
+        cls for cls in dict.fromkeys(kind.config_class for kind in ATTENTION_TYPES.values()) if cls is not BaseConfig
+    ]
 
 
 def build_block(config: CanonConfig, attention_type: str, layer_idx: int) -> Block:
@@ -56,4 +35,5 @@ def build_block(config: CanonConfig, attention_type: str, layer_idx: int) -> Blo
     attention_class = get_attention_type(attention_type)
     if issubclass(attention_class, Block):
         return attention_class(config, layer_idx)
+    assert issubclass(attention_class, Attention)
     return BirthGPTBlock(config, layer_idx, attention_class)

@@ -1,5 +1,7 @@
 """The configuration of a birthgpt model: the settings of all attention types, of Canon and of n-grams, as one class."""
 
+from typing import Any
+
 from .attention_types import config_classes, get_attention_type
 from .cache import STATE_LAYER
 from .canon import CanonConfig
@@ -27,11 +29,16 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
     keys_to_ignore_at_inference = ["past_key_values"]
 
     def __post_init__(self, **kwargs):
-        if "linformer_summaries" in kwargs:
-            raise ValueError("this checkpoint was written by birthgpt 0.1: convert it by `birthgpt convert FOLDER`")
         for overrides in (kwargs.get("per_layer_config") or {}).values():
             _check_overrides(overrides)
         super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs) -> Any:
+        """The configuration of a checkpoint; ValueError for one of version 0.1, which must be converted."""
+        if "linformer_summaries" in config_dict:
+            raise ValueError("this checkpoint was written by birthgpt 0.1: convert it by `birthgpt convert FOLDER`")
+        return super().from_dict(config_dict, **kwargs)
 
     @property
     def attention_types(self) -> list[str]:

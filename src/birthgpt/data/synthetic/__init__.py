@@ -1,4 +1,4 @@
-"""Invented people, their biographies, and the questions about them.
+"""Synthetic people, their biographies, and the questions about them.
 
 The files have the form of the real ones, for 100 to a million people. Nothing but the biographies tells a birthplace,
 so a right answer for a held-out person is recall.
@@ -11,6 +11,7 @@ from birthgpt.data.synthetic.corpus import (
     TRAIN,
     WIKI,
     SyntheticCorpus,
+    SyntheticSettings,
     question,
     write_synthetic_corpus,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "WIKI",
     "Person",
     "SyntheticCorpus",
+    "SyntheticSettings",
     "biographies_of",
     "generate_people",
     "person_at",

@@ -13,9 +13,20 @@ from birthgpt.data.synthetic.biographies import MAX_BIOGRAPHIES_PER_PERSON, biog
 from birthgpt.data.synthetic.checks import check_whole_number
 from birthgpt.data.synthetic.people import MAX_PEOPLE, MIN_PEOPLE, Person, generate_people
 from birthgpt.data.synthetic.shuffle import write_shuffled
+from birthgpt.settings import checked, setting
 
 WIKI, TRAIN = "wiki.txt", "birth_places_train.tsv"
 DEV, TEST_INPUTS = "birth_dev.tsv", "birth_test_inputs.tsv"
+
+
+@checked
+@dataclass(kw_only=True)
+class SyntheticSettings:
+    """Synthetic people, and what is told about them."""
+
+    people: int = setting(1000, "synthetic people", min=MIN_PEOPLE, max=MAX_PEOPLE)
+    held_out: int = setting(200, "of them, people whose question is in birth_dev.tsv and not in training", min=1)
+    biographies_per_person: int = setting(5, "different lines about each person", min=1, max=MAX_BIOGRAPHIES_PER_PERSON)
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,7 @@ def write_synthetic_corpus(
     seed: int = 0,
     test_inputs: int = 0,
 ) -> SyntheticCorpus:
-    """Write invented people as a corpus with questions. The same arguments write the same bytes.
+    """Write synthetic people as a corpus with questions. The same arguments write the same bytes.
 
     `wiki.txt` contains `biographies_per_person` lines about *every* person, uniformly shuffled. The questions about
     the first `held_out` people are in `birth_dev.tsv`, those about the next `test_inputs` people in

@@ -1,4 +1,4 @@
-"""Invented people. Each person is a function of a seed and an index.
+"""Synthetic people. Each person is a function of a seed and an index.
 
 People are therefore generated one at a time, and never all kept in memory. All attributes are drawn independently of
 each other and of the name, so only a biography tells where a person was born. The places of work, study and residence
@@ -30,7 +30,7 @@ _PLACE_WEIGHTS = tuple(accumulate(1 / (rank + 30) for rank in range(1, len(PLACE
 
 @dataclass(frozen=True)
 class Person:
-    """One invented person. The four places are drawn independently, so two of them may be the same."""
+    """One synthetic person. The four places are drawn independently, so two of them may be the same."""
 
     name: str  # two or three words, different from all other names of the seed
     pronoun: str  # "she" or "he"
