@@ -7,7 +7,9 @@ import numpy as np
 
 from birthgpt.data.objectives import SalientSpans, Span
 from birthgpt.data.tokenizers import train_character_tokenizer
+from birthgpt.utils.files import write_text
 
+PICTURE = Path(__file__).with_name("example.svg")
 LINE = "Ada Lovelace. Ada Lovelace (born 10 December 1815, London) was an English mathematician ."
 NAME = "Ada Lovelace"
 QUESTION = "Where was Ada Lovelace born?"
@@ -21,11 +23,10 @@ COLORS = {"plain": "none", "name": "#dbe7f6", "cue": "#f4e3c1", "target": "#cfe8
 Part = tuple[str, str]
 
 
-def main() -> None:
-    """Write `docs/example.svg`."""
+def spans() -> list[Span]:
+    """What the objective recalls of the line."""
     objective = SalientSpans(train_character_tokenizer([LINE], model_max_length=128))
-    spans = objective.cut(LINE, NAME, np.random.default_rng(SEED))
-    Path(__file__).with_name("example.svg").write_text(draw(spans), encoding="utf-8")
+    return objective.cut(LINE, NAME, np.random.default_rng(SEED))
 
 
 def draw(spans: list[Span]) -> str:
@@ -106,4 +107,4 @@ def draw_legend(y: float) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    write_text(PICTURE, draw(spans()))

@@ -1,6 +1,10 @@
 """What tests are built from: lines, configurations, models, tokens, and trainings of a second."""
 
+import os
 import re
+import site
+import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -285,3 +289,18 @@ def name_of(line: str) -> str:
         if bare != word and len(bare) > 1 and bare not in {"Jr", "Sr", "St", "Dr"}:
             return " ".join(words[: position + 1]).removesuffix(".")
     raise AssertionError(f"no name in {line!r}")
+
+
+# programs
+
+
+def run_without_package(program: str, directory: Path, **values) -> None:
+    """Run a program where birthgpt is not installed; `{paths!r}` in it becomes the folders of the other packages."""
+    paths = [path for path in (*site.getsitepackages(), site.getusersitepackages()) if os.path.isdir(path)]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment["HF_HOME"] = str(directory / "home")
+    program = program.format(paths=paths, **values)
+    result = subprocess.run(
+        [sys.executable, "-S", "-c", program], env=environment, cwd=directory, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr

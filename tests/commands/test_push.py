@@ -1,15 +1,11 @@
 """The export runs where birthgpt is not installed."""
 
 import json
-import os
-import site
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
-from builders import CASES, case_model, random_tokens
+from builders import CASES, case_model, random_tokens, run_without_package
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from birthgpt.commands import push
@@ -67,17 +63,6 @@ def test_the_export_carries_code_card_and_all_three_classes(exported):
     config = json.loads((exported / "config.json").read_text())
     assert set(config["auto_map"]) == {"AutoConfig", "AutoModel", "AutoModelForCausalLM"}
     assert "library_name: transformers" in (exported / "README.md").read_text()
-
-
-def run_without_package(program: str, directory, **values) -> None:
-    paths = [path for path in (*site.getsitepackages(), site.getusersitepackages()) if os.path.isdir(path)]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    environment["HF_HOME"] = str(directory / "home")
-    program = program.format(paths=paths, **values)
-    result = subprocess.run(
-        [sys.executable, "-S", "-c", program], env=environment, cwd=directory, capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.slow
