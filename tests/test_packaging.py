@@ -49,7 +49,8 @@ def test_every_library_that_is_imported_is_declared(options):
     declared = names_of(lines_of(options["options"]["install_requires"]))
     assert {DISTRIBUTION_OF.get(name, name) for name in imported(ROOT / "src")} <= declared
     declared |= names_of(lines_of(options["options.extras_require"]["test"]))
-    local = {path.stem.replace("_", "-") for folder in ("tests", "results", "docs") for path in (ROOT / folder).glob("*.py")}
+    modules = [path for folder in ("tests", "results", "docs") for path in (ROOT / folder).glob("*.py")]
+    local = {path.stem.replace("_", "-") for path in modules}
     used = {name.replace("_", "-") for folder in ("tests", "results", "benchmarks") for name in imported(ROOT / folder)}
     assert {DISTRIBUTION_OF.get(name, name) for name in used - local} <= {name.replace("_", "-") for name in declared}
 

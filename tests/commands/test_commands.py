@@ -7,6 +7,7 @@ import pytest
 import torch
 from builders import LINES, run_finetuning, run_pretraining
 from datasets import Dataset
+from processes import in_two_processes
 from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
@@ -56,6 +57,29 @@ def test_every_attention_of_the_assignments_trains_is_finetuned_and_answers(peop
         "--output_dir", tmp_path / "finetuned",
     )  # fmt: skip
     assert ask(people_files, tmp_path / "answers", model_name_or_path=str(tmp_path / "finetuned"))["total"] == 20
+
+
+def losses_and_targets(corpus, output_dir, *settings):
+    """The loss of each update, and the number of targets, of a pretraining without dropout."""
+    summary = run_pretraining(
+        *("--train_file", corpus, "--output_dir", output_dir, "--objective", "name_first", "--logging_steps", 1),
+        *("--max_train_steps", 20, "--hidden_dropout", 0, "--attention_dropout", 0, *settings),
+    )
+    return [entry["loss"] for entry in summary.history], summary.target_ratio * summary.tokens
+
+
+@pytest.mark.slow
+def test_two_processes_and_two_accumulated_batches_train_as_one(people_files, tmp_path):
+    # 37 lines, so that the last batches of an epoch are uneven
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("".join((people_files / "wiki.txt").read_text().splitlines(keepends=True)[:37]))
+    losses, targets = losses_and_targets(corpus, tmp_path / "one")
+    assert len(losses) == 20
+    others = in_two_processes(losses_and_targets, corpus, tmp_path / "two_processes")
+    others.append(losses_and_targets(corpus, tmp_path / "accumulated", "--gradient_accumulation_steps", 2))
+    for other_losses, other_targets in others:
+        assert other_losses == pytest.approx(losses, abs=1e-5)
+        assert other_targets == pytest.approx(targets)
 
 
 def pretrain_with_and_without_questions(people_files, folder, question_ratio):

@@ -11,7 +11,8 @@ from builders import contributed_code, run_without_package
 
 ROOT = Path(__file__).parents[2]
 SIZES = "--hidden_size 32 --num_hidden_layers 2 --num_attention_heads 2 --tokenizer_type bpe --vocab_size 300"
-PRETRAINING = f"{SIZES} --objective name_first --objective_layout unrolled --max_train_steps 3 --tokens_per_batch 512"
+PRETRAINING = f"{SIZES} --objective name_first --objective_layout unrolled --max_train_steps 3 --tokens_per_batch 512 "
+PRETRAINING += "--attention_type mean --mean_power 0.5"
 FINETUNING = "--max_train_steps 3 --tokens_per_batch 512 --save_steps 0"
 WITHOUT_PACKAGE = """
 import sys
@@ -39,23 +40,32 @@ def copy(tmp_path):
     return tmp_path
 
 
-def run(copy: Path, script: str, *arguments: object) -> str:
+RUN_SCRIPTS = """
+import runpy, sys
+for script, arguments in {steps!r}:
+    sys.argv = [script, *arguments]
+    runpy.run_path(script, run_name="__main__")
+"""
+
+
+def run_scripts(copy: Path, steps: dict[str, str]) -> None:
+    """Run scripts of the copy, one after the other, in one process that has the copy for its package."""
+    listed = [(f"scripts/{name}.py", arguments.split()) for name, arguments in steps.items()]
     environment = os.environ | {"PYTHONPATH": str(copy / "src")}
-    command = [sys.executable, f"scripts/{script}.py", *map(str, arguments)]
+    command = [sys.executable, "-c", RUN_SCRIPTS.format(steps=listed)]
     result = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
-    return result.stdout
 
 
 @pytest.mark.slow
 def test_one_file_and_one_line_add_an_attention_type(copy, people_files):
-    assert "--mean_power NUMBER" in run(copy, "pretrain", "--help")
-    pretraining = [*PRETRAINING.split(), "--attention_type", "mean", "--mean_power", "0.5"]
-    run(copy, "pretrain", "--train_file", people_files / "wiki.txt", "--output_dir", "pretrained", *pretraining)
-    questions = ["--train_file", people_files / "birth_places_train.tsv", "--model_name_or_path", "pretrained"]
-    run(copy, "finetune", *questions, "--output_dir", "finetuned", *FINETUNING.split())
-    asked = ["--question_file", people_files / "birth_dev.tsv", "--model_name_or_path", "finetuned"]
-    run(copy, "evaluate", *asked, "--output_dir", "answers")
+    questions, asked = people_files / "birth_places_train.tsv", people_files / "birth_dev.tsv"
+    steps = {
+        "pretrain": f"--train_file {people_files}/wiki.txt --output_dir pretrained {PRETRAINING}",
+        "finetune": f"--train_file {questions} --model_name_or_path pretrained --output_dir finetuned {FINETUNING}",
+        "evaluate": f"--question_file {asked} --model_name_or_path finetuned --output_dir answers",
+        "push_to_hub": "--model_name_or_path finetuned --output_dir export",
+    }
+    run_scripts(copy, steps)
     assert len((copy / "answers/predictions.txt").read_text().splitlines()) == 20
-    run(copy, "push_to_hub", "--model_name_or_path", "finetuned", "--output_dir", "export")
     run_without_package(WITHOUT_PACKAGE, copy, folder=str(copy / "export"))

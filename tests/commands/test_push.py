@@ -77,7 +77,9 @@ def test_the_export_runs_without_the_package(exported, finetuned, tmp_path):
 @pytest.mark.slow
 def test_every_attention_type_runs_without_the_package(tmp_path):
     tokens, folders, expected = random_tokens(2, 9), {}, {}
-    for case in CASES:
+    # what all types share is tried with one of them
+    shared = ("rotary", "canon", "ngrams")
+    for case in [case for case in CASES if case.startswith("softmax") or not case.endswith(shared)]:
         model, folder = case_model(case, torch.float32), tmp_path / case.replace("-", "_")
         generated = model.generate(tokens, max_new_tokens=8, do_sample=False, num_beams=2, eos_token_id=None)
         expected[case] = model(tokens).logits, generated

@@ -1,10 +1,9 @@
 import itertools
-import os
-import socket
 
 import pytest
 import torch
 from accelerate import Accelerator
+from processes import in_two_processes
 from tokenizers import processors
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -263,16 +262,8 @@ def test_the_progress_bar_is_shown_on_demand_only(capfd):
     assert "answering" in capfd.readouterr().err
 
 
-def _answer_in_process(rank, port, queue):
-    torch.set_num_threads(1)
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "ACCELERATE_USE_CPU": "true",
-    }
+def answer_in_process():
+    """The number of processes, the questions answered here, and all answers."""
     accelerator = Accelerator(cpu=True)
     model, tokenizer = accelerator.prepare(make_model("gpt2")), make_tokenizer()
     asked_here = []
@@ -280,29 +271,16 @@ def _answer_in_process(rank, port, queue):
     generate = unwrapped.generate
     unwrapped.generate = lambda **kwargs: asked_here.extend(kwargs["input_ids"]) or generate(**kwargs)
     answers = answer_questions(model, tokenizer, QUESTIONS[:7], batch_size=2, accelerator=accelerator)
-    queue.put((rank, (accelerator.num_processes, len(asked_here), answers)))
-    accelerator.end_training()
-    torch.distributed.destroy_process_group()
+    return accelerator.num_processes, len(asked_here), answers
 
 
 @pytest.mark.slow
 def test_two_processes_share_the_questions_and_both_have_all_answers():
     expected = answer_questions(make_model("gpt2"), make_tokenizer(), QUESTIONS[:7])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # a forked process hangs in OpenMP
-    context = torch.multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    processes = [context.Process(target=_answer_in_process, args=(rank, port, queue), daemon=True) for rank in (0, 1)]
-    for process in processes:
-        process.start()
-    results = dict(queue.get(timeout=120) for _ in processes)
-    for process in processes:
-        process.join(timeout=60)
+    results = in_two_processes(answer_in_process)
     # seven questions, shared as evenly as they can be
-    assert [results[rank][:2] for rank in (0, 1)] == [(2, 4), (2, 3)]
-    for _, _, answers in results.values():
+    assert [result[:2] for result in results] == [(2, 4), (2, 3)]
+    for _, _, answers in results:
         assert [answer.text for answer in answers] == [answer.text for answer in expected]
         assert [answer.log_probability for answer in answers] == pytest.approx(
             [answer.log_probability for answer in expected], abs=1e-4

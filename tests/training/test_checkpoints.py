@@ -1,7 +1,6 @@
 """Checkpoints: whole or not there, recognised when damaged; a killed run continues as if it had not been killed."""
 
 import json
-import multiprocessing
 import random
 import shutil
 import time
@@ -9,6 +8,7 @@ import time
 import pytest
 import torch
 from builders import LINES, PERFORMER, losses, run_pretraining, train
+from processes import new_processes
 from safetensors.torch import load_file
 
 from birthgpt.training.callbacks import EvaluationCallback, TrainerCallback
@@ -211,8 +211,7 @@ def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path, corpus,
     run_pretraining(*arguments, "--output_dir", tmp_path / "whole")
 
     arguments += ["--output_dir", tmp_path / "killed", "--resume_from_checkpoint", "latest"]
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["builders"])
+    processes = new_processes()
     moments, kills, newest = random.Random(0), 0, -1
     while True:
         process = processes.Process(target=run_pretraining, args=arguments)

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from accelerate import Accelerator
 from builders import run_pretraining
-from two_processes import in_two_processes
+from processes import in_two_processes
 
 from birthgpt.commands.finetune import FinetuneSettings
 from birthgpt.commands.pretrain import PretrainSettings

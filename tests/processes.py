@@ -5,6 +5,7 @@ import queue
 import socket
 import traceback
 from collections.abc import Callable
+from multiprocessing.context import BaseContext
 
 import torch
 from accelerate import Accelerator, FullyShardedDataParallelPlugin
@@ -12,13 +13,23 @@ from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
 
+def new_processes() -> BaseContext:
+    """Processes that start fast: forked from one that has imported the package, and computed nothing.
+
+    OpenMP does not survive the fork of a process that has computed.
+    """
+    context = torch.multiprocessing.get_context("forkserver")
+    # modules that are installed: this process looks for no others
+    context.set_forkserver_preload(["birthgpt.commands.pretrain", "birthgpt.commands.finetune"])
+    return context
+
+
 def in_two_processes(function: Callable, *arguments, patience: float = 300) -> list:
     """What it gives in each. AssertionError where one raises, or is silent for so many seconds: it waits in vain."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # a forked process hangs in OpenMP
-    context = torch.multiprocessing.get_context("spawn")
+    context = new_processes()
     results = context.Queue()
     processes = [
         context.Process(target=_run, args=(rank, port, results, function, *arguments), daemon=True) for rank in (0, 1)
