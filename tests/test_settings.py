@@ -111,7 +111,7 @@ def test_a_list_may_be_empty(tmp_path):
         ("model:\n  hidden_size: 3", "'model' is not a setting"),
         ("hidden_size: {a: 3}", "hidden_size is a mapping"),
         ("on: 1", "True is not a setting"),
-        ("- a\n- b", "expected one `key: value` a line"),
+        ("- a\n- b", "expected one `key: value` per line"),
         ("a: [", "is not YAML"),
         ("hidden_size: wide", "argument --hidden_size.*: invalid int value: 'wide'"),
         ("max_train_flops: 1e9", "exactly one of max_train_steps, num_train_epochs, max_train_flops"),

@@ -345,7 +345,7 @@ def test_folders_that_are_no_saved_dataset_are_refused(tmp_path):
     ("name", "message"),
     [
         ("saved_splits", "saved_splits: no split 'dev'; there are: test, train"),
-        ("saved", "saved: holds a single dataset, no split 'dev'"),
+        ("saved", "saved: contains a single dataset, no split 'dev'"),
         ("lines.txt", "lines.txt: a file has no split 'dev'; give the file of that split"),
     ],
 )

@@ -226,7 +226,7 @@ def test_name_first_counts_a_word_longer_than_the_block_and_refuses_a_longer_nam
         == characters("Ada", add_special_tokens=False).input_ids
     )
     batch = {"line_id": [5], "text": ["a" * 64 + ". b"], "name": ["a" * 64]}
-    with pytest.raises(ValueError, match="line 5: its name fills 6. tokens"):
+    with pytest.raises(ValueError, match="line 5: its name has 6. tokens"):
         NameFirst(characters, 64)(batch, seed=0, epoch=0)
 
 
