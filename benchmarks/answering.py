@@ -2,9 +2,9 @@
 
 python benchmarks/answering.py --output_file benchmarks/answering.json
 
-The model has the assignment's shape and characters as tokens. It is finetuned for some updates on other questions, so
-that it answers with names of places, right or not. A second model is untrained: its answers never end, so each is 48
-characters long.
+The model has the assignment's shape, and its tokens are characters. It is finetuned for some updates on other
+questions, so that its answers are names of places, right or wrong. A second model is untrained: its answers never end,
+so each is 48 characters long.
 """
 
 import argparse
@@ -33,7 +33,7 @@ TOKENIZER = {"tokenizer_type": "character", "block_size": BLOCK}
 
 
 def seconds_for(model, tokenizer, questions: list[str], batch_size: int, rounds: int) -> float:
-    """Seconds of the fastest of some rounds."""
+    """The seconds of the fastest round."""
     times = []
     for _ in range(rounds):
         started = time.perf_counter()
@@ -43,7 +43,7 @@ def seconds_for(model, tokenizer, questions: list[str], batch_size: int, rounds:
 
 
 def finetuned_model(people: Path, folder: Path, steps: int) -> BirthGPTForCausalLM:
-    """A model of the assignment's shape that has learned from questions about others."""
+    """A model of the assignment's shape that is finetuned on questions about other people."""
     files = {"train_file": str(people / TRAIN), "corpus_file": str(people / WIKI), "output_dir": str(folder)}
     training = {"max_train_steps": steps, "per_device_train_batch_size": 256, "learning_rate": 1e-3, "save_steps": 0}
     finetune(make_settings(FinetuneSettings, **files, **training, **TOKENIZER, **SHAPE))

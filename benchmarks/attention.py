@@ -1,11 +1,11 @@
-"""What each attention type costs beside softmax (SDPA): time, memory and decoding, from short inputs to long ones.
+"""What each attention type costs compared to softmax (SDPA): time, memory and decoding, for short and long inputs.
 
 python benchmarks/attention.py --output_stem benchmarks/attention
 
-Times and memory are of forward and backward, for one sequence of n tokens in a batch of as many as make 4,096 tokens,
-one at least; of the fastest step, up to 2,048 tokens in three rounds. A mixer is one layer's attention without norms
-and MLP; the mask is made beforehand and counts for the model alone. Decoding is a typical token of the whole model
-after n others, and state what the cache then holds. A dash: the memory did not do, or the type is no mixer but a block.
+Times and memory are of forward and backward, per sequence of n tokens. A batch has 4,096 tokens, but at least one
+sequence. The fastest step counts, for up to 2,048 tokens in three rounds. A mixer is the attention of one layer without
+norms and MLP; only the model includes the computation of the mask. Decoding is the median time of a token of the model
+after n tokens; state is the size of the cache. A dash: the memory was not enough, or the type is a block, not a mixer.
 """
 
 import argparse
@@ -42,7 +42,7 @@ SETTINGS = {
     "performer": {"performer_features": 64},
     "gated_deltanet": {},
 }
-"""The attention types, with sizes that suit long inputs: some hundred keys a token."""
+"""The attention types, with sizes for long inputs: some hundred keys per token."""
 
 LENGTHS = (128, 512, 2048, 8192, 16384)
 LONGEST_IN_ROUNDS = 2048
@@ -53,7 +53,7 @@ GROWTH_COLUMNS = ["name", "model_ms", "mixer_ms", "decoding_ms", "state_MB"]
 
 
 def build_config(name: str, length: int) -> BirthGPTConfig:
-    """A model of the assignment's shape (d = 256, 4 layers, 8 heads) with room for the prompt and what follows."""
+    """A model of the assignment's shape (d = 256, 4 layers, 8 heads) with room for the prompt and new tokens."""
     return BirthGPTConfig(
         vocab_size=512,
         hidden_size=256,
@@ -102,7 +102,7 @@ def train_mixer(name: str, length: int, batch: int, device: str):
 
 
 def decode(name: str, length: int, device: str) -> dict[str, float]:
-    """Milliseconds a token after a prompt of `length`, and the size of what the cache then holds."""
+    """Milliseconds per token after a prompt of `length` tokens, and the size of the cache."""
     model = BirthGPTForCausalLM(build_config(name, length)).to(device).eval()
     tokens = torch.randint(model.config.vocab_size, (1, length), device=device)
     with torch.inference_mode():
@@ -129,14 +129,14 @@ def state_bytes(cache) -> int:
 
 
 def now(device: str) -> float:
-    """Seconds, when all that was asked of the device is done."""
+    """The time in seconds, after all work of the device is done."""
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def time_steps(step, device: str, seconds: float) -> float:
-    """Milliseconds of the fastest step, of those in `seconds` and of two at least, after one to warm up."""
+    """Milliseconds of the fastest step; at least two steps run for `seconds`, after one step to warm up."""
     step()
     times, began = [], now(device)
     while len(times) < 2 or now(device) - began < seconds:
@@ -147,20 +147,20 @@ def time_steps(step, device: str, seconds: float) -> float:
 
 
 def peak_bytes(device: str) -> int:
-    """The most memory so far: of this process, or on the device."""
+    """The peak memory so far, of this process or on the device."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def limit_memory() -> None:
-    """Let an allocation beyond what is there fail with an error, instead of taking the machine along."""
+    """Limit the memory of this process, so that it raises an error before the memory of the machine is full."""
     limit = psutil.Process().memory_info().vms + int(0.85 * psutil.virtual_memory().available)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def measure(scope: str, name: str, length: int, batch: int, device: str, seconds: float) -> dict[str, float]:
-    """The metrics of a scope for one sequence; none where the type has no such scope or the memory does not do."""
+    """The metrics of a scope for one sequence; empty if the type has no such scope or there is not enough memory."""
     torch.manual_seed(0)
     try:
         if scope == "decoding":
@@ -178,7 +178,7 @@ def measure(scope: str, name: str, length: int, batch: int, device: str, seconds
 
 
 def measure_alone(scope: str, name: str, length: int, batch: int, device: str, seconds: float) -> dict[str, float]:
-    """`measure` in a process of its own, so that the peak of its memory is its own too."""
+    """`measure` in a new process, so that its peak memory does not include other measurements."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["birthgpt.model.modeling_birthgpt", "birthgpt.utils.environment", "matplotlib.pyplot"]
@@ -188,7 +188,7 @@ def measure_alone(scope: str, name: str, length: int, batch: int, device: str, s
         try:
             return pool.submit(measure, scope, name, length, batch, device, seconds).result()
         except BrokenProcessPool:
-            # killed for the memory of the machine
+            # the process was killed, because the memory of the machine was full
             return {}
 
 
@@ -202,13 +202,13 @@ def measure_row(name: str, length: int, batch: int, device: str, seconds: float)
 
 
 def fastest(rounds: Sequence[dict]) -> dict:
-    """Of each figure the smallest: what disturbs a measurement only adds to it."""
+    """The smallest value of each metric, because a disturbance can only increase it."""
     found = {key for row in rounds for key in row if key != "name"}
     return {"name": rounds[0]["name"]} | {key: min(row[key] for row in rounds if key in row) for key in sorted(found)}
 
 
 def with_ratios(rows: list[dict]) -> list[dict]:
-    """Each time of forward and backward also as a multiple of that of softmax at the same length."""
+    """Add the ratio of each time of forward and backward to the time of softmax at the same length."""
     softmax = {row["n"]: row for row in rows if row["name"] == "softmax"}
     for row in rows:
         for scope in ("model", "mixer"):
@@ -218,7 +218,7 @@ def with_ratios(rows: list[dict]) -> list[dict]:
 
 
 def slopes(rows: list[dict], since: int = 2048) -> list[dict]:
-    """How time grows from `since` tokens on: the slope of log milliseconds over log n, by least squares."""
+    """How time and state grow from `since` tokens on: the slope of their logarithm over log n, by least squares."""
     found = []
     for name in dict.fromkeys(row["name"] for row in rows):
         found.append({"name": name})
@@ -234,7 +234,7 @@ def slopes(rows: list[dict], since: int = 2048) -> list[dict]:
 
 
 def rounded(rows: list[dict]) -> list[dict]:
-    """Three digits of every figure, and no fraction of hundreds."""
+    """The rows with three digits of every number, and without decimals from 100 on."""
     return [{key: _rounded(value) if isinstance(value, float) else value for key, value in row.items()} for row in rows]
 
 
@@ -300,7 +300,7 @@ def main() -> None:
     parser.add_argument("--names", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="rows of the table")
     parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS, help="tokens of a sequence")
     parser.add_argument("--tokens", type=int, default=4096, help="tokens of a batch; at least one sequence")
-    parser.add_argument("--seconds", type=float, default=0.5, help="time for each figure, at least two steps")
+    parser.add_argument("--seconds", type=float, default=0.5, help="time for each metric, at least two steps")
     parser.add_argument(
         "--rounds", type=int, default=3, help=f"measurements of each row up to {LONGEST_IN_ROUNDS:,} tokens"
     )
@@ -310,7 +310,7 @@ def main() -> None:
     rows = []
     for length in arguments.lengths:
         batch = max(1, arguments.tokens // length)
-        # in turns, so that no type alone meets a busy machine
+        # in turns, so that a busy machine affects all types
         turns = [
             [measure_row(name, length, batch, arguments.device, arguments.seconds) for name in arguments.names]
             for _ in range(arguments.rounds if length <= LONGEST_IN_ROUNDS else 1)

@@ -1,4 +1,4 @@
-"""Does `accelerate launch` train as fast as plain `python`? The same short pretraining by both, in turns.
+"""Does `accelerate launch` train as fast as plain `python`? The same short pretraining runs with both, in turns.
 
 python benchmarks/launch.py --output_file benchmarks/launch.json
 """
@@ -24,7 +24,7 @@ LAUNCHERS = {
 
 
 def tokens_per_second(launcher: list[str], people: Path, folder: Path, flops: float) -> float:
-    """The speed that a pretraining of this budget records of itself, start-up not counted."""
+    """The speed in `run.json` of a pretraining with this budget; it does not include the start."""
     command = [*launcher, ROOT / "scripts/pretrain.py", "--config", ROOT / "configs/quickstart/pretrain.yaml"]
     command += ["--train_file", people / WIKI, "--output_dir", folder, "--max_train_flops", flops]
     subprocess.run(list(map(str, command)), check=True, capture_output=True)

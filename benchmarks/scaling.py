@@ -1,9 +1,9 @@
-"""What would a pretraining on 100 million people with a billion parameters take? Measured small, computed large.
+"""What would a pretraining of a billion parameters on 100 million people cost? It is computed from small measurements.
 
 python benchmarks/scaling.py --output_file benchmarks/scaling.json
 
-Measured here: bytes, tokens and bits of knowledge of an invented person, bytes of a checkpoint and what a token leaves
-in memory for the backward pass. `ASSUMPTIONS` are taken from elsewhere. All else is arithmetic.
+This script measures bytes, tokens and bits of knowledge per synthetic person, bytes of a checkpoint, and bytes of
+activations per token. `ASSUMPTIONS` are from other sources. The rest is computed from these values.
 """
 
 import argparse
@@ -50,13 +50,13 @@ SHAPE = {
 BILLION = {"hidden_size": 2048, "num_hidden_layers": 20, "num_attention_heads": 16}
 
 ASSUMPTIONS = {
-    # of an H100 or H200, bfloat16 without sparsity, and the part of it that a training of this size uses
+    # an H100 or H200, bfloat16 without sparsity, and the fraction of it that a training of this size uses
     "peak_flops_per_second": 989e12,
     "utilization": 0.4,
     "gpus_per_node": 8,
-    # of one GPU in one forward and backward
+    # per forward and backward pass
     "tokens_per_gpu": 32768,
-    # Allen-Zhu & Li, 2404.05405: what a parameter holds after so many exposures of each fact
+    # Allen-Zhu & Li, 2404.05405: the capacity of a parameter after this number of exposures of each fact
     "bits_per_parameter": {"100": 1.0, "1000": 2.0},
     "disk_bytes_per_second": 1e9,
 }
@@ -65,20 +65,20 @@ STATE_BYTES_PER_PARAMETER = {"weights": 4, "gradients": 4, "moments": 8}
 
 
 def entropy(values: Iterable) -> float:
-    """Bits of an empirical distribution."""
+    """The entropy of an empirical distribution, in bits."""
     counts = Counter(values)
     total = sum(counts.values())
     return -sum(count / total * math.log2(count / total) for count in counts.values())
 
 
 def bits_per_person(people: int) -> dict[str, float]:
-    """Bits of the birthplace, and of everything that is drawn for a person besides the name."""
+    """Bits of the birthplace, and of all attributes of a person except the name."""
     found = list(generate_people(people, seed=0))
     places = ("birthplace", "workplace", "study_place", "residence")
     drawn = [
         entropy(getattr(person, name) for person in found) for name in (*places, "occupation", "employer", "field")
     ]
-    # day and year are independent, and a sample holds few of their pairs
+    # day and year are independent, and a sample contains few of their pairs
     date = entropy(person.birth_date.year for person in found) + entropy(
         (person.birth_date.month, person.birth_date.day) for person in found
     )
@@ -86,7 +86,7 @@ def bits_per_person(people: int) -> dict[str, float]:
 
 
 def corpus_metrics(folder: Path, people: int, vocab_size: int) -> tuple[dict[str, float], PreTrainedTokenizerBase]:
-    """Bytes and tokens a line, which is one exposure of a person, and the tokenizer that was trained on them."""
+    """Bytes and tokens per line, which is one exposure of a person, and the tokenizer that is trained on the lines."""
     write_synthetic_corpus(folder, people=people, held_out=1, biographies_per_person=1)
     corpus = load_corpus(str(folder / WIKI))
     texts = corpus["text"][:]
@@ -95,19 +95,19 @@ def corpus_metrics(folder: Path, people: int, vocab_size: int) -> tuple[dict[str
     examples = map_objective(corpus, NameFirst(tokenizer, BLOCK), seed=0, epoch=0)
     return {
         "bytes_per_line": (folder / WIKI).stat().st_size / len(texts),
-        # and the end of the line
+        # plus the end of the line
         "tokens_per_line": tokens / len(texts) + 1,
         "name_first_tokens_per_line": sum(map(used_length, examples["shift_labels"])) / len(texts),
     }, tokenizer
 
 
 def new_model(tokenizer: PreTrainedTokenizerBase, **shape: int) -> BirthGPTForCausalLM:
-    """A model of the recommended recipe in this shape."""
+    """A model of the recommended recipe with this shape."""
     return build_model(make_settings(ModelSettings, **shape, **SHAPE), tokenizer, BLOCK)
 
 
 def checkpoint_metrics(folder: Path, tokenizer: PreTrainedTokenizerBase, width: int) -> dict[str, float]:
-    """Bytes a parameter of the weights and of a whole checkpoint, and seconds a GB to write and to read one."""
+    """Bytes per parameter of the weights and of a checkpoint, and seconds per GB to write and to read a checkpoint."""
     model = new_model(tokenizer, hidden_size=width, num_hidden_layers=2)
     spec = ReplicaSpec(folder, seed=0, learning_rate=1e-3)
     models = ModelGroup(spec, model, OptimizerSettings(weight_decay=0.1), Accelerator(cpu=True))
@@ -133,7 +133,7 @@ def checkpoint_metrics(folder: Path, tokenizer: PreTrainedTokenizerBase, width: 
 
 
 def saved_bytes(model: nn.Module, tokens: torch.Tensor) -> int:
-    """What a forward pass keeps for the backward, each storage once, the weights not counted."""
+    """Bytes that a forward pass keeps for the backward pass; each storage is counted once, and weights are not."""
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     storages = {}
 
@@ -144,14 +144,14 @@ def saved_bytes(model: nn.Module, tokens: torch.Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        # the graph keeps all storages alive, so that no address is given twice
+        # the graph keeps all storages alive, so that no address is used twice
         hidden_states = model(input_ids=tokens, use_cache=False)
     del hidden_states
     return sum(storage.nbytes() for storage in storages.values())
 
 
 def activation_metrics(tokenizer: PreTrainedTokenizerBase, width: int, tokens: int) -> dict[str, float]:
-    """Bytes that a token leaves in a layer for the backward pass, a unit of width, in bfloat16."""
+    """Bytes that are kept for the backward pass per token, layer and unit of width, in bfloat16."""
     batch = torch.randint(len(tokenizer), (4, tokens))
 
     def of_layers(count: int) -> int:
@@ -162,14 +162,14 @@ def activation_metrics(tokenizer: PreTrainedTokenizerBase, width: int, tokens: i
 
 
 def parameters_of(shape: dict, tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """All parameters, and those that a token's computation multiplies."""
+    """The number of all parameters, and of the parameters that the computation of a token multiplies."""
     with torch.device("meta"):
         model = new_model(tokenizer, **shape)
     return {"parameters": sum(p.numel() for p in model.parameters()), "computing": count_parameters(model)}
 
 
 def runs_table(measured: dict, assumed: dict, model: dict) -> list[dict]:
-    """A row for each number of exposures: what is learned, and what it costs."""
+    """A row for each number of exposures: the cost, and how many facts the model can store."""
     rows = []
     for exposures, bits in assumed["bits_per_parameter"].items():
         tokens = PEOPLE * int(exposures) * measured["tokens_per_line"]
@@ -191,16 +191,16 @@ def runs_table(measured: dict, assumed: dict, model: dict) -> list[dict]:
 
 
 def memory_table(measured: dict, assumed: dict, model: dict) -> list[dict]:
-    """A row for each number of GPUs: what one of them holds, in GB."""
+    """A row for each number of GPUs: the memory that one of them needs, in GB."""
     layers, width = BILLION["num_hidden_layers"], BILLION["hidden_size"]
     activations = measured["activation_bytes_per_token_layer_and_width"] * assumed["tokens_per_gpu"] * width
-    # checkpointed, a layer keeps what enters it, and one at a time is computed anew
+    # with gradient checkpointing, a layer keeps its input, and one layer at a time is computed again
     checkpointed = (2 * layers * width * assumed["tokens_per_gpu"] + activations) / 1e9
     block = model["computing"] / layers
     rows = []
     for gpus in (1, 8, 16, 64):
         state = {name: size * model["parameters"] / gpus / 1e9 for name, size in STATE_BYTES_PER_PARAMETER.items()}
-        # two blocks gathered in bfloat16, the gradient of one in float32 before it is spread
+        # two gathered blocks in bfloat16, and the gradient of one block in float32 before it is sharded
         gathered = 0.0 if gpus == 1 else block * (2 * 2 + 4) / 1e9
         total = sum(state.values()) + gathered + layers * activations / 1e9
         row = {**state, "gathered blocks": gathered, "activations": layers * activations / 1e9, "all": total}
@@ -210,7 +210,7 @@ def memory_table(measured: dict, assumed: dict, model: dict) -> list[dict]:
 
 
 def storage_table(measured: dict, assumed: dict, model: dict) -> list[dict]:
-    """Corpus and checkpoints: their size, and the time to write them."""
+    """The sizes of corpus and checkpoints, and the time to write a checkpoint."""
     checkpoint = measured["checkpoint_bytes_per_parameter"] * model["parameters"]
     sizes = {
         "corpus, a line a person": PEOPLE * measured["bytes_per_line"],
@@ -235,7 +235,7 @@ def pages(metrics: dict) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--people", type=int, default=5000, help="people that are looked at")
+    parser.add_argument("--people", type=int, default=5000, help="people that are measured")
     parser.add_argument("--vocab_size", type=int, default=2048, help="tokens of the BPE tokenizer")
     parser.add_argument("--checkpoint_width", type=int, default=768, help="width of the model that is saved")
     parser.add_argument("--output_file", type=Path, help="also write the metrics here")

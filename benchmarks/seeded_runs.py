@@ -1,4 +1,4 @@
-"""Seeded runs of a few seconds: a refactoring must leave their losses, weights and answers equal, bit for bit.
+"""Seeded runs of a few seconds: a refactoring must not change a bit of their losses, weights and answers.
 
     git stash                                                # or check out the commit before the change
     python benchmarks/seeded_runs.py --output_file before.json
@@ -73,14 +73,14 @@ ANSWERING = (
 
 
 class Recorder:
-    """Runs trainings and evaluations in a folder, and keeps what must not change."""
+    """Runs trainings and evaluations in a folder, and keeps the results that must not change."""
 
     def __init__(self, folder: Path):
         self.folder, self.people, self.found = folder, folder / "people", {}
         write_synthetic_corpus(self.people, people=120, held_out=20, biographies_per_person=1, seed=0)
 
     def pretrain(self, name: str, arguments: str) -> Path:
-        """The folder of a pretraining."""
+        """Run a pretraining and return its folder."""
         output = self.folder / name
         given = f"{TINY} --train_file {self.people}/wiki.txt --output_dir {output} {arguments}"
         pretrain(parse_settings(PretrainSettings, given.format(people=self.people).split()))
@@ -112,21 +112,21 @@ class Recorder:
 
 
 def history(folder: Path) -> list[list[float]]:
-    """Losses and accuracies of a run, in their order."""
+    """The losses and accuracies of a run, in order."""
     entries = json.loads((folder / "run.json").read_text())["history"]
     kept = ("loss", "held_out_accuracy", "train_accuracy")
     return [[v for k, v in sorted(entry.items()) if k in kept or k.startswith("name_")] for entry in entries]
 
 
 def digests(file: Path) -> list[str]:
-    """A digest of each weight, whatever its name."""
+    """A digest of each weight, without its name."""
     with safe_open(file, "pt") as content:
         tensors = [content.get_tensor(name).contiguous() for name in content.keys()]  # noqa: SIM118
     return sorted(hashlib.sha256(tensor.numpy().tobytes()).hexdigest()[:16] for tensor in tensors)
 
 
 def record(folder: Path) -> dict[str, Any]:
-    """Every run, and what must not change of it."""
+    """Do all runs, and return the results that must not change."""
     recorder = Recorder(folder)
     for name, arguments in RUNS.items():
         recorder.keep(name, recorder.pretrain(name, arguments))
@@ -156,7 +156,7 @@ def record(folder: Path) -> dict[str, Any]:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_file", type=Path, help="write what the runs came to")
+    parser.add_argument("--output_file", type=Path, help="write the results of the runs")
     parser.add_argument("--compare_with", type=Path, help="compare with such a file; exit code 1 where they differ")
     arguments = parser.parse_args()
     datasets.disable_progress_bars()

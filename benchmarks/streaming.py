@@ -1,4 +1,4 @@
-"""Does a corpus larger than memory train in flat memory and at undiminished speed? Two gigabytes, streamed.
+"""Are memory and speed constant while a corpus larger than memory is streamed? The corpus has two gigabytes.
 
 python benchmarks/streaming.py --output_file benchmarks/streaming.json
 """
@@ -22,7 +22,7 @@ BYTES_A_PERSON = 2190
 
 
 def anonymous_memory(process: subprocess.Popen) -> int:
-    """Bytes of a process that are no mapped files; 0 when it has just ended."""
+    """Bytes of a process that are not mapped files; 0 if it has just ended."""
     try:
         status = Path(f"/proc/{process.pid}/status").read_text()
     except OSError:
@@ -32,7 +32,7 @@ def anonymous_memory(process: subprocess.Popen) -> int:
 
 
 def train_and_watch(corpus: Path, folder: Path, flops: float) -> tuple[list[int], list[dict]]:
-    """The memory of a streamed pretraining, every second, and its reports."""
+    """The memory of a streamed pretraining at every second, and its reports."""
     command = [sys.executable, ROOT / "scripts/pretrain.py", "--config", ROOT / "configs/quickstart/pretrain.yaml"]
     command += ["--train_file", corpus, "--output_dir", folder, "--streaming", True, "--logging_steps", 50]
     command += ["--max_train_flops", flops]
@@ -47,9 +47,9 @@ def train_and_watch(corpus: Path, folder: Path, flops: float) -> tuple[list[int]
 
 
 def speeds_between(history: list[dict]) -> list[float]:
-    """Tokens a second between one report and the next, from those since the start that each gives.
+    """Tokens per second between consecutive reports, computed from the mean since the start in each report.
 
-    Batches are planned to one size, so that tokens grow with the steps, and time with steps over speed.
+    Batches have nearly the same size, so tokens are proportional to steps, and time is proportional to steps / speed.
     """
     clock = [entry["step"] / entry["tokens_per_second"] for entry in history]
     return [(history[i]["step"] - history[i - 1]["step"]) / (clock[i] - clock[i - 1]) for i in range(1, len(history))]
@@ -73,7 +73,7 @@ def main() -> None:
         memory, history = train_and_watch(corpus, Path(scratch, "run"), arguments.flops)
     speeds = speeds_between(history)
     if len(speeds) < 4:
-        parser.error(f"flops={arguments.flops:g} give {len(history)} reports: too few to compare, take more")
+        parser.error(f"flops={arguments.flops:g}: {len(history)} reports are too few to compare: give more")
     quarter = len(speeds) // 4
     metrics = {
         "corpus_bytes": size,

@@ -1,12 +1,12 @@
-"""How fast the training engine is beside others: transformers' Trainer with GPT-2, and a plain loop.
+"""How fast the training engine is compared to transformers' Trainer with GPT-2 and to a plain loop.
 
 python benchmarks/training.py --output_file benchmarks/training.json
 
 All three train a model of the same shape (the wiki recipe's: d = 192, 3 layers, 6 heads, no dropout) with AdamW in
-float32 on the assignment's examples, span corruption of characters in blocks of 128, some 4,096 tokens a batch. The
-Trainer pads a batch to its longest example, the plain loop pads every example to the block, as the assignment does.
-Tokens count pads; targets are tokens that carry loss. The first updates of a run are not counted: they compile, and
-warm up.
+float32 on the assignment's examples: span corruption of characters in blocks of 128, about 4,096 tokens per batch. The
+Trainer pads a batch to its longest example; the plain loop pads every example to the block, as the assignment does.
+Tokens include pads; targets are tokens that have a loss. The first updates of a run, which compile and warm up, are not
+counted.
 """
 
 import argparse
@@ -81,13 +81,13 @@ class Task:
 
 
 class Clock:
-    """Tokens and targets a second, from the end of the warm-up on."""
+    """Tokens and targets per second after the warm-up."""
 
     def __init__(self, warm_up: int):
         self.warm_up, self.steps, self.tokens, self.targets = warm_up, 0, 0, 0
 
     def tick(self, tokens: int, targets: int) -> None:
-        """Another update is done."""
+        """Count an update."""
         self.steps += 1
         self.now = time.perf_counter()
         if self.steps <= self.warm_up:
@@ -97,7 +97,7 @@ class Clock:
         self.targets += targets
 
     def speeds(self) -> dict[str, float]:
-        """What was measured."""
+        """The measured speeds."""
         seconds = self.now - self.started
         return {"tokens_per_second": self.tokens / seconds, "targets_per_second": self.targets / seconds}
 
@@ -115,7 +115,7 @@ class ClockCallback(TrainerCallback):
 
 
 def this_engine(task: Task, steps: int, clock: Clock, folder: Path, torch_compile: bool = False) -> None:
-    """So many updates by this package's trainer."""
+    """Train for `steps` updates with the trainer of this package."""
     settings = make_settings(
         TrainingSettings,
         max_train_steps=steps,
@@ -133,7 +133,7 @@ def this_engine(task: Task, steps: int, clock: Clock, folder: Path, torch_compil
 
 
 def transformers_trainer(task: Task, steps: int, clock: Clock, folder: Path) -> None:
-    """The same by `transformers.Trainer`, of GPT-2 in the same shape, with dynamic padding."""
+    """The same with `transformers.Trainer`: GPT-2 of the same shape, with dynamic padding."""
     config = GPT2Config(
         vocab_size=len(task.tokenizer),
         n_positions=BLOCK,
@@ -175,7 +175,7 @@ def transformers_trainer(task: Task, steps: int, clock: Clock, folder: Path) -> 
 
 
 def plain_loop(task: Task, steps: int, clock: Clock, folder: Path) -> None:
-    """The same by hand: this package's model, every example padded to the block, logits everywhere."""
+    """The same with a plain loop: every example is padded to the block, and every token has logits."""
     rows = task.examples.with_format("torch")
     loader = DataLoader(rows, batch_size=BATCH, shuffle=True)
     model = task.model().train()
@@ -215,7 +215,7 @@ def matrix_peak() -> float:
 
 
 def forward_backward(task: Task, mixed_precision: bool, compiled: bool) -> float:
-    """FLOP/s of the model's forward and backward on a batch of 4,096 tokens, products counted as they run."""
+    """FLOP/s of the model's forward and backward on a batch of 4,096 tokens; matrix products are counted."""
     batches = task.batches()
     model, batch = task.model().train(), batches[len(batches) // 2]
 
@@ -244,7 +244,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="runs of each engine, in turns")
     parser.add_argument("--output_file", type=Path, help="also write the metrics here")
     arguments = parser.parse_args()
-    # all three on the processor, wherever this runs
+    # all of them run on the CPU, also on a machine with a GPU
     os.environ["ACCELERATE_USE_CPU"] = "true"
     runs = {name: [] for name in ENGINES}
     with tempfile.TemporaryDirectory() as scratch:

@@ -13,7 +13,7 @@ from birthgpt.utils.tables import percent
 RESULTS = Path(__file__).resolve().parent
 README = RESULTS.parent / "README.md"
 
-# the assignment's handout; the predictions that its best public solution was published with
+# from the assignment's handout, and from the predictions of its best public solution
 PUBLISHED = {
     "recipe of the assignment, as published": ("about 25", "hours on a GPU"),
     "best published predictions": ("40.4", "unknown"),
@@ -28,11 +28,11 @@ ATTENTION = {
     "perceiver": ("perceiver", "latents that read the tokens"),
     "gated_deltanet": ("gated_deltanet", "an associative memory that decays (with Canon layers)"),
 }
-"""The result of each attention type, and what a token reads from."""
+"""The result file of each attention type, and what a token reads from."""
 
 
 def accuracy_table() -> list[list[str]]:
-    """What each way of training answers, and its cost."""
+    """The accuracy and the cost of each way of training."""
     seeds = [read_metrics(path) for path in sorted(RESULTS.glob("wiki_seed_*.json"))]
     folds = [read_metrics(path) for path in sorted(RESULTS.glob("wiki_fold_*.json"))]
     distilled, ensemble = (read_metrics(RESULTS / f"wiki_{name}.json") for name in ("distilled", "ensemble"))
@@ -54,7 +54,7 @@ def accuracy_table() -> list[list[str]]:
 
 
 def attention_table() -> list[list[str]]:
-    """What each attention type answers under one recipe, and its time beside softmax."""
+    """The accuracy of each attention type with one recipe, and its time compared to softmax."""
     measured = json.loads((RESULTS.parent / "benchmarks" / "attention.json").read_text(encoding="utf-8"))["rows"]
     ratios = {(row["name"], row["n"]): f"{row['model_ratio']:.1f}" for row in measured if "model_ratio" in row}
     rows = [["`attention_type`", "a token reads from", "accuracy (%)", "time, 128 tokens", "time, 8,192 tokens"]]
@@ -89,7 +89,7 @@ def markdown(rows: list[list[str]]) -> str:
 
 
 def fill(text: str, name: str, table: str) -> str:
-    """The text with the table between its two markers; ValueError where they are missing."""
+    """The text with the table between its two markers; a ValueError if they are missing."""
     start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
     if text.count(start) != 1 or text.count(end) != 1:
         raise ValueError(f"README.md: the lines {start.strip()} and {end.strip()} around a table are missing")
@@ -98,7 +98,7 @@ def fill(text: str, name: str, table: str) -> str:
 
 
 def readme(text: str) -> str:
-    """README.md with its tables as the results have them."""
+    """README.md with tables of the current results."""
     return fill(fill(text, "accuracy", markdown(accuracy_table())), "attention", markdown(attention_table()))
 
 

@@ -1,4 +1,4 @@
-"""RESULTS.md and the plot of accuracy against FLOPs, both made from the JSON files under results/.
+"""Write RESULTS.md and the plot of accuracy against FLOPs from the JSON files in results/.
 
 python results/make_results.py
 """
@@ -51,7 +51,7 @@ def load_tables(results_dir: Path, folder: Path) -> list[dict[str, Any]]:
     """The tables of `tables.yaml` that have results, each with its `results` (`*.json`) and the `rows` to show.
 
     Args:
-        folder: links to the result files begin there.
+        folder: links to the result files are relative to it.
 
     Raises:
         ValueError: no such folder, no results in it, a file that is not a result, or a table that is not described.
@@ -97,7 +97,7 @@ def _seeds_text(result: Mapping[str, Any]) -> str | None:
 def _order(result: Mapping[str, Any]) -> tuple:
     order = float("inf") if result.get("order") is None else result["order"]
     seeds = [-1 if seed is None else seed for seed in _seed_pair(result)]
-    # the accuracy settles rows of one name and seed, whatever their files are called
+    # rows of one name and seed are ordered by accuracy, not by the names of their files
     return order, result["name"], seeds, result["accuracy"]
 
 
@@ -120,7 +120,7 @@ def _mean_accuracy(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _over_seeds(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row of means for several seeds of a run; the rows as they are where seeds repeat or are unknown."""
+    """One row of means for several seeds of a run; the rows are unchanged if seeds repeat or are unknown."""
     if len(results) == 1 or None in [result["seeds"] for result in results]:
         return results
     if len(set(map(_seed_pair, results))) < len(results):
@@ -181,9 +181,9 @@ def _versions(results: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _notes(results: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], list[str]]:
-    """The marks of each name, and each sentence of the notes once behind its mark.
+    """The marks of each name, and each sentence of the notes once after its mark.
 
-    A sentence about all that were trained has no mark.
+    A sentence about all trained models has no mark.
     """
     names_of: dict[str, dict[str, None]] = {}
     for result in results:
@@ -205,7 +205,7 @@ def _superscript(number: int) -> str:
 
 
 def _best_slices(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The slices of the row of the best accuracy, without empty buckets."""
+    """The slices of the row with the best accuracy, without empty buckets."""
     best = max(rows, key=itemgetter("accuracy"))
     buckets = []
     for name, by_bucket in (best.get("slices") or {}).items():
@@ -220,7 +220,7 @@ def _best_slices(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def accuracy_plot(tables: Iterable[Mapping[str, Any]]) -> str:
-    """An SVG of accuracy against FLOPs, with a label at the `labelled` rows; the same bytes every time."""
+    """An SVG of accuracy against FLOPs, with a label at the `labelled` rows; its bytes are always the same."""
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "birthgpt"}):
         figure = Figure(figsize=(9, 5), layout="constrained")
         axes = figure.subplots()
@@ -241,7 +241,7 @@ def accuracy_plot(tables: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _label(axes: Axes, row: Mapping[str, Any]) -> None:
-    """Name and accuracy beside a point: on its left beyond 1e14 FLOPs, where the right has no room."""
+    """Name and accuracy next to a point: on its left above 1e14 FLOPs, because there is no room on its right."""
     text = f"{row['name']}: {percent(row['accuracy'])}"
     point = (row["flops"], 100 * row["accuracy"])
     offset, side = (-6, "right") if row["flops"] > 1e14 else (6, "left")
@@ -249,7 +249,7 @@ def _label(axes: Axes, row: Mapping[str, Any]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes RESULTS.md and the plot from the result files."""
+    """Write RESULTS.md and the plot from the result files."""
     parser = argparse.ArgumentParser(prog="make_results.py", description=main.__doc__)
     parser.add_argument("results_dir", nargs="?", type=Path, default=RESULTS_DIR, help="folder of *.json, tables.yaml")
     parser.add_argument("output_file", nargs="?", type=Path, default=RESULTS_DIR.parent / "RESULTS.md", help="Markdown")

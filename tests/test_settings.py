@@ -1,4 +1,4 @@
-"""Settings: command line over file over default, and a mistake is named before anything runs."""
+"""Settings: the command line overrides the file, the file overrides defaults, and errors name the setting."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ def config_file(tmp_path, text: str) -> str:
     return str(path)
 
 
-def test_command_line_wins_over_file_and_file_over_default(tmp_path):
+def test_the_command_line_overrides_the_file_and_the_file_overrides_defaults(tmp_path):
     config = config_file(tmp_path, "learning_rate: 2e-3\nhidden_size: 64\nqk_norm: true\nseed: 5\n")
     found = parse_settings(PretrainSettings, [*REQUIRED, "--config", config, "--seed", "7", "--hidden_size=32"])
     assert (found.training.optimizer.learning_rate, found.model.hidden_size, found.model.qk_norm) == (2e-3, 32, True)
@@ -42,7 +42,7 @@ def test_no_other_file_is_read(tmp_path, monkeypatch):
     assert parse_settings(PretrainSettings).training.run.seed == 0
 
 
-def test_a_file_goes_over_the_file_that_it_names_as_defaults(tmp_path):
+def test_a_file_overrides_the_file_that_it_names_as_defaults(tmp_path):
     (tmp_path / "base.yaml").write_text("learning_rate: 2e-3\nhidden_size: 64\nqk_norm: true\n")
     config = config_file(tmp_path, "defaults: base.yaml\nhidden_size: 32\n")
     found = parse_settings(PretrainSettings, [*REQUIRED, "--config", config, "--learning_rate", "5e-3"])
@@ -134,7 +134,7 @@ def test_a_bad_file_is_named(tmp_path, text, message):
         ("--config a.yaml --config b.yaml", "--config is given twice"),
     ],
 )
-def test_settings_that_would_do_harm_or_nothing_are_refused(arguments, message):
+def test_harmful_or_useless_settings_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         parse_settings(PretrainSettings, [*REQUIRED, *arguments.split()])
 
@@ -150,7 +150,7 @@ def test_a_missing_file_an_unknown_flag_and_a_missing_setting_are_named(tmp_path
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_setting_has_one_name_and_its_help(command, capsys):
-    # a name that is declared twice is an assertion in it
+    # declared_settings asserts that no name is declared twice
     declared = declared_settings(find_command(command).settings)
     assert all(entry.metadata["help"] for entry in declared.values())
     with pytest.raises(SystemExit):
@@ -176,7 +176,7 @@ def test_every_setting_has_one_name_and_its_help(command, capsys):
         ({"learning_rat": 1}, "'learning_rat' is not a setting of this command; did you mean 'learning_rate'"),
     ],
 )
-def test_settings_that_mean_nothing_are_named(tmp_path, settings, message):
+def test_wrong_values_are_named(tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
         training_settings(tmp_path, **settings)
 
@@ -200,7 +200,7 @@ def test_a_value_is_checked_when_it_is_assigned():
         settings.learning_rate = -1
 
 
-def test_what_is_flattened_is_what_was_given():
+def test_flattened_settings_are_the_given_values():
     @checked
     @dataclass(kw_only=True)
     class Inner:

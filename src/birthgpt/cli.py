@@ -43,7 +43,7 @@ For several processes or GPUs, launch a training with accelerate:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; without one, print what there is."""
+    """Run a command; without a command, print all of them."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
@@ -60,10 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def find_command(name: str) -> Command:
-    """The command of this name."""
+    """The command with this name."""
     return import_module(f"birthgpt.commands.{name}").COMMAND
 
 
 def usage() -> str:
-    """The commands, a line each."""
+    """The help of `birthgpt`, with one line per command."""
     return USAGE.format(commands="\n".join(f"    {name:12} {text}" for name, text in COMMANDS.items()))

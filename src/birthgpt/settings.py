@@ -1,7 +1,7 @@
 """Settings of a command, from a YAML file and the command line.
 
-A command declares its settings as a dataclass whose fields are settings (`setting`) or groups of settings, which are
-such dataclasses themselves. Names are unique within a command, so files and flags are flat:
+The settings of a command are a dataclass. Each field is a setting (`setting`) or a group, which is another such
+dataclass. Names are unique within a command, so files and flags are flat:
 
     @checked
     @dataclass
@@ -11,8 +11,8 @@ such dataclasses themselves. Names are unique within a command, so files and fla
 
     settings = parse_settings(ProbeSettings, ["--config", "wiki/probe", "--batch_size", "64"])
 
-The command line wins over the file, the file over the file it names as `defaults`, and that one over the defaults of
-the dataclass. Values of a file are read as the command line reads them, so `6e-3` is a number.
+The command line overrides the file. The file overrides the file that it names as `defaults`, which overrides the
+defaults of the dataclass. Values in a file are parsed like values on the command line, so `6e-3` is a number.
 """
 
 import copy
@@ -48,7 +48,7 @@ __all__ = [
 Settings = TypeVar("Settings")
 
 CONFIGS = [Path(__file__).parent / "configs", Path(__file__).parents[2] / "configs"]
-"""Where a configuration is looked up by its name: in the installed package, or in a checkout."""
+"""The folders that contain the configurations: in the installed package, and in a checkout."""
 
 
 class CollectedSettings:
@@ -57,18 +57,18 @@ class CollectedSettings:
     if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """A collected setting: a type checker cannot know its name, which no class statement contains."""
+            """A collected setting. A type checker cannot know its name, because no class statement contains it."""
 
 
 def collect_settings(*sources: type) -> Callable[[type[Settings]], type[Settings]]:
-    """Class decorator that makes a dataclass of the class's own settings and, after them, of those of other classes.
+    """Class decorator: make a dataclass of the class's own settings, followed by the settings of other classes.
 
         @collect_settings(BirthGPTConfig)
         class ModelSettings(CollectedSettings):
             gradient_checkpointing: bool = setting(False, "recompute activations to save memory")
 
     Args:
-        sources: dataclasses; each setting is taken once, in their order, also where they inherit it from one another.
+        sources: dataclasses, in order. A setting that several of them inherit is taken once.
     """
 
     def collect(cls: type[Settings]) -> type[Settings]:
@@ -79,17 +79,17 @@ def collect_settings(*sources: type) -> Callable[[type[Settings]], type[Settings
                     kinds[entry.name] = entry.type
                     setattr(cls, entry.name, _copy(entry, group=_owner(source, entry.name).__name__))
         cls.__annotations__ = kinds
-        # a field without a default cannot follow one that has one
+        # kw_only, because a field without a default may follow a field with a default
         return checked(dataclasses.dataclass(kw_only=True)(cls))
 
     return collect
 
 
 def make_settings(settings_class: type[Settings], **values: Any) -> Settings:
-    """The settings of a command from Python: flat keywords, whatever the groups.
+    """Return the settings of a command from flat keywords, without the names of groups.
 
     Raises:
-        ValueError: a setting that does not exist, is missing, or has a value that is refused.
+        ValueError: a setting does not exist, is missing, or has a value that is not allowed.
     """
     declared = declared_settings(settings_class)
     for name in values:
@@ -108,7 +108,7 @@ def _build(settings_class: type[Settings], values: dict[str, Any]) -> Settings:
 
 
 def declared_settings(settings_class: type) -> dict[str, Field]:
-    """Every setting of a command by its name, also those in groups."""
+    """All settings of a command by name, including the settings in groups."""
     found: dict[str, Field] = {}
     for _, group in _groups(settings_class):
         for entry in settings_of(group):
@@ -118,7 +118,7 @@ def declared_settings(settings_class: type) -> dict[str, Field]:
 
 
 def grouped_settings(settings_class: type) -> dict[str, list[Field]]:
-    """The settings of a command by group, such as `corpus` or `Performer`; those of the command itself under ""."""
+    """The settings of a command by group, such as `corpus` or `Performer`; the key of its own settings is ""."""
     by_title: dict[str, list[Field]] = {}
     titles: dict[str, str] = {}
     for name, group in _groups(settings_class):
@@ -130,7 +130,7 @@ def grouped_settings(settings_class: type) -> dict[str, list[Field]]:
 
 
 def flatten_settings(settings: Any) -> dict[str, Any]:
-    """The values of all settings by name, also those in groups."""
+    """The values of all settings by name, including the settings in groups."""
     found: dict[str, Any] = {}
     for entry in dataclasses.fields(settings):
         value = getattr(settings, entry.name)
@@ -145,17 +145,18 @@ def parse_settings(
     prog: str | None = None,
     file_of: type | None = None,
 ) -> Settings:
-    """Read `--config` and the command line.
+    """Return the settings from `--config` and the command line.
 
     Args:
         settings_class: the dataclass of a command.
-        arguments: the command line; that of the process if None.
-        prog: the name of the program in `--help`; the script's if None.
-        file_of: the dataclass of another command, whose files are read too: settings of that command alone are skipped.
+        arguments: the command line; `sys.argv` if None.
+        prog: the name of the program in `--help`; the name of the script if None.
+        file_of: the dataclass of another command, whose files can be read too. Settings that only that command has
+            are skipped.
 
     Raises:
-        ValueError: a file that is missing or is not a flat YAML mapping; a setting that does not exist (with the
-            nearest one that does), is missing, or has a value that is refused.
+        ValueError: a file is missing or is not a flat YAML mapping; a setting does not exist (the message suggests the
+            nearest name), is missing, or has a value that is not allowed.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     description = settings_class.__doc__
@@ -168,11 +169,11 @@ def parse_settings(
         usage=usage,
         formatter_class=_HelpFormatter,
     )
-    config_help = "settings, one a line: a file, or a name such as wiki/pretrain"
+    config_help = "settings, one per line: a file, or a name such as wiki/pretrain"
     parser.add_argument("--config", metavar="FILE.yaml", help=config_help)
     config, arguments = _pop_config(arguments)
     if _pop_config(arguments)[0] is not None:
-        raise ValueError("--config is given twice: settings come from one file, and from the command line over it")
+        raise ValueError("--config is given twice: give one file; the command line overrides its settings")
     if config is not None:
         skipped = declared_settings(file_of) if file_of is not None else {}
         arguments = _as_arguments(read_config(config), config, settings_class, skipped) + arguments
@@ -185,7 +186,7 @@ def parse_settings(
 
 
 def read_config(config: str) -> dict[str, Any]:
-    """The settings in a YAML file, over those of the file that it names as `defaults`.
+    """The settings in a YAML file, which override the settings of the file that it names as `defaults`.
 
     Args:
         config: a path, or the name of a configuration of this package, such as `wiki/pretrain`.
@@ -208,7 +209,7 @@ def find_config(config: str) -> Path:
     """The file of a configuration, given by path or by name.
 
     Raises:
-        ValueError: neither exists.
+        ValueError: no file has this path or name.
     """
     if Path(config).is_file():
         return Path(config)
@@ -223,7 +224,7 @@ def find_config(config: str) -> Path:
 
 
 class _Parser(HfArgumentParser):
-    """Raises a ValueError of one line, without the usage of a hundred settings before it."""
+    """Raises a ValueError of one line, instead of printing the usage of a hundred settings first."""
 
     def error(self, message: str):
         raise ValueError(f"{message} (--help lists the settings)")
@@ -234,17 +235,17 @@ class _Parser(HfArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):
         for action in self._actions:
-            # a list with a default may be emptied: `--ngram_orders` without a number leaves them out
+            # a list with a default may be empty: `--ngram_orders` without a number means no n-grams
             if action.nargs == "+" and not action.required:
                 action.nargs = "*"
-            # HfArgumentParser adds `--no_shuffle` beside `--shuffle false`: one of them is shown
+            # HfArgumentParser adds `--no_shuffle` next to `--shuffle false`: only the second is shown
             if action.option_strings[0].startswith("--no_"):
                 action.help = SUPPRESS
         return super().parse_known_args(args, namespace)
 
 
 class _HelpFormatter(HelpFormatter):
-    """Each flag in one spelling with the kind of its value, and its default where it has one."""
+    """Shows one spelling of each flag, the kind of its value, and its default if it has one."""
 
     def _format_action_invocation(self, action) -> str:
         flag = next(option for option in action.option_strings if option.startswith("--"))
@@ -256,7 +257,7 @@ class _HelpFormatter(HelpFormatter):
 
 
 def _kind_of_value(action) -> str:
-    """What follows a flag in `--help`."""
+    """The placeholder after a flag in `--help`, such as `INTEGER`."""
     if action.nargs == 0 or action.metavar is not None:
         return action.metavar or ""
     if action.choices is not None:
@@ -266,7 +267,7 @@ def _kind_of_value(action) -> str:
 
 
 def _groups(settings_class: type, name: str = "") -> Iterator[tuple[str, type]]:
-    """The class itself and the groups within it, each with its name."""
+    """The class itself and all groups in it, each with its name."""
     yield name, settings_class
     for group_name, group in _groups_in(settings_class):
         yield from _groups(group, group_name)
@@ -280,7 +281,7 @@ def _groups_in(settings_class: type) -> Iterator[tuple[str, type]]:
 
 
 def _argument_groups(settings_class: type) -> list[type]:
-    """A plain dataclass for each heading in `--help`, as HfArgumentParser understands it."""
+    """A plain dataclass for each heading in `--help`, as HfArgumentParser needs it."""
     return [
         dataclasses.make_dataclass(
             "Arguments",
@@ -293,20 +294,20 @@ def _argument_groups(settings_class: type) -> list[type]:
 
 
 def _argument(entry: Field) -> Any:
-    """A field with nothing but default and help: all metadata is handed to argparse."""
+    """A field with only a default and help, because HfArgumentParser passes all metadata to argparse."""
     choices = ", ".join(entry.metadata["choices"] or ())
-    # a long list, such as that of all activations, is in the error of a wrong value
+    # a long list of choices, such as all activations, is only in the error message for a wrong value
     allowed = [entry.metadata["bounds"], f"one of {choices}" if 0 < len(choices) < 100 else ""]
     metadata = {"help": "; ".join(filter(None, [entry.metadata["help"].replace("%", "%%"), *allowed]))}
     default: dict[str, Any] = {"default": entry.default, "default_factory": entry.default_factory}
     if entry.default is not MISSING and get_origin(_argument_type(entry)) is list:
-        # HfArgumentParser reads the default of a list from a factory alone
+        # HfArgumentParser reads the default of a list only from a factory
         default = {"default_factory": lambda: entry.default}
     return dataclasses.field(**default, metadata=metadata)
 
 
 def _argument_type(entry: Field) -> Any:
-    """The type that argparse converts to: numbers are float, one or several are several, mappings are YAML."""
+    """The type that argparse converts to: float for numbers, a list for one or several values, YAML for mappings."""
     kinds = (set(get_args(entry.type)) or {entry.type}) - {type(None)}
     if kinds == {int, float}:
         return float
@@ -346,14 +347,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected one `key: value` a line")
+        raise ValueError(f"{path}: expected one `key: value` per line")
     return values
 
 
 def _as_arguments(
     values: dict[str, Any], config: str, settings_class: type, skipped: Collection[str] = ()
 ) -> list[str]:
-    """The content of a file as a command line, without the settings that are skipped."""
+    """The content of a file as a command line, without the skipped settings."""
     known, arguments = declared_settings(settings_class), []
     for key, value in values.items():
         if key not in known and key in skipped:
@@ -361,7 +362,7 @@ def _as_arguments(
         if key not in known:
             raise _unknown_setting(key, settings_class, config)
         if isinstance(value, dict) and _argument_type(known[key]) is not _parse_mapping:
-            raise ValueError(f"{config}: {key} is a mapping: settings are flat, one `key: value` a line")
+            raise ValueError(f"{config}: {key} is a mapping: settings are flat, one `key: value` per line")
         if value is not None:
             several = value if isinstance(value, list) else [value]
             arguments += [f"--{key}", *map(_as_argument, several)]

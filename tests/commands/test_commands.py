@@ -1,4 +1,4 @@
-"""The runs behind the scripts, end to end on a few synthetic people."""
+"""The runs of the commands, end to end on a few synthetic people."""
 
 import json
 import shutil
@@ -83,7 +83,7 @@ def test_two_processes_and_two_accumulated_batches_train_as_one(people_files, tm
 
 
 def pretrain_with_and_without_questions(people_files, folder, question_ratio):
-    """Two summaries and the evaluations of the first: with questions in `folder/with`, without in `folder/without`."""
+    """The summaries with questions (`folder/with`) and without (`folder/without`), and the evaluations of the first."""
     arguments = ["--train_file", people_files / "wiki.txt", "--objective", "name_first"]
     plain = run_pretraining(*arguments, "--output_dir", folder / "without")
     asked = run_pretraining(
@@ -99,11 +99,11 @@ def pretrain_with_and_without_questions(people_files, folder, question_ratio):
 
 def test_train_questions_are_mixed_into_pretraining(people_files, tmp_path):
     mixed, plain, _ = pretrain_with_and_without_questions(people_files, tmp_path, 0.5)
-    # of a question the answer alone is a target
+    # only the answer of a question is a target
     assert mixed.target_ratio < plain.target_ratio - 0.1
 
 
-def test_evaluations_of_what_is_stored_and_answered_do_not_change_the_training(people_files, tmp_path):
+def test_evaluations_do_not_change_the_training(people_files, tmp_path):
     evaluated, plain, evaluations = pretrain_with_and_without_questions(people_files, tmp_path, 0)
     assert (evaluated.loss, evaluated.target_ratio) == (plain.loss, plain.target_ratio)
     for evaluation in evaluations:
@@ -113,18 +113,18 @@ def test_evaluations_of_what_is_stored_and_answered_do_not_change_the_training(p
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
-def test_a_checkpoint_contains_what_loading_needs_and_its_record(pretrained):
+def test_a_checkpoint_contains_all_files_for_loading_and_its_metadata(pretrained):
     names = {path.name for path in pretrained.iterdir()}
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "run.json"} <= names
     record = json.loads((pretrained / "run.json").read_text())
     assert record["kind"] == "pretraining" and record["tokens"] > 0 and record["versions"]["torch"]
     with safe_open(pretrained / "model.safetensors", "pt") as file:
         assert any("attention.projections.q_proj" in key for key in file.keys())
-    # ordinary checkpoints carry no code
+    # ordinary checkpoints contain no code
     assert not list(pretrained.glob("*.py")) and "auto_map" not in (pretrained / "config.json").read_text()
 
 
-def test_a_bare_question_is_answered_by_a_pipeline_as_by_evaluation(people_files, finetuned, tmp_path):
+def test_a_pipeline_and_evaluation_answer_a_question_alike(people_files, finetuned, tmp_path):
     metrics = ask(people_files, tmp_path, model_name_or_path=str(finetuned))
     predictions = (tmp_path / "predictions.txt").read_text().splitlines()
     assert metrics["total"] == len(predictions) == 20
@@ -238,7 +238,7 @@ def test_a_corpus_without_names_is_refused_for_name_first(tmp_path):
     ("arguments", "message"),
     [
         ("", "give model_name_or_path to finetune a checkpoint"),
-        ("--model_name_or_path nowhere", "nowhere has no model that loads here"),
+        ("--model_name_or_path nowhere", "nowhere has no model that can be loaded"),
         ("--model_name_or_path {pretrained} --hidden_size 64", "hidden_size=64 does not fit .* trained with 32"),
         ("--model_name_or_path {pretrained} --corpus_file {people_files}/wiki.txt", "has its own tokenizer"),
         ("--model_name_or_path {pretrained} --validation_size 100", "validation_size=100 of 100 train questions"),
@@ -267,7 +267,7 @@ def test_a_checkpoint_without_tokenizer_and_a_long_question_are_named(people_fil
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_does_not_empty_the_folder_of_what_it_begins_with(people_files, pretrained, tmp_path):
+def test_a_run_does_not_empty_the_folder_of_its_inputs(people_files, pretrained, tmp_path):
     settings = ["--overwrite_output_dir", True, "--train_file", people_files / "birth_places_train.tsv"]
     for folder in (pretrained, pretrained.parent):
         with pytest.raises(ValueError, match="contains model_name_or_path=.*: choose another"):
@@ -302,8 +302,8 @@ def test_the_cost_of_a_checkpoint_is_that_of_all_its_runs(tmp_path):
     }
 
 
-def test_the_cost_of_a_checkpoint_that_descends_from_itself_is_counted_once(tmp_path):
-    # what a folder was written from may since have been written anew from it
+def test_the_cost_of_runs_that_began_from_each_other_is_counted_once(tmp_path):
+    # a later run may have overwritten the folder of an earlier one
     write_run(tmp_path / "a", "finetuning", 0, origin=tmp_path / "b")
     write_run(tmp_path / "b", "finetuning", 1, origin=tmp_path / "a")
     metrics = training_cost(str(tmp_path / "a"))
@@ -312,7 +312,7 @@ def test_the_cost_of_a_checkpoint_that_descends_from_itself_is_counted_once(tmp_
 
 
 @pytest.mark.parametrize("kind", ["pretraining", "finetuning"])
-def test_a_single_run_has_the_seed_of_its_kind_alone(tmp_path, kind):
+def test_a_single_run_has_only_the_seed_of_its_kind(tmp_path, kind):
     write_run(tmp_path, kind, 3)
     assert {key: value for key, value in training_cost(str(tmp_path)).items() if "seed" in key} == {f"{kind}_seed": 3}
 
@@ -350,7 +350,7 @@ def test_half_a_file_of_weights_is_named(people_files, pretrained, tmp_path):
     shutil.copytree(pretrained, tmp_path / "half")
     weights = (tmp_path / "half" / "model.safetensors").read_bytes()
     (tmp_path / "half" / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    with pytest.raises(ValueError, match="half has no model that loads here"):
+    with pytest.raises(ValueError, match="half has no model that can be loaded"):
         ask(people_files, tmp_path / "out", model_name_or_path=str(tmp_path / "half"))
 
 
@@ -371,7 +371,7 @@ def test_tracking_writes_curves(people_files, tmp_path):
     assert list((tmp_path / "x" / "logs").rglob("events.out.tfevents*"))
 
 
-def test_held_out_questions_are_trained_on_nowhere_and_the_same_ones_choose(
+def test_held_out_questions_are_never_trained_on_and_are_the_same_in_all_evaluations(
     people_files, pretrained, tmp_path, monkeypatch
 ):
     trained, asked, learn, answer = set(), [], QuestionAnswering.__call__, evaluators.answer_questions
@@ -404,7 +404,7 @@ def test_held_out_questions_are_trained_on_nowhere_and_the_same_ones_choose(
         asked.clear()
         run(*evaluations, "--output_dir", tmp_path / name)
         held_out.append(questions - trained)
-        # each evaluation asks train questions first, then those held out
+        # each evaluation asks train questions first, and then the held-out questions
         assert len(asked) == 4
         assert all(questions <= trained for questions in asked[::2])
         assert all(questions == held_out[-1] for questions in asked[1::2])
@@ -416,14 +416,14 @@ def test_finetuning_keeps_the_weights_that_answer_most_of_the_held_out_questions
 ):
     evaluations = []
 
-    def curves_that_part(*_):
+    def build_changing_evaluator(*_):
         def evaluate(model):
             evaluations.append({name: value.clone() for name, value in model.state_dict().items()})
             return {"train_accuracy": len(evaluations) / 10, "held_out_accuracy": [0.1, 0.9, 0.2][len(evaluations) - 1]}
 
         return evaluate
 
-    monkeypatch.setattr("birthgpt.commands.finetune.build_accuracy_evaluator", curves_that_part)
+    monkeypatch.setattr("birthgpt.commands.finetune.build_accuracy_evaluator", build_changing_evaluator)
     settings = ("--train_file", people_files / "birth_places_train.tsv", "--validation_size", 10, "--eval_steps", 2)
     run_finetuning("--model_name_or_path", pretrained, *settings, "--output_dir", tmp_path)
     assert len(evaluations) == 3

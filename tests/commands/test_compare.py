@@ -1,4 +1,4 @@
-"""Metrics of several runs become the rows of one table, or an error that names the file."""
+"""The metrics of several runs become the rows of one table, or an error names the file."""
 
 import pytest
 

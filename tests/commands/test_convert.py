@@ -1,4 +1,4 @@
-"""Checkpoints that version 0.1 wrote: `tests/checkpoints_0.1` has small ones with the logits that it computed."""
+"""Checkpoints of version 0.1: `tests/checkpoints_0.1` contains small checkpoints with the logits of this version."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ def assert_computes_as_before(folder, checkpoint):
     expected = load_file(checkpoint / "expected.safetensors")
     model = AutoModelForCausalLM.from_pretrained(folder)
     logits = model(input_ids=expected["input_ids"]).logits
-    # another processor may round otherwise
+    # another processor may round differently
     torch.testing.assert_close(logits, expected["logits"], rtol=1e-5, atol=1e-5)
 
 
@@ -44,7 +44,7 @@ def test_settings_of_the_run_get_their_new_names(tmp_path):
     assert metadata == {"kind": "pretraining", "target_ratio": 0.5, "settings": {"max_span_words": 7}}
 
 
-def test_a_folder_that_cannot_be_converted_is_left_as_it_was(tmp_path):
+def test_a_folder_that_cannot_be_converted_is_unchanged(tmp_path):
     with pytest.raises(ValueError, match="is not a checkpoint$"):
         convert(ConvertSettings(model_name_or_path=str(tmp_path)))
     new = convert(ConvertSettings(model_name_or_path=str(CHECKPOINTS[0]), output_dir=str(tmp_path / "new")))

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md, followed literally: one file and one line add an attention type to every script."""
+"""The steps of CONTRIBUTING.md: one file and one line add an attention type to every script."""
 
 import os
 import shutil
@@ -49,7 +49,7 @@ for script, arguments in {steps!r}:
 
 
 def run_scripts(copy: Path, steps: dict[str, str]) -> None:
-    """Run scripts of the copy, one after the other, in one process that has the copy for its package."""
+    """Run scripts of the copy one after the other, in one process that imports the copied package."""
     listed = [(f"scripts/{name}.py", arguments.split()) for name, arguments in steps.items()]
     environment = os.environ | {"PYTHONPATH": str(copy / "src")}
     command = [sys.executable, "-c", RUN_SCRIPTS.format(steps=listed)]

@@ -1,4 +1,4 @@
-"""Inventing people from the command line."""
+"""Writing synthetic people from the command line."""
 
 import os
 import subprocess
@@ -50,7 +50,7 @@ def test_another_process_writes_the_same_bytes(tmp_path):
     )
     command = [sys.executable, "scripts/people.py", "--output_dir", str(tmp_path / "there")]
     numbers = "--people 1000 --held_out 200 --biographies_per_person 5 --seed 0 --test_inputs 50"
-    # with its own order of sets and dictionaries
+    # the other process has its own order of sets
     environment = {**os.environ, "PYTHONHASHSEED": "123"}
     subprocess.run([*command, *numbers.split()], cwd=ROOT, env=environment, check=True)
     assert len(list((tmp_path / "there").iterdir())) == 4

@@ -28,7 +28,7 @@ def test_the_examples_are_those_of_a_pretraining_configuration(files, capsys):
     for streaming in ("false", "true"):
         COMMAND([*settings, "--train_file", str(files / "wiki.txt"), "--streaming", streaming])
     shown = capsys.readouterr().out.split("\n\n")
-    # the objective of the configuration asks from the name, and its settings of the model are skipped
+    # the objective of the configuration recalls from the name; its model settings are skipped
     assert "Ada Lovelace⁇" in shown[0]
     assert "\n\n".join(shown).strip().count("\ny: ") == 4
 

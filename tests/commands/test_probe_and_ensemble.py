@@ -1,4 +1,4 @@
-"""Probes and ensembles of checkpoints, from files to files."""
+"""The files that probes and ensembles of checkpoints write."""
 
 import json
 
@@ -18,7 +18,7 @@ def test_a_probe_writes_a_row_for_each_kind_of_prompt(people_files, pretrained, 
     assert json.loads((tmp_path / "probe.json").read_text())["rows"] == rows
 
 
-def test_a_probe_of_people_that_the_corpus_does_not_know_is_refused(people_files, pretrained, tmp_path):
+def test_a_probe_of_people_that_are_not_in_the_corpus_is_refused(people_files, pretrained, tmp_path):
     (tmp_path / "questions.tsv").write_text("Where was Nobody born?\tNowhere\n")
     with pytest.raises(ValueError, match="no answer of .*questions.tsv is in the line"):
         probe(
@@ -31,7 +31,7 @@ def test_a_probe_of_people_that_the_corpus_does_not_know_is_refused(people_files
         )
 
 
-def test_an_ensemble_leaves_predictions_figures_and_labelled_questions(people_files, finetuned, tmp_path):
+def test_an_ensemble_writes_predictions_metrics_and_labelled_questions(people_files, finetuned, tmp_path):
     arguments = make_settings(
         EnsembleSettings,
         model_names_or_paths=[str(finetuned), str(finetuned)],
@@ -49,11 +49,11 @@ def test_an_ensemble_leaves_predictions_figures_and_labelled_questions(people_fi
     assert metrics["parameters"] == 2 * alone["parameters"]
 
 
-def test_labels_are_the_known_answers_and_what_the_ensemble_says_of_everybody_else(
+def test_labels_are_the_known_answers_and_the_ensemble_answers_for_all_others(
     people_files, finetuned, tmp_path, monkeypatch
 ):
     def answer(members, questions, **settings):
-        # of the fourth nothing is said
+        # the fourth answer is empty
         return [Answer("" if index == 3 else f"Place {question}", -1.0) for index, question in enumerate(questions)]
 
     monkeypatch.setattr("birthgpt.commands.ensemble.ensemble_answers", answer)

@@ -1,4 +1,4 @@
-"""The export runs where birthgpt is not installed."""
+"""The export runs without birthgpt installed."""
 
 import json
 from types import SimpleNamespace
@@ -56,7 +56,7 @@ def exported(finetuned, tmp_path):
     return export(PushSettings(model_name_or_path=str(finetuned), output_dir=str(tmp_path / "export")))
 
 
-def test_the_export_carries_code_card_and_all_three_classes(exported):
+def test_the_export_contains_code_card_and_all_three_classes(exported):
     names = {path.name for path in exported.iterdir()}
     assert {"README.md", "modeling_birthgpt.py", "configuration_birthgpt.py", "attention_softmax.py"} <= names
     assert not any(name.startswith("run") or name == "training_state" for name in names)
@@ -77,7 +77,7 @@ def test_the_export_runs_without_the_package(exported, finetuned, tmp_path):
 @pytest.mark.slow
 def test_every_attention_type_runs_without_the_package(tmp_path):
     tokens, folders, expected = random_tokens(2, 9), {}, {}
-    # what all types share is tried with one of them
+    # settings that are the same for all types are tested with one type
     shared = ("rotary", "canon", "ngrams")
     for case in [case for case in CASES if case.startswith("softmax") or not case.endswith(shared)]:
         model, folder = case_model(case, torch.float32), tmp_path / case.replace("-", "_")
@@ -104,7 +104,7 @@ def test_an_existing_folder_is_kept_and_an_unreachable_hub_is_named(exported, fi
     assert (exported / "config.json").is_file()
 
 
-def test_a_push_goes_to_the_name_given_and_is_shown_to_whom_it_should(finetuned, tmp_path, monkeypatch):
+def test_a_push_uses_the_given_name_and_is_private_if_set(finetuned, tmp_path, monkeypatch):
     created, uploaded = {}, {}
     api = SimpleNamespace(
         create_repo=lambda name, **settings: created.update(name=name, **settings),

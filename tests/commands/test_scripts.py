@@ -1,4 +1,4 @@
-"""Scripts and commands as a user starts them, plain and launched."""
+"""Scripts and commands as a user starts them, with python and with accelerate launch."""
 
 import os
 import re
@@ -20,7 +20,7 @@ from birthgpt.training.state import TrainingSummary
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = {"push_to_hub": "push", "split_questions": "split"}
-"""The scripts whose command has another name."""
+"""The scripts whose commands have another name."""
 
 TINY = (
     "--objective name_first --hidden_size 32 --num_hidden_layers 1 --num_attention_heads 2 --max_train_steps 3 "
@@ -29,13 +29,13 @@ TINY = (
 
 
 def all_cores() -> set[int]:
-    """The cores of this machine, also where a test keeps to one of them."""
+    """All cores of this machine, even if the tests are limited to one of them."""
     named = os.environ.get("BIRTHGPT_TEST_CORES")
     return set(map(int, named.split(","))) if named else os.sched_getaffinity(0)
 
 
 def run(*command, **environment) -> subprocess.CompletedProcess:
-    """A program on all cores, from the root of the repository."""
+    """Run a program on all cores, from the root of the repository."""
     affinity = {}
     if hasattr(os, "sched_setaffinity"):
         affinity["preexec_fn"] = lambda: os.sched_setaffinity(0, all_cores())
@@ -49,7 +49,7 @@ COMMAND_OF_CONFIG = ("pretrain", "finetune", "evaluate", "ensemble", "probe")
 
 
 def command_of(config: Path) -> str:
-    """The command of a configuration: the beginning of its name, or pretraining."""
+    """The command of a configuration: the beginning of its name, or `pretrain`."""
     return next((name for name in COMMAND_OF_CONFIG if config.stem.startswith(name)), "pretrain")
 
 
@@ -71,15 +71,15 @@ def test_the_values_of_a_config_are_taken_and_its_model_can_be_built(config, cha
 @pytest.mark.parametrize("config", sorted(ROOT.glob("configs/accelerate/*.yaml")), ids=lambda path: path.stem)
 def test_accelerate_reads_each_launch_file_as_it_is_written(config):
     settings, read = yaml.safe_load(config.read_text()), load_config_from_file(str(config))
-    # some are members of an enumeration
+    # some values are members of an enumeration
     found = {name: getattr(read, name) for name in settings}
     assert {name: getattr(value, "value", value) for name, value in found.items()} == settings
-    # what is sharded how is not checked by the reader
+    # the reader does not check the names of the FSDP settings
     known = vars(launch_command_parser().parse_args(["script.py"]))
     assert set(settings.get("fsdp_config", {})) <= known.keys()
 
 
-def test_a_training_ends_with_a_table_of_what_it_did(capsys):
+def test_a_training_ends_with_a_table_of_its_summary(capsys):
     summary = TrainingSummary(
         steps=30, tokens=1_234_567, target_ratio=0.5, flops=4e13, parameters=2_100_000, seconds=90.0,
         tokens_per_second=13_717.4, loss=0.3061, processes=1, mixed_precision="no",
@@ -103,7 +103,7 @@ def test_every_script_calls_its_command():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["python", "accelerate launch", "two processes"])
-def test_launched_or_plain_a_run_uses_all_cores_and_gives_the_same_losses(people_files, tmp_path, launcher):
+def test_a_run_uses_all_cores_and_has_the_same_losses_with_every_launcher(people_files, tmp_path, launcher):
     programs = {
         "python": [sys.executable],
         "accelerate launch": [sys.executable, "-m", "accelerate.commands.launch", "--cpu"],
@@ -118,7 +118,7 @@ def test_launched_or_plain_a_run_uses_all_cores_and_gives_the_same_losses(people
     assert result.returncode == 0, result.stderr[-2000:]
     assert (tmp_path / "x" / "model.safetensors").is_file() and (tmp_path / "x" / "run.json").is_file()
     assert list((tmp_path / "x" / "logs").rglob("events.out.tfevents*"))
-    # the bar is drawn by the main process alone
+    # only the main process shows the progress bar
     losses = re.findall(r"step 3, loss ([\d.]+)", result.stderr)
     assert len(set(losses)) == 1
     cores = len(all_cores()) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -157,7 +157,7 @@ def test_a_command_that_does_not_exist_is_named(capsys):
     assert "has no command 'pretrian'; did you mean 'pretrain'?" in capsys.readouterr().err
 
 
-def test_every_command_says_what_it_does(capsys):
+def test_every_command_has_a_help(capsys):
     for name in COMMANDS:
         with pytest.raises(SystemExit):
             main([name, "--help"])

@@ -1,4 +1,4 @@
-"""Folds: every question is held out once, and never trained on where it is."""
+"""Folds: every question is held out in one fold, and is a train question in all others."""
 
 import pytest
 
@@ -25,12 +25,12 @@ def test_every_question_is_held_out_once_and_trained_on_otherwise(question_file,
     for folder in folders:
         train, held_out = lines(folder / "train.tsv"), lines(folder / "held_out.tsv")
         assert sorted(train + held_out) == sorted(ROWS)
-        # a question that occurs twice is on one side
+        # both copies of a question are on the same side
         assert not {row.split("\t")[0] for row in train} & {row.split("\t")[0] for row in held_out}
         assert 4 <= len(held_out) <= 6
 
 
-def test_a_cell_that_a_tsv_cannot_hold_is_refused(tmp_path):
+def test_a_cell_that_a_tsv_cannot_contain_is_refused(tmp_path):
     path = tmp_path / "questions.jsonl"
     path.write_text('{"question": "Where was Ann\\nBell born?", "answer": "Cork"}\n' * 2)
     with pytest.raises(ValueError, match="contains a tab or line break"):
@@ -50,6 +50,6 @@ def test_folds_depend_on_the_seed_alone(question_file, tmp_path):
 
 
 @pytest.mark.parametrize(("folds", "limit"), [(1, "at least 2"), (24, "23")])
-def test_a_number_of_folds_that_cannot_be_is_refused(question_file, tmp_path, folds, limit):
+def test_an_impossible_number_of_folds_is_refused(question_file, tmp_path, folds, limit):
     with pytest.raises(ValueError, match=f"folds={folds}: .*{limit}"):
         make_folds(SplitSettings(question_file=str(question_file), output_dir=str(tmp_path / "folds"), folds=folds))

@@ -1,4 +1,4 @@
-"""Batches: nothing lost, nothing twice, little padding, the same plan whoever asks."""
+"""Batches: every example occurs once, there is little padding, and plans are reproducible."""
 
 from collections import Counter
 
@@ -66,7 +66,7 @@ def test_few_examples_are_spread_over_all_micro_batches(count):
         assert all(len(part) for batch in plan for part in batch)
 
 
-def test_too_few_examples_for_the_processes_give_no_batch():
+def test_too_few_examples_for_the_processes_have_no_batch():
     assert plan_batches(np.full(2, 10), 20, 3, np.random.default_rng(0)) == fixed_batches(2, 1, 3) == []
 
 
@@ -94,7 +94,7 @@ def test_padding_is_marked_and_cut_to_the_longest_target(characters):
     assert set(model_inputs(batch)) == {"input_ids", "shift_labels"}
 
 
-def test_branches_travel_with_their_positions(bpe):
+def test_branches_have_positions_in_a_batch(bpe):
     batches = EpochBatches(
         corpus(), NameFirst(bpe, 256), bpe.pad_token_id, BatchSettings(tokens_per_batch=1000), seed=0
     )
@@ -162,7 +162,7 @@ def mixed(characters, ratio: float, count: int = 1, question_count: int = 40) ->
 
 
 def is_question(batch) -> bool:
-    # every token of a line but the first is a target; of a question the answer alone
+    # every token of a line except the first is a target; only the answer of a question is a target
     return bool((batch["shift_labels"][:, 1] == IGNORE).all())
 
 
@@ -175,11 +175,11 @@ def test_questions_are_their_ratio_of_the_batches(characters, ratio, count):
     assert abs(np.mean(kinds) - ratio) <= count / len(batches.lines)
     # the micro-batches of a global batch are of one kind
     assert all(len(set(kinds[start : start + count])) == 1 for start in range(0, len(kinds), count))
-    # and the two kinds take turns at random
+    # the two kinds are in random order
     assert kinds != sorted(kinds) and kinds != sorted(kinds, reverse=True)
 
 
-def test_mixing_keeps_every_line_and_goes_through_the_questions_pass_by_pass(characters):
+def test_mixing_keeps_every_line_and_repeats_the_questions_equally_often(characters):
     batches = mixed(characters, 0.5)
     lines = [batch for batch in map(batches.__getitem__, range(len(batches))) if not is_question(batch)]
     alone = [batches.lines[index] for index in range(len(batches.lines))]
@@ -191,7 +191,7 @@ def test_mixing_keeps_every_line_and_goes_through_the_questions_pass_by_pass(cha
     assert max(counts.values()) - min(counts.values()) <= 1
 
 
-def test_epoch_after_epoch_all_questions_come(characters):
+def test_all_questions_occur_in_some_epoch(characters):
     batches, asked = mixed(characters, 0.1), set()
     for epoch in range(60):
         batches.set_epoch(epoch)
@@ -210,7 +210,7 @@ def test_a_mixed_epoch_is_a_function_of_seed_and_epoch(characters):
     assert len(first) == len(second) and all(same)
 
 
-def test_a_stream_draws_anew_every_epoch(bpe):
+def test_a_stream_draws_new_examples_in_every_epoch(bpe):
     stream = StreamedBatches(
         corpus(2).to_iterable_dataset(),
         NameFirst(bpe, 256),

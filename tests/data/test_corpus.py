@@ -1,4 +1,4 @@
-"""Reading biographies: every source gives the same rows, numbers never move, bad input says where it is."""
+"""Reading biographies: every source has the same rows, line numbers never change, errors name the place."""
 
 import csv
 import json
@@ -91,7 +91,7 @@ def read(source, **settings):
 
 
 def error_of(source, **settings):
-    """The message with which reading ends; one line, without the folder."""
+    """The error message of reading a source. It has one line; its folder is removed."""
     with pytest.raises(ValueError) as caught:
         read(source, **settings)
     message = str(caught.value)
@@ -102,7 +102,7 @@ def error_of(source, **settings):
 
 @streamed_or_not
 @pytest.mark.parametrize("name", SOURCES)
-def test_every_source_gives_the_same_rows(tmp_path, name, streaming):
+def test_every_source_has_the_same_rows(tmp_path, name, streaming):
     SOURCES[name](tmp_path / name, {"text": TEXTS})
     corpus = load_corpus(str(tmp_path / name), streaming=streaming)
     assert corpus.features == FEATURES
@@ -119,20 +119,20 @@ def test_columns_can_have_other_names(tmp_path, name, streaming):
 
 
 @streamed_or_not
-def test_files_of_a_pattern_are_numbered_through_in_the_order_of_their_names(tmp_path, streaming):
+def test_rows_of_a_pattern_are_numbered_in_the_order_of_the_file_names(tmp_path, streaming):
     for letter in "dbeca":
         (tmp_path / f"{letter}.txt").write_text(f"{letter} .\n\n")
     rows = read(tmp_path / "*.txt", streaming=streaming)
     assert [(row["line_id"], row["text"][0]) for row in rows] == list(zip(range(0, 10, 2), "abcde", strict=True))
 
 
-def test_a_file_may_hold_the_characters_of_a_pattern_in_its_name(tmp_path):
+def test_a_file_name_may_contain_the_characters_of_a_pattern(tmp_path):
     (tmp_path / "lines[1].txt").write_text("First .")
     assert len(read(tmp_path / "lines[1].txt")) == 1
 
 
 @streamed_or_not
-def test_a_dataset_of_the_hub_is_numbered_through_all_of_its_shards(offline, monkeypatch, streaming):
+def test_rows_of_a_hub_dataset_are_numbered_across_its_shards(offline, monkeypatch, streaming):
     def load_dataset(name, *, split, streaming):
         assert (name, split) == ("someone/lives", "validation")
         dataset = Dataset.from_dict({"text": TEXTS})
@@ -145,7 +145,7 @@ def test_a_dataset_of_the_hub_is_numbered_through_all_of_its_shards(offline, mon
 @settings(deadline=None, derandomize=True)
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="⁇□")), min_size=1))
 @example(texts=["a\r\nb", "c\rd", '""', "None", "007"])
-def test_csv_and_json_give_back_any_text(tmp_path_factory, texts):
+def test_csv_and_json_return_any_text(tmp_path_factory, texts):
     folder = tmp_path_factory.mktemp("any")
     write_csv(folder / "lines.csv", {"text": texts, "other": ["x"] * len(texts)})
     write_jsonl(folder / "lines.jsonl", {"text": texts})
@@ -157,7 +157,7 @@ def test_csv_and_json_give_back_any_text(tmp_path_factory, texts):
             assert error_of(folder / name) == f"{name}: no text in it"
 
 
-def test_a_changed_file_is_read_anew(tmp_path):
+def test_a_changed_file_is_read_again(tmp_path):
     path = tmp_path / "lines.txt"
     path.write_text("Old .")
     stream = load_corpus(str(path), streaming=True)
@@ -166,7 +166,7 @@ def test_a_changed_file_is_read_anew(tmp_path):
     assert [row["text"] for row in stream] == [row["text"] for row in read(path)] == ["New ."]
 
 
-def test_a_stream_reads_no_further_than_asked(tmp_path):
+def test_a_stream_reads_only_the_requested_lines(tmp_path):
     path = tmp_path / "lines.txt"
     path.write_text("First .\n" * 10_000 + "⁇")
     stream = load_corpus(str(path), streaming=True)
@@ -205,7 +205,7 @@ def test_workers_and_processes_never_change_a_line_id(tmp_path):
         ("", None),
     ],
 )
-def test_the_name_stands_before_the_full_stop_that_ends_it(line, name):
+def test_the_name_is_the_text_before_the_full_stop_that_ends_it(line, name):
     assert read_name(line) == name
 
 
@@ -324,7 +324,7 @@ def test_a_missing_folder_is_named(tmp_path):
     assert message == f"wiki.txt: no such file (there is no folder {tmp_path}/dta); did you mean {tmp_path}/data?"
 
 
-def test_nothing_near_a_missing_file_is_no_suggestion(tmp_path):
+def test_a_missing_file_without_a_similar_name_has_no_suggestion(tmp_path):
     assert error_of(tmp_path / "wiki.txt") == "wiki.txt: no such file"
     assert error_of(tmp_path / "*.txt") == "*.txt: no such file"
 
@@ -334,7 +334,7 @@ def test_an_unreachable_dataset_of_the_hub_is_refused(offline):
         read("no/such-lives")
 
 
-def test_folders_that_are_no_saved_dataset_are_refused(tmp_path):
+def test_folders_that_are_not_a_saved_dataset_are_refused(tmp_path):
     assert "save_to_disk did not write" in error_of(tmp_path)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "state.json").write_text("{")

@@ -1,4 +1,4 @@
-"""Objectives hold to their specifications, example by example."""
+"""The examples of each objective are compared with its specification."""
 
 from collections import Counter
 
@@ -27,7 +27,7 @@ def rows(examples: dict) -> list[dict]:
 
 
 def pieces(tokenizer, tokens: list[int]) -> list[str]:
-    """What stands between the ⁇, pads left out."""
+    """The texts between the ⁇, without pads."""
     return tokenizer.decode(tokens).replace("□", "").split("⁇")
 
 
@@ -46,7 +46,7 @@ def test_examples_depend_on_seed_epoch_and_line_alone(name, tokenizer, request):
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_tokens_that_are_kept_change_no_example(name, bpe, monkeypatch):
+def test_cached_tokens_change_no_example(name, bpe, monkeypatch):
     fresh = OBJECTIVES[name](bpe, BLOCK)(BATCH, seed=1, epoch=2)
     keeping = OBJECTIVES[name](bpe, BLOCK)
     for epoch in range(5):
@@ -60,7 +60,7 @@ def test_tokens_that_are_kept_change_no_example(name, bpe, monkeypatch):
     assert forgetting(BATCH, seed=1, epoch=2) == forgetting(BATCH, seed=1, epoch=2) == fresh
 
 
-def test_a_name_that_nearly_fills_the_block_goes_before_the_random_tokens(characters):
+def test_a_long_name_has_priority_over_the_random_tokens(characters):
     name = "N" * 60
     batch = {"line_id": [0], "name": [name], "text": [f"{name}. Lived in Rome."]}
     for epoch in range(20):
@@ -106,11 +106,11 @@ def test_span_corruption_truncates_uniformly_and_masks_a_quarter_on_average(char
     fractions = [len(masked) / length for (_, masked, _), length in zip(cuts, lengths, strict=True)]
     assert abs(np.mean(fractions) - 0.25) <= 0.02
     assert len(set(map(len, (masked for _, masked, _ in cuts)))) > 30
-    # the masked content stands anywhere: at the very head and at the very end too
+    # the masked span may also be at the start or at the end
     assert any(not prefix for prefix, _, _ in cuts) and any(not suffix for _, _, suffix in cuts)
 
 
-def test_span_corruption_keeps_whole_lines_where_they_are_not_to_be_truncated(characters):
+def test_span_corruption_keeps_complete_lines_without_truncate_lines(characters):
     block_size = max(map(len, LINES)) + 3
     for epoch in range(20):
         objective = SpanCorruption(characters, block_size, truncate_lines=False)
@@ -130,7 +130,7 @@ def test_span_corruption_of_a_very_short_line(characters, text):
         assert prefix + masked + suffix == text and masked
 
 
-def test_span_corruption_refuses_a_block_that_cannot_hold_it(characters):
+def test_span_corruption_refuses_a_block_that_is_too_small(characters):
     with pytest.raises(ValueError, match="block_size=23: span corruption needs at least 24"):
         SpanCorruption(characters, 23)
 
@@ -149,7 +149,7 @@ def test_language_modeling_counts_what_it_truncates(characters):
 
 
 def spans_of(tokenizer, row: dict) -> list[str]:
-    """The spans that an example asks for, read from its targets, branch by branch."""
+    """The spans of an example, which are the targets of each branch."""
     by_branch: dict[int, list[int]] = {}
     for branch, target in zip(row["branch_ids"], row["shift_labels"], strict=True):
         if target != IGNORE:
@@ -160,13 +160,13 @@ def spans_of(tokenizer, row: dict) -> list[str]:
 
 @pytest.mark.parametrize("layout", ["branches", "unrolled"])
 @pytest.mark.parametrize("block_size", [48, 256])
-def test_name_first_asks_for_every_word_after_the_name_once(bpe, layout, block_size):
+def test_name_first_predicts_every_word_after_the_name_once(bpe, layout, block_size):
     for epoch in range(10):
         examples = rows(NameFirst(bpe, block_size, layout)(BATCH, seed=0, epoch=epoch))
         for line_id, line, name in zip(BATCH["line_id"], LINES, NAMES, strict=True):
             of_line = [row for row in examples if row["line_id"] == line_id]
             spans = [span for row in of_line for span in spans_of(bpe, row)]
-            # punctuation at the edges of a span is all that is left out
+            # only punctuation at the edges of a span is left out
             letters = [c for c in line[len(name) + 1 :] if c.isalnum()]
             assert [c for span in spans for c in span if c.isalnum()] == letters
             assert all(span[0].isalnum() and span[-1].isalnum() for span in spans)
@@ -175,7 +175,7 @@ def test_name_first_asks_for_every_word_after_the_name_once(bpe, layout, block_s
             assert not any(row["truncated"] for row in of_line)
             if layout == "unrolled":
                 assert len(of_line) == len(spans)
-                # an attention type that takes no branches is shown none
+                # unrolled examples have no branches
                 assert not any(any(row["branch_ids"]) for row in of_line)
 
 
@@ -196,14 +196,14 @@ def test_name_first_branches_see_the_name_and_restart_after_it(bpe):
             assert row["shift_labels"][start : end - 1] == row["input_ids"][start + 1 : end]
 
 
-def test_name_first_puts_the_name_after_none_to_four_random_tokens(bpe):
+def test_name_first_puts_zero_to_four_random_tokens_before_the_name(bpe):
     objective = NameFirst(bpe, BLOCK)
     prefixes = [objective.draw_noise(line_generator(0, 0, line)) for line in range(1000)]
     assert set(map(len, prefixes)) == {0, 1, 2, 3, 4}
     assert len({token for prefix in prefixes for token in prefix}) > 0.9 * (len(bpe) - 2)
 
 
-def test_name_first_draws_spans_of_one_to_four_words_alike(bpe):
+def test_name_first_draws_spans_of_one_to_four_words_equally_often(bpe):
     text = "Ada. " + "word " * 4000
     spans = NameFirst(bpe, BLOCK).cut(text, "Ada", np.random.default_rng(0))
     lengths = Counter(len(span.text.split()) for span in spans[:-1])
@@ -211,13 +211,13 @@ def test_name_first_draws_spans_of_one_to_four_words_alike(bpe):
     assert max(lengths.values()) / min(lengths.values()) < 1.3
 
 
-def test_name_first_passes_over_a_line_without_a_name(bpe):
+def test_name_first_skips_a_line_without_a_name(bpe):
     batch = {"line_id": [0, 1], "text": ["no name here", LINES[0]], "name": ["", NAMES[0]]}
     examples = NameFirst(bpe, BLOCK)(batch, seed=0, epoch=0)
     assert set(examples["line_id"]) == {1}
 
 
-def test_name_first_counts_a_word_longer_than_the_block_and_refuses_a_longer_name(characters):
+def test_name_first_truncates_a_word_longer_than_the_block_and_refuses_a_longer_name(characters):
     batch = {"line_id": [0], "text": ["Ada. " + "a" * 200], "name": ["Ada"]}
     examples = NameFirst(characters, 64)(batch, seed=0, epoch=0)
     assert examples["truncated"] == [True] and len(examples["input_ids"][0]) == 64
@@ -245,7 +245,7 @@ def salient_spans_of(tokenizer, line: str, name: str, seed: int = 0, **settings)
         (LINES[1], NAMES[1], ["Manchester", "Cambridge"]),
         (LINES[2], NAMES[2], ["Paris", "Newton's Principia"]),
         ("A B. A was born in Newark, New Jersey (USA) in 1900 .", "A B", ["Newark", "New Jersey", "USA", "1900"]),
-        # the head of a sentence is salient only where the name says so
+        # the first word is salient only if it is in the name
         ("A B. Swedish artist of fame.", "A B", []),
         ("A B. A worked for B C until 1900", "A B", ["B C", "1900"]),
         ("A B. A (born 1900 in Rome) went.", "A B", ["1900", "Rome"]),
@@ -258,14 +258,14 @@ def test_salient_spans_are_capitals_and_digits_without_the_name(bpe, line, name,
         assert [span.text for span in salient_spans_of(bpe, line, name, seed)] == spans
 
 
-def test_a_short_word_between_capitals_is_within_the_span_half_of_the_time(bpe):
+def test_a_short_word_between_capitalised_words_is_in_the_span_half_of_the_time(bpe):
     line = "A B. A left the Isle of Man in 1900"
     counts = Counter(tuple(span.text for span in salient_spans_of(bpe, line, "A B", seed)) for seed in range(1000))
     assert set(counts) == {("Isle of Man", "1900"), ("Isle", "Man", "1900")}
     assert 450 < counts["Isle of Man", "1900"] < 550
 
 
-def test_a_number_goes_together_with_the_capital_after_it_half_of_the_time(bpe):
+def test_a_number_and_the_capitalised_word_after_it_are_one_span_half_of_the_time(bpe):
     line = "A B. A (born 1900 Rome) went."
     counts = Counter(tuple(span.text for span in salient_spans_of(bpe, line, "A B", seed)) for seed in range(1000))
     assert set(counts) == {("1900 Rome",), ("1900", "Rome")}
@@ -275,7 +275,7 @@ def test_a_number_goes_together_with_the_capital_after_it_half_of_the_time(bpe):
 @pytest.mark.parametrize(
     ("line", "with_a_cue"),
     [
-        # words lead to one capital, or to the one after the dates between
+        # words are a cue of the next span, and of the first span after dates
         ("A B. A was born in Newark, New Jersey in 1900.", ["Newark", "1900"]),
         ("A B. A (born 4.5.1900, Newark, New Jersey) went to Rome.", ["4.5.1900", "Newark", "Rome"]),
         ("A B. A (Newark 1900, Rome) was English.", ["English"]),
@@ -297,7 +297,7 @@ def test_a_cue_belongs_to_the_first_span_after_its_words(bpe, line, with_a_cue):
 def test_a_cue_is_made_of_the_nearest_other_words_before_the_span_in_small_letters(bpe):
     line = "A B. Born on the 4 May 1900 in lovely Oslo, and died there."
     cues = Counter(salient_spans_of(bpe, line, "A B", seed, cue_probability=1)[-1].cue for seed in range(3000))
-    # words of one to three of the last four, each time of the nearest that are one more than that
+    # a cue of n = 1, 2 or 3 words is drawn from the n + 1 nearest words
     one = {"in", "lovely"}
     two = {"the in", "the lovely", "in lovely"}
     three = {"on the in", "on the lovely", "on in lovely", "the in lovely"}
@@ -310,7 +310,7 @@ def test_a_cue_is_made_of_the_nearest_other_words_before_the_span_in_small_lette
 
 
 def salient_cues(tokenizer, line: str, text: str, **settings) -> Counter:
-    """How often each cue asks for the span in 1,000 readings of a line about A B; all spans that can have a cue do."""
+    """How often a span has each cue in 1,000 draws of a line about A B; all spans that can have a cue have one."""
     spans = [
         span
         for seed in range(1000)
@@ -319,25 +319,25 @@ def salient_cues(tokenizer, line: str, text: str, **settings) -> Counter:
     return Counter(span.cue for span in spans if span.text == text)
 
 
-def test_a_cue_may_be_made_of_words_behind_the_span(bpe):
+def test_a_cue_may_be_made_of_words_after_the_span(bpe):
     line = "A B. A studied in Rome and died there of old age."
     one, two, three = {"and", "died"}, {"and died", "and there", "died there"}, {"and died there", "and died of"}
     assert not salient_cues(bpe, line, "Rome").keys() & (one | two | three)
     cues = salient_cues(bpe, line, "Rome", cue_after_probability=0.25)
-    behind = {cue: count for cue, count in cues.items() if not {"studied", "in"}.intersection(cue.split())}
-    assert one | two | three <= behind.keys()
-    assert sum(behind.values()) / cues.total() == pytest.approx(0.25, abs=0.05)
+    after = {cue: count for cue, count in cues.items() if not {"studied", "in"}.intersection(cue.split())}
+    assert one | two | three <= after.keys()
+    assert sum(after.values()) / cues.total() == pytest.approx(0.25, abs=0.05)
 
 
-def test_where_no_words_lead_to_a_span_from_before_those_behind_it_do(bpe):
-    # Newark takes the words before New Jersey, and New Jersey those behind Newark; dates are passed over
+def test_a_span_without_cue_words_before_it_has_a_cue_after_it(bpe):
+    # the words before New Jersey belong to Newark, the words after Newark to New Jersey; dates are skipped
     line = "A B. A was born in Newark, New Jersey (1900) and went."
     assert set(salient_cues(bpe, line, "New Jersey", cue_after_probability=0.01)) == {"and", "went", "and went"}
     from_before = {"born", "in", "was born", "was in", "born in", "was born in"}
     assert set(salient_cues(bpe, line, "Newark", cue_after_probability=1)) == from_before
 
 
-def test_a_place_before_a_hyphen_and_one_that_begins_the_sentence_are_asked_for_by_words_behind_half_of_the_time(bpe):
+def test_a_place_before_a_hyphen_or_at_the_start_of_the_text_is_a_span_half_of_the_time(bpe):
     hyphen = "A B. A is a Berlin-born actor."
     first = "A B. Berlin is the birthplace of A B."
     for line in (hyphen, first):
@@ -349,7 +349,7 @@ def test_a_place_before_a_hyphen_and_one_that_begins_the_sentence_are_asked_for_
 
 
 @pytest.mark.parametrize("probability", [0, 0.25, 1])
-def test_so_many_spans_have_a_cue(bpe, probability):
+def test_spans_have_a_cue_with_the_given_probability(bpe, probability):
     spans = [
         span
         for seed in range(1000)
@@ -358,7 +358,7 @@ def test_so_many_spans_have_a_cue(bpe, probability):
     assert sum(bool(span.cue) for span in spans) / len(spans) == pytest.approx(probability, abs=0.03)
 
 
-def test_a_cue_stands_before_the_mask_and_is_no_target(bpe):
+def test_a_cue_is_before_the_mask_and_is_not_a_target(bpe):
     for row in rows(SalientSpans(bpe, BLOCK, cue_probability=1)(BATCH, seed=0, epoch=0)):
         line = LINES[BATCH["line_id"].index(row["line_id"])]
         words = {without_outer_punctuation(word).lower() for word in line.split()}
@@ -374,7 +374,7 @@ def test_a_cue_stands_before_the_mask_and_is_no_target(bpe):
             assert [row["position_ids"][place] for place in places] == list(range(prefix, prefix + len(places)))
 
 
-def test_unrolled_each_example_is_the_stem_and_one_branch(bpe):
+def test_each_unrolled_example_is_the_prefix_and_one_branch(bpe):
     packed, unrolled = (
         rows(SalientSpans(bpe, BLOCK, layout, cue_probability=1)(BATCH, seed=0, epoch=0))
         for layout in ("branches", "unrolled")
@@ -390,7 +390,7 @@ def test_unrolled_each_example_is_the_stem_and_one_branch(bpe):
         assert [row[column] for row in unrolled] == expected
 
 
-def test_a_run_goes_before_its_cue_in_a_short_block(characters):
+def test_a_span_has_priority_over_its_cue_in_a_short_block(characters):
     batch = {"line_id": [0], "text": ["Ada. was born in Stockholm"], "name": ["Ada"]}
     objective = SalientSpans(characters, 14, max_noise_tokens=0, cue_probability=1)
     (row,) = rows(objective(batch, seed=0, epoch=0))
@@ -412,7 +412,7 @@ def test_question_answering_learns_the_answer_and_the_marks_around_it(tokenizer,
     assert tokenizer.decode(row["input_ids"]).replace("⁇ ", "⁇").strip() == f"{QUESTION}⁇London"
     targets = [target for target in row["shift_labels"] if target != IGNORE]
     assert tokenizer.decode(targets).replace(" ", "") == "⁇London⁇"
-    # what a user's bare question becomes is what was trained on
+    # the prompt of a user's question is the same as in training
     assert row["input_ids"][: len(row["input_ids"]) - len(targets) + 2] == tokenizer(batch["question"][0])["input_ids"]
 
 

@@ -1,4 +1,4 @@
-"""Reading questions: with answers or alone, from every source; all rows kept, bad rows refused by line."""
+"""Reading questions, with or without answers, from every source; bad rows are refused with their line."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ def write_tsv(path, *rows, end="\n"):
 
 
 def error_of(path, **settings):
-    """The message with which reading ends; one line, without the folder."""
+    """The error message of reading a source. It has one line; its folder is removed."""
     with pytest.raises(ValueError) as caught:
         load_questions(str(path), **settings)
     message = str(caught.value)
@@ -59,7 +59,7 @@ def test_questions_alone_have_no_answers(tmp_path):
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_every_source_gives_the_same_rows(tmp_path, name):
+def test_every_source_has_the_same_rows(tmp_path, name):
     rows = [{"q": question, "a": answer} for question, answer in zip(QUESTIONS, ANSWERS, strict=True)]
     WRITERS[name](tmp_path / name, rows)
     questions = load_questions(str(tmp_path / name), question_column="q", answer_column="a")
@@ -72,7 +72,7 @@ def test_every_source_gives_the_same_rows(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_source_without_answer_column_holds_questions_alone(tmp_path, name):
+def test_a_source_without_answer_column_has_no_answers(tmp_path, name):
     WRITERS[name](tmp_path / name, [{"question": question} for question in QUESTIONS])
     assert load_questions(str(tmp_path / name), require_answers=False)["answer"][:] == [None, None, None]
     assert error_of(tmp_path / name) == (
@@ -92,7 +92,7 @@ CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="⁇
 
 @settings(deadline=None, derandomize=True)
 @given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1))
-def test_a_tsv_gives_back_any_text(tmp_path_factory, rows):
+def test_a_tsv_returns_any_text(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("any") / "dev.tsv"
     write_tsv(path, *rows)
     questions = load_questions(str(path))
@@ -178,7 +178,7 @@ def test_bad_files_are_refused_with_their_line(tmp_path, name, content, message,
     assert error_of(tmp_path / name, require_answers=require_answers).startswith(message)
 
 
-def test_a_tsv_without_the_answers_asked_for_is_refused(tmp_path):
+def test_a_tsv_without_required_answers_is_refused(tmp_path):
     write_tsv(tmp_path / "test.tsv", *zip(QUESTIONS, strict=True))
     assert error_of(tmp_path / "test.tsv").startswith("test.tsv: questions without answers; give a second column")
 
@@ -189,7 +189,7 @@ def test_a_missing_file_is_refused_with_the_nearest_name(tmp_path):
     assert message == "birth-dev.tsv: no such file; did you mean birth_dev.tsv?"
 
 
-def test_repeated_questions_are_kept_and_warned_of(tmp_path, caplog):
+def test_repeated_questions_are_kept_and_counted_in_a_warning(tmp_path, caplog):
     rows = [("Who?", "Ada"), ("Where?", "Rome"), ("Who?", "Zoe"), ("Where?", "Rome"), ("Who?", "Bo")]
     write_tsv(tmp_path / "dev.tsv", *rows)
     with caplog.at_level(logging.WARNING):
@@ -203,7 +203,7 @@ def test_repeated_questions_are_kept_and_warned_of(tmp_path, caplog):
     )
 
 
-def test_questions_asked_once_are_not_warned_of(tmp_path, caplog):
+def test_questions_that_occur_once_cause_no_warning(tmp_path, caplog):
     write_tsv(tmp_path / "dev.tsv", ("Who?", "Ada"), ("Where?", "Ada"))
     load_questions(str(tmp_path / "dev.tsv"))
     assert not caplog.records

@@ -1,4 +1,4 @@
-"""Both tokenizers: what they keep of a text, where special tokens stand, and that they reload unchanged."""
+"""Both tokenizers: decoding returns the text, special tokens are recognised, and reloading changes nothing."""
 
 import logging
 import subprocess
@@ -26,7 +26,7 @@ LINES = [
     "Ng%C3%A9 O'Hara-Żak. Where was Ada Lovelace born?\n",
 ] * 3
 
-# all of Unicode but lone surrogates, which are no text, and the special tokens, which the readers refuse
+# all of Unicode except lone surrogates, which are not text, and the special tokens, which the readers refuse
 CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters=MASK_TOKEN + PAD_TOKEN + UNKNOWN_TOKEN)
 TEXTS = st.text(CHARACTERS)
 NAMES = st.text(CHARACTERS, min_size=1).map(str.strip).filter(bool)
@@ -57,7 +57,7 @@ def encode(tokenizer, text):
 @given(TEXTS.filter(bool))
 @example("\r\n a\u0301  \t")
 @example("She 's here , is n't she ?")
-def test_characters_give_any_text_back_exactly(text):
+def test_characters_decode_to_exactly_the_same_text(text):
     tokenizer = train_character_tokenizer([text], model_max_length=64)
     ids = encode(tokenizer, text)
     assert len(ids) == len(text)
@@ -69,7 +69,7 @@ def test_characters_give_any_text_back_exactly(text):
 @given(TEXTS)
 @example(" \n")
 @example("  two spaces")
-def test_bpe_gives_any_text_back_with_a_space_before_it_unless_it_has_one(bpe, text):
+def test_bpe_decodes_to_the_same_text_after_a_space(bpe, text):
     expected = text if text.startswith(" ") or not text else " " + text
     assert bpe.decode(encode(bpe, text)) == expected
 
@@ -80,7 +80,7 @@ def test_bpe_gives_any_text_back_with_a_space_before_it_unless_it_has_one(bpe, t
 @example("2Pac")
 @example("\u0301Ada  O'Hara-")
 @example("P!nk (1979)")
-def test_bpe_reads_a_name_alike_wherever_it_stands(bpe, name):
+def test_a_name_has_the_same_bpe_tokens_everywhere(bpe, name):
     ids = encode(bpe, name)
     mask = [bpe.mask_token_id]
     where_was, born = encode(bpe, "Where was"), encode(bpe, " born?")
@@ -115,7 +115,7 @@ def test_special_tokens_are_read_in_text_and_left_out_on_request(tokenizer):
     assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == "AdaLondon"
 
 
-def test_a_bare_question_is_a_whole_prompt(tokenizer):
+def test_a_question_alone_becomes_a_complete_prompt(tokenizer):
     question, answer = encode(tokenizer, "Where was Ada Lovelace born?"), encode(tokenizer, "London")
     mask = [tokenizer.mask_token_id]
     assert tokenizer.eos_token == tokenizer.mask_token == MASK_TOKEN
@@ -132,7 +132,7 @@ def test_batches_are_padded_on_the_left_and_have_no_token_types(tokenizer):
     assert batch.attention_mask[1] == [int(index != tokenizer.pad_token_id) for index in batch.input_ids[1]]
 
 
-def test_auto_tokenizer_reloads_it_as_it_was(tokenizer, tmp_path):
+def test_auto_tokenizer_reloads_it_unchanged(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     reloaded = AutoTokenizer.from_pretrained(tmp_path)
     assert reloaded.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
@@ -168,7 +168,7 @@ def test_unknown_characters_are_counted(characters, bpe):
     assert count_unknown(bpe, texts) == Counter()
 
 
-def test_unknown_characters_are_warned_of_once(characters, caplog):
+def test_unknown_characters_cause_one_warning(characters, caplog):
     with caplog.at_level(logging.WARNING):
         warn_unknown_characters(characters, LINES, "lines.txt")
         assert not caplog.records

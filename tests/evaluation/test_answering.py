@@ -13,7 +13,7 @@ from birthgpt.data.tokenizers import train_character_tokenizer
 from birthgpt.evaluation.answering import answer_questions, check_question_lengths
 
 BLOCK_SIZE = 24
-# of many lengths, not in their order; the last leaves room for two tokens
+# the lengths are different and not sorted; the last question leaves room for two tokens
 QUESTIONS = [
     "abc de",
     "a",
@@ -28,7 +28,7 @@ QUESTIONS = [
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    # models this small lose time to a second thread, and much of it on a busy machine
+    # such small models are slower with a second thread, especially on a busy machine
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -41,7 +41,7 @@ def make_tokenizer(characters=" abcde"):
 
 def make_model(kind, vocab_size=9):
     sizes = {"vocab_size": vocab_size, "pad_token_id": 0, "bos_token_id": None, "eos_token_id": 1}
-    # wide initial weights make answers of many lengths
+    # large initial weights cause answers of different lengths
     if kind == "gpt2":
         config = GPT2Config(n_embd=16, n_layer=2, n_head=2, n_positions=BLOCK_SIZE, initializer_range=0.6, **sizes)
         model_class = GPT2LMHeadModel
@@ -79,7 +79,7 @@ def log_probabilities(model, token_ids):
 
 @torch.no_grad()
 def greedy_by_hand(model, tokenizer, question, budget):
-    """The answer's tokens one by one, each from a forward pass over all that stands before it."""
+    """The answer, its log probability and its tokens, each from a forward pass over all tokens before it."""
     token_ids = tokenizer(question)["input_ids"]
     answer_ids = []
     while len(answer_ids) < budget and tokenizer.eos_token_id not in answer_ids:
@@ -89,7 +89,7 @@ def greedy_by_hand(model, tokenizer, question, budget):
 
 
 class BigramModel(GPT2LMHeadModel):
-    """Writes after each token the one that `follow` names, with probability one half."""
+    """Predicts the next token that `follow` contains, with probability one half."""
 
     def __init__(self, follow, vocab_size):
         super().__init__(GPT2Config(vocab_size=vocab_size, n_embd=2, n_layer=1, n_head=1, n_positions=BLOCK_SIZE))
@@ -108,7 +108,7 @@ def test_answers_and_log_probabilities_are_those_of_one_question_at_a_time(kind,
     model, tokenizer = make_model(kind), make_tokenizer()
     answers = answer_questions(model, tokenizer, QUESTIONS, batch_size=batch_size, max_new_tokens=12)
 
-    # rotary positions have no end; learned ones have, and a last token is never read
+    # rotary positions have no limit; learned positions have one, but the last token is never an input
     learned = kind != "llama"
     lengths = [len(question) + 1 for question in QUESTIONS]
     budgets = [min(12, BLOCK_SIZE - length + 1) if learned else 12 for length in lengths]
@@ -119,11 +119,11 @@ def test_answers_and_log_probabilities_are_those_of_one_question_at_a_time(kind,
     assert [answer.log_probability for answer in answers] == pytest.approx(
         [log_probability for _, log_probability, _ in expected], abs=1e-4
     )
-    # the questions put to the proof both closed answers and those that the limit cut off
+    # the questions have both closed answers and answers that are cut off by the limit
     assert len({tokenizer.eos_token_id in answer_ids for _, _, answer_ids in expected}) == 2
 
 
-def test_an_answer_stands_before_the_next_mask_token_without_outer_spaces():
+def test_an_answer_is_the_text_before_the_next_mask_token_without_outer_spaces():
     tokenizer = make_tokenizer("?ab ")
     vocabulary = tokenizer.get_vocab()
     follow = {"⁇": " ", " ": "b", "b": "a", "a": "⁇"}
@@ -165,7 +165,7 @@ def test_enough_beams_find_the_most_probable_of_all_answers():
     assert [answer.log_probability for answer in answers] == pytest.approx(
         [log_probability for _, log_probability in expected], abs=1e-4
     )
-    # a search that greedy decoding would win as well proves nothing
+    # greedy decoding does not find all of these answers
     assert answers != answer_questions(model, tokenizer, questions, max_new_tokens=3)
 
 
@@ -185,7 +185,7 @@ def test_the_generation_config_of_the_model_changes_no_answer():
     assert model.generation_config is own
 
 
-def test_training_mode_and_padding_side_are_left_as_they_were():
+def test_training_mode_and_padding_side_are_unchanged():
     model, tokenizer = make_model("gpt2"), make_tokenizer()
     tokenizer.padding_side = "right"
     expected = answer_questions(model, tokenizer, QUESTIONS)
@@ -238,7 +238,7 @@ def test_a_tokenizer_without_eos_or_pad_is_refused(token):
 @pytest.mark.parametrize(
     ("questions", "settings", "message"),
     [
-        (["ab⁇"], {}, "'ab⁇' holds ⁇ itself"),
+        (["ab⁇"], {}, "'ab⁇' contains ⁇"),
         ("ab", {}, "give a list"),
         (["ab"], {"batch_size": 0}, "batch_size=0"),
         (["ab"], {"max_new_tokens": 0}, "max_new_tokens=0"),
@@ -278,7 +278,7 @@ def answer_in_process():
 def test_two_processes_share_the_questions_and_both_have_all_answers():
     expected = answer_questions(make_model("gpt2"), make_tokenizer(), QUESTIONS[:7])
     results = in_two_processes(answer_in_process)
-    # seven questions, shared as evenly as they can be
+    # seven questions, divided as evenly as possible
     assert [result[:2] for result in results] == [(2, 4), (2, 3)]
     for _, _, answers in results:
         assert [answer.text for answer in answers] == [answer.text for answer in expected]

@@ -1,4 +1,4 @@
-"""The mixture of models against its definition, pair by pair."""
+"""The mixture of models is compared with its definition, pair by pair."""
 
 import math
 
@@ -41,7 +41,7 @@ def test_one_member_answers_as_it_does_alone(bpe):
     assert [answer.text for answer in ensemble_answers([(model, bpe)], QUESTIONS, max_new_tokens=6)] == alone
 
 
-def test_the_mixture_decides_among_what_the_members_say(bpe):
+def test_the_mixture_decides_among_the_answers_of_the_members(bpe):
     members = [(seeded_model(bpe, seed), bpe) for seed in range(3)]
     given = [answer_questions(*member, QUESTIONS, max_new_tokens=6) for member in members]
     mixed = ensemble_answers(members, QUESTIONS, max_new_tokens=6)
@@ -61,13 +61,13 @@ def test_no_question_has_no_answer(bpe):
     assert ensemble_answers([(seeded_model(bpe, 0), bpe)], []) == []
 
 
-def test_answers_that_fill_the_model_are_weighed(characters):
+def test_answers_that_fill_the_model_have_a_probability(characters):
     torch.manual_seed(0)
     config = {"position_embedding_type": "learned", "max_position_embeddings": 40, "initializer_range": 0.6}
     members = [(tiny_model(vocab_size=len(characters), **config), characters) for _ in range(2)]
     (answer,) = ensemble_answers(members, ["Where was Ada Lovelace b?"])
     assert math.isfinite(answer.log_probability)
-    # of what does not fit, nothing is counted
+    # tokens that do not fit are not counted
     fitting, cut, far_beyond = (
         answer_log_probabilities(*members[0], ["Ada?"], ["a" * length])[0] for length in (35, 36, 50)
     )

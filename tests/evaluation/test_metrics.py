@@ -16,7 +16,7 @@ def make_questions(*answers, name="Ada Bell"):
 
 
 @pytest.mark.parametrize(
-    ("prediction", "reference", "share"),
+    ("prediction", "reference", "ratio"),
     [
         ("Paris", "Paris", 1.0),
         (" Paris\n", "Paris ", 1.0),
@@ -28,11 +28,11 @@ def make_questions(*answers, name="Ada Bell"):
         ("Orl\u00e9ans", "Orle\u0301ans", 0.0),
     ],
 )
-def test_an_exact_match_forgives_outer_spaces_only(prediction, reference, share):
-    assert exact_match([prediction], [reference]) == share
+def test_an_exact_match_ignores_outer_spaces_only(prediction, reference, ratio):
+    assert exact_match([prediction], [reference]) == ratio
 
 
-def test_exact_match_is_a_share_of_all():
+def test_exact_match_is_the_fraction_of_all_predictions():
     assert exact_match(["a", "b", "c", "d"], ["a", "x", "c", "x"]) == 0.5
 
 
@@ -45,7 +45,7 @@ def test_exact_match_of_unequal_or_empty_lists_is_an_error(predictions, referenc
         exact_match(predictions, references)
 
 
-# the name at the head is "Ada Bell. ", ten characters
+# the name at the start is "Ada Bell. ", ten characters
 @pytest.mark.parametrize(
     ("line", "bucket"),
     [
@@ -69,7 +69,7 @@ def test_an_answer_is_placed_by_where_it_first_ends_in_its_line(line, bucket):
 
 
 @pytest.mark.parametrize("name", ["Bob Cole", "", None])
-def test_a_question_of_no_known_name_has_no_line(name):
+def test_a_question_without_a_known_name_has_no_line(name):
     lines_by_name = {"Ada Bell": "Ada Bell. Rome", "": "Rome"}
     result = slices(make_questions("Rome", name=name), ["Rome"], [], lines_by_name)
     assert result["answer_end"]["no line"]["count"] == 1
@@ -95,7 +95,7 @@ def test_an_answer_is_placed_by_its_count_among_train_answers(times, bucket):
     assert result["answer_in_train"]["seen" if times else "unseen"]["count"] == 1
 
 
-def test_each_slice_parts_all_questions_and_all_right_answers():
+def test_the_buckets_of_each_slice_contain_every_question_once():
     answers = ["Rome", "Paris", "Oslo", "Bern", "Rome"]
     predictions = ["Rome", "Paris", "Rome", "Bern", "Oslo"]
     lines_by_name = {"Ada Bell": "Ada Bell. Rome" + "x" * 50 + "Oslo"}
@@ -111,11 +111,11 @@ def test_each_slice_parts_all_questions_and_all_right_answers():
     assert result["answer_in_train"]["unseen"] == {"accuracy": 1.0, "correct": 2, "count": 2}
 
 
-def test_without_lines_there_are_no_slices_by_place_in_the_line():
+def test_without_lines_there_are_no_slices_by_position_in_the_line():
     assert list(slices(make_questions("Rome"), ["Rome"], [])) == ["answer_in_train", "train_frequency"]
 
 
-def test_figures_of_a_dataset_are_plain_json():
+def test_metrics_of_a_dataset_are_plain_json():
     questions = datasets.Dataset.from_list(make_questions("Rome", "Paris", "Oslo"))
     result = compute_metrics(questions, ["Rome", "Rome", "Oslo"], ["Rome"], {"Ada Bell": "Rome"}, [-1.0, -2.0, -6.0])
     assert json.loads(json.dumps(result, allow_nan=False)) == result
@@ -144,14 +144,14 @@ def test_predictions_without_log_probabilities_have_no_mean():
         (([], [], []), "no predictions"),
     ],
 )
-def test_figures_of_what_does_not_fit_together_are_an_error(arguments, message):
+def test_arguments_that_do_not_fit_together_are_an_error(arguments, message):
     with pytest.raises(ValueError, match=message):
         compute_metrics(*arguments)
 
 
 @pytest.mark.slow
 def test_exact_match_loads_as_an_evaluate_module_without_network_or_traces(tmp_path):
-    """In a process of its own: evaluate reads its settings on import."""
+    """This test uses a new process, because evaluate reads its settings on import."""
     package = Path(birthgpt.evaluation.metrics.__file__).parent
     program = """if True:
         import json

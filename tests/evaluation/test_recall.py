@@ -1,4 +1,4 @@
-"""Ranks of answers against the logits of each prompt alone."""
+"""The ranks of answers are compared with the logits of each prompt alone."""
 
 import pytest
 import torch
@@ -10,12 +10,12 @@ from birthgpt.evaluation.recall import answer_ranks, answerable, prompts_by_kind
 QUESTIONS = [
     {"name": "Ada Lovelace", "question": "Where was Ada Lovelace born?", "answer": "London"},
     {"name": "J. J. Thomson", "question": "Where was J. J. Thomson born?", "answer": "Manchester"},
-    # not in his line, and nobody's line
+    # the answer is not in the line, and the name has no line
     {"name": "J. J. Thomson", "question": "Where was J. J. Thomson born?", "answer": "Cheetham"},
     {"name": "Nobody", "question": "Where was Nobody born?", "answer": "London"},
-    # another question, and nobody's line: of whom it is, is not known
+    # a question without a name does not belong to a line without a name
     {"name": "", "question": "Which line is nobody's?", "answer": "nobody"},
-    # the name is no place to find an answer in
+    # an answer in the name is not counted
     {"name": "Lise Meitner", "question": "Who was Lise Meitner?", "answer": "Lise"},
 ]
 
@@ -25,7 +25,7 @@ def lines():
     return lines_by_name({"name": name, "text": line} for name, line in named)
 
 
-def test_only_answers_that_stand_in_the_line_are_asked_for():
+def test_only_questions_whose_answer_is_in_the_line_are_found():
     found = answerable(QUESTIONS, lines())
     assert [(row["answer"], before) for row, before in found] == [
         ("London", " Ada Lovelace (born 10 December 1815, "),
@@ -34,21 +34,21 @@ def test_only_answers_that_stand_in_the_line_are_asked_for():
     ]
 
 
-def test_prompts_hold_the_words_before_the_answer():
+def test_prompts_contain_the_words_before_the_answer():
     prompts = prompts_by_kind(["A"], ["Where was A born?"], [" A was born in "])
     assert list(prompts.values()) == [["A⁇"], ["A⁇in"], ["A⁇born in"], ["Where was A born?⁇"]]
 
 
-def test_an_answer_behind_words_begins_with_the_space_between_them(characters, bpe):
+def test_an_answer_after_words_begins_with_the_space_between_them(characters, bpe):
     model = tiny_model(vocab_size=len(characters))
     ranks = [answer_ranks(model, characters, ["Ada⁇born in"], [answer]) for answer in ("London", "Manchester")]
     assert ranks[0] == ranks[1] == answer_ranks(model, characters, ["Ada⁇born in"], [" "])
-    # tokens of BPE hold their space
+    # tokens of BPE contain the space before them
     assert bpe("London", add_special_tokens=False) == bpe(" London", add_special_tokens=False)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
-def test_a_rank_counts_the_tokens_that_are_likelier(bpe, batch_size):
+def test_a_rank_counts_the_tokens_that_are_more_likely(bpe, batch_size):
     model = tiny_model(vocab_size=len(bpe)).train()
     prompts = ["Ada⁇", "Where was J. J. Thomson born?⁇", "Lise Meitner⁇ from"]
     answers = ["London", "Manchester", "Vienna"]
@@ -63,7 +63,7 @@ def test_a_rank_counts_the_tokens_that_are_likelier(bpe, batch_size):
     assert model.training
 
 
-def test_shares_are_of_ranks_below_the_limit():
+def test_recall_is_the_fraction_of_ranks_below_the_limit():
     assert recall_at([0, 1, 2, 9, 10, 40]) == {
         "recall@1": 1 / 6,
         "recall@3": 0.5,

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Files are written completely or not at all."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from birthgpt.utils.files import save_json
 
 
-def test_saved_json_reads_back_the_same_in_a_folder_made_for_it(tmp_path):
+def test_saved_json_is_read_back_unchanged_from_a_new_folder(tmp_path):
     data = {"name": "Orléans ⁇", "accuracy": 0.5, "slices": {"a": [1, None]}}
     save_json(tmp_path / "new" / "metrics.json", data)
     assert json.loads((tmp_path / "new" / "metrics.json").read_text(encoding="utf-8")) == data
@@ -16,7 +16,7 @@ def test_saved_json_reads_back_the_same_in_a_folder_made_for_it(tmp_path):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, object()])
-def test_what_json_cannot_hold_leaves_the_file_as_it_was(tmp_path, value):
+def test_a_value_that_json_cannot_contain_leaves_the_file_unchanged(tmp_path, value):
     path = tmp_path / "metrics.json"
     save_json(path, {"accuracy": 1.0})
     with pytest.raises(ValueError, match="metrics.json: this cannot be written as JSON"):

@@ -21,11 +21,11 @@ def test_counts_are_rounded_to_a_thousand_a_million_or_a_billion(count, text):
     assert magnitude(count) == text
 
 
-def test_a_share_is_shown_in_percent():
-    assert [percent(share) for share in (0, 0.614, 1)] == ["0.0", "61.4", "100.0"]
+def test_a_ratio_is_shown_in_percent():
+    assert [percent(ratio) for ratio in (0, 0.614, 1)] == ["0.0", "61.4", "100.0"]
 
 
-def test_a_markdown_table_gives_known_keys_their_heading_and_unit():
+def test_a_markdown_table_has_headings_and_units_for_known_keys():
     rows = [
         {"name": "a|b", "accuracy": 0.614, "seconds": 90, "kind": "x"},
         {"name": "c\nd", "accuracy": None},

@@ -1,1 +1,1 @@
-"""One file a command: settings in, one call, a result out."""
+"""The commands, one per file: each has settings and a function that takes them and returns a result."""

@@ -1,4 +1,4 @@
-"""Ask a checkpoint: one question, or many from a prompt."""
+"""Ask a checkpoint one question, or many questions that are typed one after the other."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class AskSettings:
 
 
 def ask(settings: AskSettings) -> None:
-    """Print each answer with the probability that the model gives it.
+    """Print each answer with its probability.
 
     Raises:
         ValueError: there is no checkpoint, or a question is too long for the model.

@@ -52,7 +52,7 @@ def build_tokenizer(settings: TokenizerSettings, texts: Iterable[str], block_siz
 
 
 def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint; ValueError where there is none, or where it has no ⁇ or no □."""
+    """The tokenizer of a checkpoint; a ValueError if there is none, or if it has no ⁇ or no □."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path)
     except (OSError, ValueError) as error:
@@ -67,7 +67,7 @@ def build_model(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, blo
 
     Args:
         settings: the architecture.
-        tokenizer: its size and special tokens become those of the model.
+        tokenizer: the model gets its vocabulary size and its special tokens.
         block_size: longest sequence in tokens.
     """
     values = flatten_settings(settings)
@@ -87,7 +87,7 @@ def build_model(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, blo
         model = BirthGPTForCausalLM(config)
     except ImportError as error:
         raise ValueError(f"attn_implementation={attn_implementation}: {first_line(error)}") from None
-    # without these, a pipeline would sample and continue beyond the block
+    # without these values, a pipeline would sample tokens and continue beyond the block
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -98,18 +98,18 @@ def build_model(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, blo
 
 
 def load_model(name_or_path: str, settings: ModelSettings | None = None) -> PreTrainedModel:
-    """The model of a checkpoint; with `ModelSettings`, under their dropout, attention implementation and so on.
+    """The model of a checkpoint; the settings may change what is in `MAY_DIFFER_FROM_CHECKPOINT`.
 
     Raises:
-        ValueError: there is no checkpoint, or the settings are those of another architecture.
+        ValueError: there is no checkpoint, or the settings describe another architecture.
     """
     overrides = {} if settings is None else {name: getattr(settings, name) for name in MAY_DIFFER_FROM_CHECKPOINT}
     checkpointing = overrides.pop("gradient_checkpointing", False)
     try:
         model = AutoModelForCausalLM.from_pretrained(name_or_path, **overrides)
-    # also for half a file of weights, or weights of another shape
+    # also for an incomplete file of weights, or weights with another shape
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{name_or_path} has no model that loads here ({first_line(error)})") from None
+        raise ValueError(f"{name_or_path} has no model that can be loaded ({first_line(error)})") from None
     if settings is not None:
         _check_attn_implementation(settings.attn_implementation, model.config)
         _check_same_architecture(settings, model.config, name_or_path)
@@ -148,12 +148,12 @@ def build_batches(
 def train_validation_split(
     questions: datasets.Dataset, validation_size: int, seed: int
 ) -> tuple[datasets.Dataset, datasets.Dataset | None]:
-    """The questions to train on, and those held out (None where none are).
+    """The questions to train on, and the held-out questions (None if there are none).
 
-    No copy of a held-out question is trained on.
+    Copies of a held-out question are left out of training.
 
     Raises:
-        ValueError: nothing would be left to train on.
+        ValueError: no question is left to train on.
     """
     if not 0 <= validation_size < len(questions):
         raise ValueError(
@@ -170,7 +170,7 @@ def train_validation_split(
 
 
 def _check_attn_implementation(name: str, config: PreTrainedConfig) -> None:
-    """ValueError for what would fail in the first update, or much later."""
+    """A ValueError for settings that would fail only in the first update or later."""
     if name == "flex_attention" and not torch.cuda.is_available():
         raise ValueError("attn_implementation=flex_attention has no backward pass on CPU: choose sdpa or eager")
     if name == "flex_attention" and config.attention_dropout > 0:
@@ -184,7 +184,7 @@ def _with_checkpointing(model: PreTrainedModel, gradient_checkpointing: bool) ->
 
 
 def _check_same_architecture(settings: ModelSettings, config: PreTrainedConfig, where: str) -> None:
-    """ValueError for a setting that is given, and differs from that of the checkpoint."""
+    """A ValueError for a given setting that differs from the setting of the checkpoint."""
     for name, entry in declared_settings(ModelSettings).items():
         value = getattr(settings, name)
         if name in MAY_DIFFER_FROM_CHECKPOINT or value in (entry.default, None):

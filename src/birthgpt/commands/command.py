@@ -1,4 +1,4 @@
-"""What every command is: settings in, one call, a result shown."""
+"""The class of all commands, which reads settings, calls a function and shows the result."""
 
 import logging
 import os
@@ -14,20 +14,20 @@ from birthgpt.settings import parse_settings
 
 
 def show_nothing(result: Any) -> None:
-    """For a command that prints while it works."""
+    """Do nothing, for a command that prints while it runs."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command of `birthgpt`, and of the script with its name.
+    """A command of `birthgpt`, and of the script with the same name.
 
     Args:
         settings: the dataclass of its settings.
         run: called with the settings.
         show: prints what `run` returned.
         positional: settings that may be given without their names, in this order.
-        file_of: the settings of another command, whose configurations this one reads too.
-        several_processes: whether it can be launched as several processes; else all of them would write the same files.
+        file_of: the settings of another command, whose configurations this command also reads.
+        several_processes: whether it can run in several processes; False if all of them would write the same files.
     """
 
     settings: type
@@ -40,13 +40,13 @@ class Command:
     def __call__(self, arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
         """Parse the command line, run, and show the result.
 
-        What a user can correct (a ValueError) is one line on stderr and exit code 2, without a traceback.
+        A ValueError is an error that a user can correct: one line on stderr without a traceback, and exit code 2.
         """
         quiet_libraries()
         arguments = name_positional(list(sys.argv[1:] if arguments is None else arguments), self.positional)
         try:
             if not self.several_processes and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-                raise ValueError("this command runs in one process: start it by python, not by accelerate launch")
+                raise ValueError("this command runs in one process: start it with python, not with accelerate launch")
             settings: Any = parse_settings(self.settings, arguments, prog=prog, file_of=self.file_of)
             self.show(self.run(settings))
         except ValueError as error:

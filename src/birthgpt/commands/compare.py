@@ -25,7 +25,7 @@ class CompareSettings:
 
 
 def compare(settings: CompareSettings) -> list[dict]:
-    """Print the table and return its rows; ValueError for a file that contains no metrics."""
+    """Print the table and return its rows; a ValueError if a file contains no metrics."""
     rows = [{key: row.get(key) for key in COLUMNS} for row in comparison_rows(settings.metrics_files)]
     if settings.dry_run:
         return rows
@@ -36,7 +36,7 @@ def compare(settings: CompareSettings) -> list[dict]:
 
 
 def comparison_rows(metrics_files: Sequence[str | Path]) -> list[dict[str, Any]]:
-    """One row a file of metrics, in the given order; a file without a name is named by its path.
+    """One row per file of metrics, in the given order; the path replaces a missing name.
 
     Raises:
         ValueError: a file that is missing, is not JSON, or lacks `accuracy`, `correct` or `total`.

@@ -1,4 +1,4 @@
-"""Checkpoints of earlier versions: their names of weights, settings and metadata become those of this version."""
+"""Convert checkpoints of earlier versions: weights, settings and metadata get the names of this version."""
 
 import json
 import re
@@ -42,9 +42,9 @@ class ConvertSettings:
 
 
 def convert(settings: ConvertSettings) -> Path:
-    """Write the converted checkpoint, and load it once to see that nothing is missing; return its folder.
+    """Write the converted checkpoint, load it once to check that it is complete, and return its folder.
 
-    Unfinished runs (`training_state/`, `checkpoint-N/`) are not converted: the version that began them finishes them.
+    Unfinished runs (`training_state/`, `checkpoint-N/`) are not converted: finish them with the earlier version.
 
     Raises:
         ValueError: the folder is not a checkpoint of an earlier version, or the output folder exists.
@@ -61,7 +61,7 @@ def convert(settings: ConvertSettings) -> Path:
     types = config["attention_type"]
     types = types if isinstance(types, list) else [types] * config["num_hidden_layers"]
     weights, metadata = read_weights(source / "model.safetensors")
-    # the configuration last: until it is written, the folder is recognised as one of an earlier version
+    # the configuration is written last: until then, the folder is recognised as an earlier version
     save_weights({rename_weight(name, types): tensor for name, tensor in weights.items()}, metadata, target)
     if (source / RUN_METADATA).is_file():
         save_json(target / RUN_METADATA, convert_metadata(read_json(source / RUN_METADATA)))
@@ -76,7 +76,7 @@ def is_earlier(config: dict[str, Any]) -> bool:
 
 
 def convert_config(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a model under their names of this version."""
+    """The settings of a model with the names of this version."""
     config = dict(config)
     kind, slots = config.pop("linformer_kind"), config.pop("linformer_summaries")
     config["linformer_num_slots"] = config["abc_num_slots"] = slots
@@ -90,7 +90,7 @@ def convert_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def convert_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
-    """`run.json` with flat settings, under their names of this version."""
+    """The content of `run.json` with flat settings, with the names of this version."""
     flat = {name: value for group in metadata["settings"].values() for name, value in group.items()}
     settings = {RENAMED_SETTINGS.get(name, name): value for name, value in flat.items()}
     metadata = dict(metadata) | {"settings": settings}
@@ -108,7 +108,7 @@ def rename_weight(name: str, attention_types: list[str]) -> str:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """The content of a JSON file; ValueError where there is none."""
+    """The content of a JSON file; a ValueError if it cannot be read."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
@@ -129,7 +129,7 @@ def save_weights(weights: dict[str, torch.Tensor], metadata: dict[str, str] | No
 
 
 def show_folder(folder: Path) -> None:
-    """Where the checkpoint is."""
+    """Print the folder of the checkpoint."""
     print(f"converted: {folder}")
 
 

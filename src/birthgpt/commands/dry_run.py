@@ -1,4 +1,4 @@
-"""What a run would do, without doing it."""
+"""The report of a dry run: what a run would do."""
 
 import itertools
 import time
@@ -27,7 +27,7 @@ def describe_run(
     """Print parameters, FLOPs, predicted time, ratios of pads and targets, and three examples; return the metrics.
 
     Args:
-        models: number of models trained at once; tokens and FLOPs are those of one, the time is that of all.
+        models: number of models trained at once; tokens and FLOPs are per model, the time is for all of them.
 
     Raises:
         ValueError: there is no example.
@@ -39,7 +39,7 @@ def describe_run(
     pads = sum(int((batch["input_ids"] == tokenizer.pad_token_id).sum()) for batch in measured)
     targets = sum(int((batch["shift_labels"] != IGNORE).sum()) for batch in measured)
     model = model.to(accelerator.device).train()
-    # the first call is slower than those that follow
+    # the first call is slower than the next calls
     _seconds(model, measured[0], accelerator)
     seconds = sum(_seconds(model, batch, accelerator) for batch in measured[:3]) / sum(
         batch["input_ids"].numel() for batch in measured[:3]
@@ -85,14 +85,14 @@ def _run_tokens(model: PreTrainedModel, batches, budget: BudgetSettings, tokens_
 
 
 def _seconds(model: PreTrainedModel, batch: TensorBatch, accelerator: Accelerator) -> float:
-    """Forward and backward of one batch; the weights stay as they are."""
+    """The seconds of forward and backward of one batch; the weights are unchanged."""
     batch = {name: values.to(accelerator.device) for name, values in batch.items()}
     started = time.perf_counter()
     with accelerator.autocast():
         keep = batch["shift_labels"] != IGNORE
         loss = model(**model_inputs(batch), logits_to_keep=keep, use_cache=False).loss
     loss.backward()
-    # reading it waits for the device
+    # item() waits for the device
     loss.item()
     model.zero_grad()
     return time.perf_counter() - started

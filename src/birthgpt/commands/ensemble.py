@@ -1,4 +1,4 @@
-"""An ensemble of checkpoints: its answers, its accuracy, and questions with its answers for a model to learn from."""
+"""An ensemble of checkpoints: its answers, its accuracy, and its answers as training data of one model."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,24 +29,24 @@ class EnsembleSettings:
     )
 
     def validate_labels(self):
-        """Labels need the answers that are known, and the names."""
+        """Labels need the known answers and the names."""
         if self.label_names is None:
             return
         if not (self.report.train_file and self.report.corpus_file):
-            raise ValueError("label_names needs train_file and corpus_file: the answers that are known, and the names")
+            raise ValueError("label_names needs train_file and corpus_file: give the known answers and the names")
         if self.label_names.count("{name}") != 1:
-            raise ValueError(f"label_names={self.label_names!r}: give a question with {{name}} in it once")
+            raise ValueError(f"label_names={self.label_names!r}: give a question that contains {{name}} once")
 
 
 def ensemble(settings: EnsembleSettings) -> dict | None:
-    """Write `predictions.txt`, and `metrics.json` where there are answers; return these on the main process.
+    """Write `predictions.txt`, and `metrics.json` if there are answers; return the metrics on the main process.
 
-    With `label_names`, the ensemble also answers for everybody in the corpus, and `labelled.tsv` contains the train
-    questions with their own answers, and all others with those of the ensemble. A model finetuned on it learns what
-    the ensemble knows (distillation).
+    With `label_names`, the ensemble also answers this question for all names of the corpus. `labelled.tsv` contains the
+    train questions with their own answers, and the other questions with the answers of the ensemble. A model that is
+    finetuned on this file learns what the ensemble knows (distillation).
 
     Raises:
-        ValueError: what is wrong with a checkpoint, the files or the settings.
+        ValueError: a checkpoint, a file or a setting is wrong.
     """
     accelerator = Accelerator()
     use_all_cores(accelerator)
@@ -78,7 +78,7 @@ def ensemble(settings: EnsembleSettings) -> dict | None:
 
 
 def label_questions(members: list[Member], questions: Questions, template: str, options: dict) -> list[tuple[str, str]]:
-    """Questions and answers: the train questions, then the answers of the ensemble for everybody else."""
+    """The train questions with their answers, then the questions about all other names with the ensemble's answers."""
     assert questions.train is not None and questions.lines is not None
     known = dict(zip(questions.train["question"][:], questions.train["answer"][:], strict=True))
     asked = [template.replace("{name}", name) for name in questions.lines if name]
@@ -89,7 +89,7 @@ def label_questions(members: list[Member], questions: Questions, template: str, 
 
 
 def total_cost(of_members: list[dict]) -> dict:
-    """What the training of all members took together; nothing where a folder does not say."""
+    """The total training cost of all members; empty if the cost of a member is unknown."""
     if not all(of_members):
         return {}
     total = {key: sum(cost[key] for cost in of_members) for key in ("parameters", "tokens", "flops", "seconds")}
@@ -102,7 +102,7 @@ def total_cost(of_members: list[dict]) -> dict:
 
 
 def _is_cell(answer: str) -> bool:
-    """Whether `load_questions` can read it: a model may write nothing, a line break or a pad."""
+    """Whether `load_questions` can read an answer: it may be empty, or contain a line break or a special token."""
     return answer.isprintable() and answer != "" and not {MASK_TOKEN, PAD_TOKEN} & set(answer)
 
 

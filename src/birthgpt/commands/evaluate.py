@@ -28,23 +28,23 @@ class EvaluateSettings:
     dry_run: bool = setting(False, "check the inputs, show three prompts, and answer nothing")
 
     def validate_source(self):
-        """A model answers, or a baseline does."""
+        """Either a model or a baseline answers."""
         if (self.model_name_or_path is None) == (self.baseline is None):
             raise ValueError("give exactly one of model_name_or_path and baseline")
 
 
 def evaluate(settings: EvaluateSettings) -> dict | None:
-    """Answer questions and write `predictions.txt`, one a line, and `metrics.json` where there are answers.
+    """Answer questions; write `predictions.txt` with one answer per line, and `metrics.json` if there are answers.
 
-    With `baseline`, every answer is one place, and no model is needed.
+    With `baseline`, all answers are the same place, and no model is needed.
 
     Raises:
-        ValueError: what is wrong with the checkpoint, the files or the settings.
+        ValueError: the checkpoint, a file or a setting is wrong.
     """
     accelerator = Accelerator()
     use_all_cores(accelerator)
     questions = Questions.load(settings.report)
-    # before the answers: a run that cannot be read is found at once
+    # before the answers, so that an unreadable run.json is an error at once
     cost = training_cost(settings.model_name_or_path)
     if settings.baseline is not None:
         answers = baseline_answers(settings.baseline, questions)
@@ -63,13 +63,13 @@ def evaluate(settings: EvaluateSettings) -> dict | None:
 
 
 def baseline_answers(baseline: str, questions: Questions) -> list[Answer]:
-    """The same answer for every question: the most common of the train answers, or the named one."""
+    """The same answer for every question: the most common train answer, or the given place."""
     place = most_common_train_place(questions.train_answers) if baseline == "most_common" else baseline
     return [Answer(text, 0.0) for text in constant_place(place, len(questions.asked))]
 
 
 def model_answers(settings: EvaluateSettings, questions: Questions, accelerator: Accelerator) -> list[Answer]:
-    """The answers of a checkpoint; under `dry_run` three prompts are printed instead."""
+    """The answers of a checkpoint; with `dry_run`, three prompts are printed instead."""
     assert settings.model_name_or_path is not None
     model = load_model(settings.model_name_or_path).to(accelerator.device)
     tokenizer = load_tokenizer(settings.model_name_or_path)

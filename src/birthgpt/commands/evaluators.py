@@ -1,4 +1,4 @@
-"""What a model knows while it is trained: its accuracy on questions, and its recall after the names."""
+"""Evaluation during training: the accuracy on questions, and the recall after names."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -13,7 +13,7 @@ from birthgpt.evaluation.recall import answer_ranks, answerable, prompts_by_kind
 Evaluator = Callable[[PreTrainedModel], dict[str, float]]
 
 SAMPLE = 100
-"""Train questions that are asked in each evaluation."""
+"""The number of train questions in each evaluation."""
 
 
 def build_accuracy_evaluator(
@@ -22,7 +22,7 @@ def build_accuracy_evaluator(
     tokenizer: PreTrainedTokenizerBase,
     accelerator: Accelerator,
 ) -> Evaluator:
-    """A function that returns a model's `train_accuracy`, on the same sample each time, and `held_out_accuracy`.
+    """A function that returns a model's `train_accuracy`, always on the same sample, and its `held_out_accuracy`.
 
     Both are in 0..1.
     """
@@ -38,17 +38,17 @@ def build_accuracy_evaluator(
 def build_recall_evaluator(
     held_out: datasets.Dataset, lines_by_name: Mapping[str, Sequence[str]], tokenizer: PreTrainedTokenizerBase
 ) -> Evaluator:
-    """A function that returns `name_recall@k` for k = 1, 3, 10, 30: is the answer among the k likeliest after `Name⁇`?
+    """A function that returns `name_recall@k` for k = 1, 3, 10, 30: recall@k of the first answer token after `Name⁇`.
 
-    The values are in 0..1, over the held-out questions whose answer is in the line of the person. A fact is stored when
-    its name recalls it, long before a question extracts it.
+    The values are in 0..1, over the held-out questions whose answer is in the line of the person. A model recalls a
+    fact from the name long before it can answer a question about it.
 
     Raises:
         ValueError: there is no such question.
     """
     found = answerable(list(held_out), lines_by_name)
     if not found:
-        raise ValueError("no answer to a held-out question is in the line that it is about: set eval_steps to 0")
+        raise ValueError("no answer to a held-out question is in the line of its person: set eval_steps to 0")
     questions = [question for question, _ in found]
     names, answers = [row["name"] for row in questions], [row["answer"] for row in questions]
     prompts = prompts_by_kind(names, [row["question"] for row in questions], [before for _, before in found])["name"]

@@ -1,4 +1,4 @@
-"""Finetuning: from questions with answers, and a pretrained checkpoint or none, to a checkpoint."""
+"""Finetuning: train a pretrained checkpoint, or a new model, on questions with answers."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ DEFAULT_EVAL_STEPS = 10
 @checked
 @dataclass(kw_only=True)
 class StartSettings:
-    """What a finetuning starts from."""
+    """The checkpoint or the corpus that finetuning starts from."""
 
     model_name_or_path: str | None = setting(None, "pretrained checkpoint; a new model if not given")
     corpus_file: str | None = setting(None, "text to train the tokenizer of a new model on")
@@ -72,12 +72,12 @@ class FinetuneSettings:
 
 
 def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
-    """Teach a model to answer questions and save it in `output_dir`; under `dry_run`, only print a report.
+    """Teach a model to answer questions and save it in `output_dir`; with `dry_run`, only print a report.
 
-    With `validation_size`, that many train questions are held out, and the weights that answer most of them are kept.
+    `validation_size` train questions are held out, and the weights with the best accuracy on them are kept.
 
     Raises:
-        ValueError: what is wrong with the questions, the settings or the folder, before any training.
+        ValueError: the questions, a setting or the folder is wrong. It is raised before the training.
     """
     training, run = settings.training, settings.training.run
     train_file = settings.questions.train_file
@@ -117,7 +117,7 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
 
 
 def starting_point(settings: FinetuneSettings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The pretrained model with its tokenizer, or new ones."""
+    """The pretrained model and its tokenizer, or a new model and a new tokenizer."""
     checkpoint, corpus_file = settings.start.model_name_or_path, settings.start.corpus_file
     if checkpoint is not None:
         return load_model(checkpoint, settings.model), load_tokenizer(checkpoint)

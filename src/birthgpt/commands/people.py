@@ -1,4 +1,4 @@
-"""Synthetic people as files: biographies, and questions about some of them."""
+"""Write files about synthetic people: their biographies, and questions about them."""
 
 from dataclasses import dataclass
 

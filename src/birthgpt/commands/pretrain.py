@@ -54,19 +54,19 @@ class PretrainSettings:
     training: TrainingSettings
 
     def validate_questions(self):
-        """Evaluation and mixing need questions, and questions need a use."""
+        """Evaluation and mixing need questions, and given questions must be used."""
         questions, eval_steps = self.questions, self.validation.eval_steps
         if eval_steps and questions.question_file is None:
             raise ValueError("eval_steps evaluates on questions: give question_file")
         if eval_steps and not self.validation.validation_size:
             raise ValueError("eval_steps evaluates on questions that are held out: give their number, validation_size")
         if questions.question_file is not None and not questions.question_ratio and not eval_steps:
-            raise ValueError("question_ratio=0 leaves question_file without a use: give eval_steps to evaluate on them")
+            raise ValueError("question_ratio=0: question_file is not used: give eval_steps to evaluate on them")
         if questions.question_file is not None and self.corpus.streaming:
             raise ValueError("question_file cannot be mixed into a stream: set streaming to false")
 
     def validate_replicas(self):
-        """Several models are trained at once in the simplest way."""
+        """Some settings are not possible if several models are trained at once."""
         if not self.replicas.seeds and not self.replicas.learning_rates:
             return
         alone = {
@@ -76,14 +76,14 @@ class PretrainSettings:
         }
         for name, value in alone.items():
             if value:
-                raise ValueError(f"{name} is for one model: leave it out, or seeds and learning_rates")
+                raise ValueError(f"{name} is for one model only: leave it out, or leave out seeds and learning_rates")
 
 
 def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
-    """Train a new model on a corpus and save it in `output_dir`; under `dry_run`, only print a report.
+    """Train a new model on a corpus and save it in `output_dir`; with `dry_run`, only print a report.
 
     Raises:
-        ValueError: what is wrong with the corpus, the settings or the folder, before any training.
+        ValueError: the corpus, a setting or the folder is wrong. It is raised before the training.
     """
     training, run = settings.training, settings.training.run
     check_output_is_not_input(
@@ -125,7 +125,7 @@ def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
 
 
 def build_specs(settings: PretrainSettings, accelerator: Accelerator) -> list[ReplicaSpec]:
-    """The models that are trained at once; none for the ordinary case of one model.
+    """The specifications of the models that are trained at once; empty for a single model.
 
     Raises:
         ValueError: several models with several processes.
@@ -134,12 +134,12 @@ def build_specs(settings: PretrainSettings, accelerator: Accelerator) -> list[Re
     learning_rate = settings.training.optimizer.learning_rate
     specs = replica_specs(settings.replicas, output_dir=run.output_dir, seed=run.seed, learning_rate=learning_rate)
     if specs and accelerator.num_processes > 1:
-        raise ValueError("seeds and learning_rates are trained at once in one process: launch only one")
+        raise ValueError("seeds and learning_rates are trained in one process: launch only one")
     return specs
 
 
 def save_metadata(settings: PretrainSettings, specs: list[ReplicaSpec], summary: TrainingSummary) -> None:
-    """`run.json` of the run or, where it trained several models, of each as if it had been trained alone."""
+    """Write `run.json`; each of several models gets its own file, as if it had been trained alone."""
     run = settings.training.run
     if not specs:
         save_run_metadata(Path(run.output_dir), "pretraining", settings, summary)
@@ -156,7 +156,7 @@ def save_metadata(settings: PretrainSettings, specs: list[ReplicaSpec], summary:
 
 
 def read_corpus(settings: CorpusSettings, *, verbose: bool = False) -> datasets.Dataset | datasets.IterableDataset:
-    """The corpus of a run; with `verbose`, its counts are logged."""
+    """Return the corpus of a run; with `verbose`, log its counts."""
     corpus = load_corpus(
         settings.train_file,
         streaming=settings.streaming,
@@ -170,21 +170,21 @@ def read_corpus(settings: CorpusSettings, *, verbose: bool = False) -> datasets.
 
 
 def texts_of(corpus: datasets.Dataset | datasets.IterableDataset) -> Iterator[str]:
-    """The lines alone."""
+    """The texts of the lines."""
     return (row["text"] for row in corpus)
 
 
 def check_objective(
     settings: PretrainSettings, corpus: datasets.Dataset | datasets.IterableDataset, model: PreTrainedModel
 ) -> None:
-    """ValueError for lines without names, or branches with an attention type that does not support them."""
+    """A ValueError for lines without names, or for branches with an attention type that does not support them."""
     name = settings.objective.objective
     if not issubclass(OBJECTIVES[name], RecallFromName):
         return
     if not settings.corpus.streaming and not any(corpus["name"]):
         raise ValueError(
-            f"no line of {settings.corpus.train_file} has an example for {name}: no name could be read from any; "
-            "lines begin with `Name. `, or name_column is the column of the names"
+            f"no line of {settings.corpus.train_file} has an example for {name}, because no line has a name: "
+            "begin lines with `Name. `, or give name_column"
         )
     if settings.objective.objective_layout == "branches":
         for attention_type in model.config.attention_types:
@@ -201,7 +201,7 @@ def build_data(
     tokenizer: PreTrainedTokenizerBase,
     accelerator: Accelerator,
 ) -> tuple[EpochBatches | MixedBatches | StreamedBatches, Evaluator | None]:
-    """The batches of the corpus, with train questions mixed in (2309.14316, section 3), and what is evaluated."""
+    """The batches of the corpus, mixed with train questions (2309.14316, section 3), and the evaluator."""
     training = settings.training
     batches = build_batches(corpus, objective, tokenizer, training, accelerator)
     if isinstance(batches, StreamedBatches):
@@ -236,14 +236,14 @@ def build_evaluator(
     tokenizer: PreTrainedTokenizerBase,
     accelerator: Accelerator,
 ) -> Evaluator:
-    """What is evaluated while pretraining: are facts stored, and are questions answered?"""
+    """The evaluator of a pretraining: recall after names, and accuracy on questions."""
     stored = build_recall_evaluator(held_out, lines_by_name(corpus), tokenizer)
     answered = build_accuracy_evaluator(trained, held_out, tokenizer, accelerator)
     return lambda model: {**stored(model), **answered(model)}
 
 
 def report_truncated(batches: EpochBatches, settings: PretrainSettings) -> None:
-    """Log how many examples of an epoch lost a part of their line."""
+    """Log how many examples of an epoch are truncated."""
     truncated = sum(batches.examples["truncated"])
     if truncated:
         logger.info(

@@ -17,7 +17,7 @@ from birthgpt.settings import checked, setting
 @checked
 @dataclass(kw_only=True)
 class PreviewSettings:
-    """Print examples as the model sees them: the input and, below, the targets, □ where there is none."""
+    """Print examples as the model sees them: the input and, below it, the targets; □ marks a missing target."""
 
     corpus: CorpusSettings
     objective: ObjectiveSettings
@@ -32,7 +32,7 @@ def preview(settings: PreviewSettings) -> list[str]:
     """The examples as text.
 
     Raises:
-        ValueError: what is wrong with the files or the settings.
+        ValueError: a file or a setting is wrong.
     """
     corpus = read_corpus(settings.corpus)
     block_size = settings.objective.block_size
@@ -40,7 +40,7 @@ def preview(settings: PreviewSettings) -> list[str]:
     if settings.question_file is None:
         source, objective = corpus, build_objective(settings.objective, tokenizer)
     else:
-        # what reading the questions reports would stand between the examples
+        # warnings about the questions would be printed among the examples
         logging.getLogger("birthgpt.data.questions").setLevel(logging.ERROR)
         source, objective = load_questions(settings.question_file), QuestionAnswering(tokenizer, block_size)
     shown = examples(source, objective, seed=settings.seed, epoch=settings.epoch, count=settings.count)
@@ -48,7 +48,7 @@ def preview(settings: PreviewSettings) -> list[str]:
 
 
 def show_examples(shown: list[str]) -> None:
-    """The examples, with an empty line between them."""
+    """Print the examples with an empty line between them."""
     print("\n\n".join(shown))
 
 

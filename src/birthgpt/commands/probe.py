@@ -29,13 +29,13 @@ class ProbeSettings:
 
 
 def probe(settings: ProbeSettings) -> list[dict] | None:
-    """A row for each kind of prompt: how often the first token of the answer is among the k likeliest.
+    """A row for each kind of prompt: recall@k of the first token of the answer.
 
-    Only people are counted whose answer is in their line. The main process writes `probe.json` to `output_dir` and
-    returns the rows; the others return None.
+    Only people whose answer is in their line are counted. The main process writes `probe.json` to `output_dir` and
+    returns the rows; the other processes return None.
 
     Raises:
-        ValueError: what is wrong with the checkpoint or the files, or no such question.
+        ValueError: the checkpoint or a file is wrong, or there is no such question.
     """
     accelerator = Accelerator()
     use_all_cores(accelerator)
@@ -44,7 +44,7 @@ def probe(settings: ProbeSettings) -> list[dict] | None:
     found = answerable(list(questions), lines_by_name(corpus))
     if not found:
         raise ValueError(
-            f"no answer of {settings.question_file} is in the line of {settings.corpus_file} that it is about"
+            f"no answer of {settings.question_file} is in the line of its person in {settings.corpus_file}"
         )
     model = load_model(settings.model_name_or_path).to(accelerator.device)
     tokenizer = load_tokenizer(settings.model_name_or_path)
@@ -62,7 +62,7 @@ def probe(settings: ProbeSettings) -> list[dict] | None:
 
 
 def show_rows(rows: list[dict] | None) -> None:
-    """A table of recall@k."""
+    """Print a table of recall@k."""
     if rows is not None:
         print(text_table(rows, list(rows[0])))
 

@@ -1,4 +1,4 @@
-"""Export: a checkpoint that runs where birthgpt is not installed, and its push to the Hub."""
+"""Export a checkpoint, so that it runs without birthgpt installed, and push it to the Hub."""
 
 import json
 import os
@@ -26,7 +26,7 @@ AUTO_MAP = {
 @checked
 @dataclass(kw_only=True)
 class PushSettings:
-    """Export a checkpoint with its code, and push it to the Hub where `hub_model_id` is given."""
+    """Export a checkpoint with its code, and push it to the Hub if `hub_model_id` is given."""
 
     model_name_or_path: str = setting(help="checkpoint to export")
     output_dir: str = setting(help="folder of the export")
@@ -38,7 +38,7 @@ class PushSettings:
 
 
 def export(settings: PushSettings) -> Path | None:
-    """Write the export, and push it where `hub_model_id` is given; return the folder of the export.
+    """Write the export, and push it if `hub_model_id` is given; return the folder of the export.
 
     Raises:
         ValueError: there is no checkpoint; the folder contains something else; the Hub refuses or cannot be reached.
@@ -87,13 +87,13 @@ def push(folder: Path, repo_id: str, *, private: bool, commit_message: str) -> N
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
         api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=commit_message)
-    # the errors of half a dozen libraries can reach this place
+    # many libraries raise their own errors here
     except Exception as error:
         raise ValueError(f"{repo_id} could not be pushed ({first_line(error)}); the export is in {folder}") from None
 
 
 def show_folder(folder: Path | None) -> None:
-    """Where the export is; nothing after a dry run."""
+    """Print the folder of the export; nothing after a dry run."""
     if folder is not None:
         print(f"exported to {folder}")
 

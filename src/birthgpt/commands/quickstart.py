@@ -1,4 +1,4 @@
-"""From nothing to a trained, answering model: synthetic people, end to end."""
+"""Train a model on synthetic people and evaluate it, end to end."""
 
 import logging
 import shutil
@@ -29,17 +29,17 @@ STEPS: dict[str, tuple[type, Callable[[Any], Any]]] = {
 @checked
 @dataclass(kw_only=True)
 class QuickstartSettings:
-    """From nothing to a trained, answering model in a few minutes on two cores."""
+    """Train and evaluate a model on synthetic people, in a few minutes on two cores."""
 
-    output_dir: str = setting("runs/quickstart", "folder of everything; an earlier quickstart in it is replaced")
+    output_dir: str = setting("runs/quickstart", "folder for all files; an earlier quickstart in it is replaced")
     synthetic: SyntheticSettings
     config_dir: str = setting("quickstart", "configurations of the trainings: a name, or a folder")
-    seed: int = setting(0, "of people and training")
-    max_train_flops: float | int | None = setting(None, "of pretraining; that of the configuration if not given")
+    seed: int = setting(0, "seed of people and training")
+    max_train_flops: float | int | None = setting(None, "FLOPs of pretraining; from the configuration if not given")
 
 
 def quickstart(settings: QuickstartSettings) -> list[dict]:
-    """Make people, pretrain, finetune with and without, ask about held-out people, print one table."""
+    """Write people, pretrain, finetune with and without pretraining, evaluate on held-out people, print a table."""
     started = time.perf_counter()
     folder = Path(settings.output_dir)
     corpus = make_people(settings, folder / "people")
@@ -67,7 +67,7 @@ def quickstart(settings: QuickstartSettings) -> list[dict]:
 
 
 def make_people(settings: QuickstartSettings, folder: Path) -> SyntheticCorpus:
-    """Write the files of synthetic people into a folder; an earlier quickstart around it is removed.
+    """Write the files of synthetic people to a folder; an earlier quickstart in its parent folder is removed.
 
     Raises:
         ValueError: the output folder contains something else, or a number is out of its bounds.
@@ -75,7 +75,7 @@ def make_people(settings: QuickstartSettings, folder: Path) -> SyntheticCorpus:
     output = folder.parent
     if output.is_dir() and any(output.iterdir()) and not (folder / WIKI).is_file():
         raise ValueError(f"{output} contains something other than an earlier quickstart: choose another output_dir")
-    # in another place first, so that an earlier quickstart is kept where the people cannot be made
+    # first in a temporary folder, so that an earlier quickstart is kept if there is an error
     with tempfile.TemporaryDirectory() as scratch:
         corpus = write_synthetic_corpus(
             Path(scratch, folder.name),
@@ -88,7 +88,7 @@ def make_people(settings: QuickstartSettings, folder: Path) -> SyntheticCorpus:
 
 
 class Runner:
-    """Runs a training by its configuration, and prints the command by which a user would run it."""
+    """Runs a training with its configuration, and prints the command with which a user can run it."""
 
     def __init__(self, settings: QuickstartSettings, folder: Path):
         self.settings, self.folder = settings, folder

@@ -1,4 +1,4 @@
-"""Answers as files: `predictions.txt`, and `metrics.json` with what the training of the model took."""
+"""Write answers to `predictions.txt`, and metrics with the training cost of the model to `metrics.json`."""
 
 import logging
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class ReportSettings:
     question_file: str = setting(help="questions, with or without answers")
     output_dir: str = setting(help="folder for predictions.txt and metrics.json")
     train_file: str | None = setting(None, "train questions, for baselines and slices by seen answers")
-    corpus_file: str | None = setting(None, "biographies, for slices by where the answer is in its line")
+    corpus_file: str | None = setting(None, "biographies, for slices by the position of the answer in its line")
     name: str | None = setting(None, "name of this row in tables; the folder of the checkpoint if not given")
     table: str | None = setting(None, "table of this row; the name of the question file if not given")
     note: str | None = setting(None, "a remark for the reader of the table")
@@ -36,12 +36,12 @@ class ReportSettings:
     def validate_output_dir(self):
         """The output is a folder."""
         if Path(self.output_dir).is_file():
-            raise ValueError(f"output_dir={self.output_dir} is a file: name a folder")
+            raise ValueError(f"output_dir={self.output_dir} is a file: give a folder")
 
 
 @dataclass
 class Questions:
-    """The questions of a report, with what slices them."""
+    """The questions of a report, and the data for its slices."""
 
     asked: datasets.Dataset
     train: datasets.Dataset | None
@@ -71,15 +71,15 @@ def report_answers(
     cost: dict,
     with_probabilities: bool = True,
 ) -> dict | None:
-    """Write `predictions.txt`, one answer a line, and the metrics where the questions have answers; return these.
+    """Write `predictions.txt`, one answer per line, and metrics if the questions have answers; return the metrics.
 
     Args:
-        name: of the row in tables, where the settings have none.
-        cost: what the training took, as `training_cost` returns it.
-        with_probabilities: whether the answers have probabilities, which baselines do not.
+        name: the name of the row in tables, if the settings have none.
+        cost: the training cost, as `training_cost` returns it.
+        with_probabilities: whether the answers have probabilities; False for baselines.
     """
     output = Path(settings.output_dir)
-    # one a line, whatever a model writes
+    # one answer per line, even if an answer contains line breaks
     lines = [" ".join(answer.text.splitlines()) + "\n" for answer in answers]
     write_text(output / "predictions.txt", "".join(lines))
     if questions.asked["answer"][0] is None:
@@ -103,13 +103,13 @@ def report_answers(
 
 
 def training_cost(checkpoint: str | None) -> dict:
-    """What the training of a checkpoint took, from the `run.json` of its run and of the run it began from.
+    """The training cost of a checkpoint, from the `run.json` of its run and of the runs before it.
 
     Returns:
-        `tokens`, `flops` and `seconds` of all runs together, with the `tokens_per_second` and the `target_ratio`
-        (0..1) that follow; the `parameters` of the checkpoint; `pretraining_seed` and `finetuning_seed`, as far as
-        there was such a run, of several the last; `training_command`, the commands in the order in which they ran.
-        Nothing where the folder has no `run.json`.
+        `tokens`, `flops` and `seconds`, summed over all runs; `tokens_per_second` and `target_ratio` (0..1) of all
+        runs together; `parameters` of the checkpoint; `pretraining_seed` and `finetuning_seed` of the last such run,
+        if there is one; `training_command`, the commands in the order of the runs. An empty dict if the folder has no
+        `run.json`.
     """
     records = _chain_of_runs(checkpoint)
     if not records:
@@ -130,7 +130,7 @@ def _chain_of_runs(checkpoint: str | None) -> list[dict]:
     records: list[dict] = []
     visited = set()
     while checkpoint is not None and (record := read_run_metadata(checkpoint)) is not None:
-        # a folder may have been written anew from what was made of it
+        # a later run may have overwritten the folder of an earlier one, so the chain may have a cycle
         if (place := Path(checkpoint).resolve()) in visited:
             break
         visited.add(place)
@@ -140,6 +140,6 @@ def _chain_of_runs(checkpoint: str | None) -> list[dict]:
 
 
 def show_accuracy(metrics: dict | None) -> None:
-    """One line: how many answers are right."""
+    """Print one line: how many answers are right."""
     if metrics is not None:
         print(f"{metrics['name']}: {metrics['correct']} of {metrics['total']} right, {metrics['accuracy']:.1%}")

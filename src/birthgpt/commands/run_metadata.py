@@ -1,4 +1,4 @@
-"""`run.json`: how a checkpoint was made."""
+"""`run.json`: how a checkpoint was trained."""
 
 import json
 from dataclasses import asdict
@@ -20,10 +20,10 @@ def save_run_metadata(folder: Path, kind: str, settings: Any, summary: TrainingS
     """Write `run.json`: settings, summary, command, hardware, versions and date.
 
     Args:
-        folder: that of the checkpoint.
+        folder: the folder of the checkpoint.
         kind: `pretraining` or `finetuning`.
-        settings: those of the command; `changed` replaces some of them by name.
-        summary: what the run did.
+        settings: the settings of the command; `changed` replaces some of them by name.
+        summary: the summary of the training.
     """
     values = flatten_settings(settings) | changed
     metadata = {"kind": kind, **asdict(summary), **environment_info(), "seed": values["seed"], "settings": values}
@@ -31,7 +31,7 @@ def save_run_metadata(folder: Path, kind: str, settings: Any, summary: TrainingS
 
 
 def read_run_metadata(checkpoint: str | Path) -> dict[str, Any] | None:
-    """The content of `run.json`, or None where the folder has none.
+    """The content of `run.json`, or None if the folder has none.
 
     Raises:
         ValueError: it was written by an earlier version.
@@ -49,6 +49,6 @@ SUMMARY_COLUMNS = ("steps", "tokens", "target_ratio", "parameters", "flops", "se
 
 
 def show_summary(summary: TrainingSummary | None) -> None:
-    """What a training did, as a table of one row; nothing after a dry run, or from other than the main process."""
+    """Print the summary of a training as a table of one row, on the main process; nothing after a dry run."""
     if summary is not None and PartialState().is_main_process:
         print(text_table([asdict(summary)], SUMMARY_COLUMNS))

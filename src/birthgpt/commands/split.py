@@ -1,4 +1,4 @@
-"""Folds of questions: what was tuned on one development set, tried on others."""
+"""Folds of questions, to evaluate on several development sets what was tuned on one."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +14,19 @@ from birthgpt.utils.files import write_text
 @checked
 @dataclass(kw_only=True)
 class SplitSettings:
-    """Divide questions into folds: each in turn is held out, and the others are trained on."""
+    """Divide questions into folds: each fold is held out once, while the others are trained on."""
 
     question_file: str = setting(help="questions with answers")
     output_dir: str = setting(help="folder for fold_1/train.tsv, fold_1/held_out.tsv, fold_2/…")
     folds: int = setting(5, "number of folds, each of which is held out once", min=2)
-    seed: int = setting(0, "of the order of the questions")
+    seed: int = setting(0, "seed of the order of the questions")
 
 
 def make_folds(settings: SplitSettings) -> list[Path]:
-    """Write the folds, and return their folders. Questions that occur twice stay together.
+    """Write the folds, and return their folders. Copies of a question are in the same fold.
 
     Raises:
-        ValueError: what is wrong with the questions; a question that a .tsv cannot contain; fewer questions than folds.
+        ValueError: the file is wrong, a .tsv cannot contain a question, or there are fewer questions than folds.
     """
     questions = load_questions(settings.question_file)
     rows: dict[str, list[str]] = {}
@@ -34,7 +34,7 @@ def make_folds(settings: SplitSettings) -> list[Path]:
         for cell in (row["question"], row["answer"]):
             if any(character in cell for character in "\t\n\r"):
                 raise ValueError(
-                    f"{settings.question_file}: {cell!r} contains a tab or line break, which a cell of a .tsv cannot"
+                    f"{settings.question_file}: {cell!r} contains a tab or line break, which is not possible in a .tsv"
                 )
         rows.setdefault(row["question"], []).append(f"{row['question']}\t{row['answer']}\n")
     if settings.folds > len(rows):
@@ -52,7 +52,7 @@ def make_folds(settings: SplitSettings) -> list[Path]:
 
 
 def show_folders(folders: list[Path]) -> None:
-    """A folder a line."""
+    """Print one folder per line."""
     for folder in folders:
         print(folder)
 

@@ -1,4 +1,4 @@
-"""Batches: one epoch of examples, planned into padded batches under a token budget."""
+"""Batches: the examples of an epoch are planned into padded batches with a token budget."""
 
 import copy
 from collections.abc import Iterator
@@ -20,39 +20,41 @@ class BatchSettings:
     """How examples are put into batches."""
 
     tokens_per_batch: int | None = setting(
-        None, "plan batches of similar length under this many tokens, pads and all processes counted", min=1
+        None, "most tokens in a batch of similar lengths, including pads and all processes", min=1
     )
-    per_device_train_batch_size: int | None = setting(None, "or: examples a batch", min=1)
+    per_device_train_batch_size: int | None = setting(
+        None, "instead of tokens_per_batch: examples per micro-batch of a process", min=1
+    )
     shuffle: bool = setting(True, "shuffle the examples in every epoch")
 
     def validate_batch_size(self):
-        """A batch has one size, and batches of similar length are not in the order of the lines."""
+        """One of the two sizes is given, and batches of similar length are always shuffled."""
         if (self.tokens_per_batch is None) == (self.per_device_train_batch_size is None):
             raise ValueError("give exactly one of tokens_per_batch and per_device_train_batch_size")
         if self.tokens_per_batch is not None and not self.shuffle:
             raise ValueError(
-                "shuffle=false: batches of similar length (tokens_per_batch) are not in the order of the lines; give "
+                "shuffle=false: batches of similar length (tokens_per_batch) are not in the order of the lines: give "
                 "per_device_train_batch_size instead"
             )
 
 
 class Batches(torch.utils.data.Dataset[TensorBatch]):
-    """What a trainer needs of its data: the micro-batches of an epoch, in order."""
+    """The data of a trainer: the micro-batches of an epoch, in order."""
 
     num_micro_batches: int
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; its batches are a function of (seed, epoch) alone."""
+        """Choose the epoch. Its batches depend only on (seed, epoch)."""
         raise NotImplementedError
 
 
 def pad_batch(examples: list[dict], pad_token_id: int) -> TensorBatch:
-    """Stack examples, padded on the right to the longest; trailing pads beyond that are cut off.
+    """Stack examples: each is cut after its last target and padded on the right to the longest one.
 
     Returns:
         `input_ids`, `position_ids`, `branch_ids` (−1 for padding) and `shift_labels` (−100 for no target), each
-        (batch, length), and `line_ids`, (batch,), the lines that the examples come from. `position_ids` and
-        `branch_ids` are left out where no example has branches.
+        (batch, length), and `line_ids` (batch,), the line of each example. `position_ids` and `branch_ids` are left
+        out if no example has branches.
     """
     lengths = [used_length(example["shift_labels"]) for example in examples]
     fills = {"input_ids": pad_token_id, "position_ids": 0, "branch_ids": -1, "shift_labels": IGNORE}
@@ -69,12 +71,12 @@ def pad_batch(examples: list[dict], pad_token_id: int) -> TensorBatch:
 
 
 def model_inputs(batch: TensorBatch) -> TensorBatch:
-    """The part of a batch that the model takes: everything but `line_ids`."""
+    """The inputs of the model in a batch: everything except `line_ids`."""
     return {name: values for name, values in batch.items() if name != "line_ids"}
 
 
 def used_length(shift_labels: list[int]) -> int:
-    """Length up to the last target: under a causal mask, nothing after it can matter."""
+    """The length up to the last target. With a causal mask, the tokens after it have no effect on the loss."""
     targets = np.flatnonzero(np.asarray(shift_labels) != IGNORE)
     return int(targets[-1]) + 1 if len(targets) else 1
 
@@ -82,16 +84,16 @@ def used_length(shift_labels: list[int]) -> int:
 def plan_batches(
     lengths: np.ndarray, tokens_per_batch: int, num_micro_batches: int, generator: np.random.Generator
 ) -> list[list[np.ndarray]]:
-    """Group examples of similar length into global batches of at most `tokens_per_batch` tokens, pads counted.
+    """Group examples of similar length into global batches of at most `tokens_per_batch` tokens, including pads.
 
     Each global batch is a list of `num_micro_batches` micro-batches (processes × accumulation steps). Examples of equal
-    length are shuffled, and so are the batches. A batch has at least `num_micro_batches` examples, even over the
-    budget. Fewer examples than that make no batch.
+    length are shuffled, and the batches are shuffled. A batch has at least `num_micro_batches` examples, even if it
+    exceeds the budget. There is no batch if there are fewer examples in total.
     """
     if len(lengths) < num_micro_batches:
         return []
     shuffled = generator.permutation(len(lengths))
-    # from the longest down, so that the rest is a batch of short examples
+    # the longest examples first, so that the smaller last batch has the short examples
     order = shuffled[np.argsort(lengths[shuffled], kind="stable")][::-1]
     batches, start = [], 0
     while start < len(order):
@@ -105,9 +107,9 @@ def plan_batches(
 def fixed_batches(
     count: int, batch_size: int, num_micro_batches: int, generator: np.random.Generator | None = None
 ) -> list[list[np.ndarray]]:
-    """Global batches of `num_micro_batches` micro-batches of `batch_size` examples; in order, without a generator.
+    """Global batches of `num_micro_batches` micro-batches of `batch_size` examples, shuffled if a generator is given.
 
-    Fewer examples than `num_micro_batches` make no batch.
+    There is no batch if there are fewer examples than `num_micro_batches`.
     """
     if count < num_micro_batches:
         return []
@@ -118,7 +120,7 @@ def fixed_batches(
 
 
 def _without_small_rest(batches: list[np.ndarray], num_micro_batches: int) -> list[np.ndarray]:
-    """The batches, where the last two share their examples if the last has too few for every micro-batch."""
+    """The batches; if the last one has too few examples for all micro-batches, the last two share their examples."""
     if len(batches[-1]) >= num_micro_batches:
         return batches
     return batches[:-2] + _halves(np.concatenate(batches[-2:]), num_micro_batches)
@@ -129,15 +131,15 @@ def _halves(examples: np.ndarray, num_micro_batches: int) -> list[np.ndarray]:
 
 
 class EpochBatches(Batches):
-    """One epoch as a dataset whose items are whole padded micro-batches; `set_epoch` makes the next.
+    """One epoch as a dataset of padded micro-batches; `set_epoch` draws another epoch.
 
     Args:
-        source: lines or questions, as `load_corpus` and `load_questions` give them.
-        objective: how they become examples.
-        pad_token_id: the padding token.
-        seed: of the examples and their order.
+        source: lines or questions, as `load_corpus` and `load_questions` return them.
+        objective: converts them to examples.
+        pad_token_id: the pad token.
+        seed: the seed of the examples and their order.
         settings: the size of a batch.
-        num_micro_batches: processes × gradient accumulation steps; the items of a global batch follow one another.
+        num_micro_batches: processes × gradient accumulation steps; the items of a global batch are consecutive.
     """
 
     def __init__(
@@ -157,7 +159,7 @@ class EpochBatches(Batches):
         self.set_epoch(epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw the examples of an epoch and plan its batches; a function of (seed, epoch) alone."""
+        """Draw the examples of an epoch and plan its batches, which depend only on (seed, epoch)."""
         if epoch == self.epoch:
             return
         self.epoch = epoch
@@ -187,10 +189,10 @@ class MixedBatches(Batches):
     """The batches of an epoch of lines, randomly interleaved with batches of questions.
 
     Args:
-        lines: the batches that make the epoch.
-        questions: the batches of a pass over the questions, planned for as many micro-batches.
-        question_ratio: the fraction of the global batches that are questions, in (0, 1).
-        seed: of the order.
+        lines: the batches of an epoch of lines.
+        questions: the batches of an epoch of questions, planned for the same number of micro-batches.
+        question_ratio: the fraction of global batches that contain questions, in (0, 1).
+        seed: the seed of the order.
     """
 
     def __init__(self, lines: EpochBatches, questions: EpochBatches, *, question_ratio: float, seed: int):
@@ -201,7 +203,7 @@ class MixedBatches(Batches):
         self.set_epoch(lines.epoch or 0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Plan an epoch; a function of (seed, epoch) alone."""
+        """Plan an epoch, which depends only on (seed, epoch)."""
         if epoch == self.epoch:
             return
         self.epoch = epoch
@@ -215,7 +217,7 @@ class MixedBatches(Batches):
         self.batches = [(batches, start + offset) for batches, start in chosen for offset in range(size)]
 
     def _question_batches(self, count: int, epoch: int) -> list[tuple[EpochBatches, int]]:
-        """The first `count` global batches of as many passes over the questions as that takes."""
+        """`count` global batches, from as many passes over the questions as necessary."""
         passes = -(-count * self.num_micro_batches // len(self.questions))
         chosen = []
         for number in range(epoch * passes, (epoch + 1) * passes):
@@ -242,15 +244,15 @@ def map_objective(source: datasets.Dataset, objective: Objective, seed: int, epo
         features=FEATURES,
         keep_in_memory=True,
         load_from_cache_file=False,
-        # the objective is a pure function of these: hashing its tokenizer in every epoch takes time for nothing
+        # the examples depend only on these two: without this, datasets hashes the tokenizer in every epoch
         new_fingerprint=f"objective-{seed}-{epoch}",
     )
 
 
 class StreamedBatches(Batches, torch.utils.data.IterableDataset[TensorBatch]):
-    """The same for a stream of lines: the batches of `buffer_size` lines, then of the next `buffer_size` lines.
+    """The batches of a stream of lines: `buffer_size` lines are planned at a time.
 
-    Lines at the end that make fewer examples than `num_micro_batches` are left out.
+    The last lines are left out if they have fewer examples than `num_micro_batches`.
     """
 
     def __init__(
@@ -270,7 +272,7 @@ class StreamedBatches(Batches, torch.utils.data.IterableDataset[TensorBatch]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration draws."""
+        """Choose the epoch of the next iteration."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[TensorBatch]:

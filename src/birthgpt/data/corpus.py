@@ -1,4 +1,4 @@
-"""Biographies: one line a person, with a permanent number and the person's name."""
+"""Biographies: each line has a permanent number and the name of a person."""
 
 import re
 from collections import Counter
@@ -22,9 +22,9 @@ class CorpusSettings:
     """The text that a model is trained on."""
 
     train_file: str = setting(help="biographies: a text, JSON, CSV or Parquet file, or a Hub id")
-    text_column: str = setting("text", "column of the lines, where the file has columns")
+    text_column: str = setting("text", "column of the lines, if the file has columns")
     name_column: str | None = setting(None, "column of the names; read from the line if not given")
-    streaming: bool = setting(False, "read the corpus while training, for one larger than memory")
+    streaming: bool = setting(False, "read the corpus while training, for a corpus that is larger than memory")
 
 
 def load_corpus(
@@ -35,27 +35,27 @@ def load_corpus(
     name_column: str | None = None,
     split: str = "train",
 ) -> Dataset | IterableDataset:
-    """Read biographies, one a row.
+    """Read biographies, one per row.
 
     Args:
         source: a file (.txt, .csv, .json, .jsonl, .parquet) or a glob pattern, a folder of
             `datasets.save_to_disk`, or a dataset id of the Hub.
-        streaming: give an `IterableDataset` that reads the source anew in every epoch, in constant memory
-            (but for a JSON array, which is read whole). It has one shard, so that `line_id` counts all rows.
-        text_column: the column of the biography; that of a .txt is ``text``.
-        name_column: the column of the person's name; without it, `read_name` reads it from the line.
-        split: which split of a saved `DatasetDict` or of a Hub dataset.
+        streaming: return an `IterableDataset` that reads the source again in every epoch, in constant memory
+            (except a JSON array, which is read completely). It has one shard, so that `line_id` counts all rows.
+        text_column: the column of the biography; ``text`` for a .txt file.
+        name_column: the column of the person's name; if None, `read_name` reads the name from the line.
+        split: the split of a saved `DatasetDict` or of a Hub dataset.
 
     Returns:
         A dataset in memory, or a stream, with the columns
         `line_id` (int64: the row's number in the source, from 0, over all of its files),
-        `text` (without outer white space; rows without text are left out, and keep their number), and
-        `name` ("" where there is none).
+        `text` (without outer white space; rows without text are left out, but they are counted), and
+        `name` ("" if there is none).
 
     Raises:
         ValueError: one line that names the file and the place: a missing or unreadable file, text that is
-            not UTF-8, a missing column, a reserved character (``⁇``, ``□``), no text at all. From a stream,
-            all but the missing file are raised on reading.
+            not UTF-8, a missing column, a reserved character (``⁇``, ``□``), no text at all. A stream raises
+            all of them except the missing file when it is read.
     """
     check_source(source)
     settings: dict[str, Any] = {
@@ -71,11 +71,10 @@ def load_corpus(
 
 
 def read_name(line: str) -> str | None:
-    """The name at the head of a biography: what stands before the first full stop that ends it.
+    """The name at the start of a biography: the text before the first full stop that ends the name.
 
-    A full stop with a space after it ends the name, unless it may be a part of it: after a word of one letter
-    (`Daniel M. Hausman. …`) or after Jr, Sr, St or Dr. The second of two full stops always ends it (`Sammy
-    Davis Jr.. …`).
+    A full stop before a space ends the name, except after a word of one letter (`Daniel M. Hausman. …`) and after
+    Jr, Sr, St or Dr. The second of two full stops always ends the name (`Sammy Davis Jr.. …`).
     """
     for full_stop in re.finditer(r"\. ", line):
         name = line[: full_stop.start()]
@@ -86,14 +85,14 @@ def read_name(line: str) -> str | None:
 
 
 def corpus_report(lines: Iterable[dict[str, Any]]) -> dict[str, int]:
-    """Count what is worth knowing of a corpus before training on it.
+    """Count the lines and names of a corpus, to check it before training.
 
     Args:
-        lines: what `load_corpus` gives. Names are held in memory while a stream is counted.
+        lines: the corpus, as `load_corpus` returns it. The names of a stream are kept in memory.
 
     Returns:
-        `lines`; `lines_without_name`; `names_not_in_line`: lines whose name is another than `read_name` reads
-        (only a name column can make one); `names_repeated`: names that more than one line has.
+        `lines`; `lines_without_name`; `names_not_in_line`: lines whose name is not the name that `read_name` reads
+        (only possible with a name column); `names_repeated`: names of more than one line.
     """
     report = {"lines": 0, "lines_without_name": 0, "names_not_in_line": 0}
     names: Counter[str] = Counter()
@@ -108,7 +107,7 @@ def corpus_report(lines: Iterable[dict[str, Any]]) -> dict[str, int]:
 
 
 def lines_by_name(lines: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
-    """The text of the lines of each name, in their order."""
+    """The texts of the lines of each name, in order."""
     found: dict[str, list[str]] = {}
     for line in lines:
         found.setdefault(line["name"], []).append(line["text"])

@@ -11,7 +11,7 @@ from birthgpt.data.objectives import IGNORE, Objective
 
 
 def show_example(tokenizer: PreTrainedTokenizerBase, example: Mapping[str, Sequence[int] | torch.Tensor]) -> str:
-    """An example as the model sees it: its text and, below, what it must predict; □ where there is no target."""
+    """The text of an example and, below it, its targets; □ marks a position without a target."""
     targets = torch.as_tensor(example["shift_labels"])
     shown = torch.where(targets == IGNORE, tokenizer.pad_token_id, targets)
     return f"x: {tokenizer.decode(torch.as_tensor(example['input_ids']))}\ny: {tokenizer.decode(shown)}"
@@ -20,7 +20,7 @@ def show_example(tokenizer: PreTrainedTokenizerBase, example: Mapping[str, Seque
 def examples(
     source: datasets.Dataset | datasets.IterableDataset, objective: Objective, *, seed: int, epoch: int, count: int
 ) -> Iterator[dict[str, list[int]]]:
-    """The examples of the first `count` rows of an epoch, at most `count`."""
+    """At most `count` examples, from the first `count` rows of an epoch."""
     first = datasets.Dataset.from_list(list(itertools.islice(source, count)))
     rows = objective(first[:], seed=seed, epoch=epoch)
     for _, values in zip(range(count), zip(*rows.values(), strict=True), strict=False):

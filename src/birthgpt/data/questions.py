@@ -1,4 +1,4 @@
-"""Questions with their answers, or alone."""
+"""Questions, with or without answers."""
 
 import logging
 import re
@@ -28,7 +28,7 @@ _BIRTHPLACE_QUESTION = re.compile(r"Where was (.+) born\?")
 @checked
 @dataclass(kw_only=True)
 class QuestionSettings:
-    """The questions to learn to answer."""
+    """The questions to train on."""
 
     train_file: str = setting(help="questions with answers: TSV, JSON, CSV, Parquet or a Hub id")
 
@@ -40,7 +40,7 @@ class MixedQuestionSettings:
 
     question_file: str | None = setting(None, "train questions to mix in from the start; none if not given")
     question_ratio: Number = setting(
-        0.1, "fraction of the batches that are questions; 0: they are for evaluation alone", min=0, below=1
+        0.1, "fraction of the batches that contain questions; 0: questions only for evaluation", min=0, below=1
     )
 
 
@@ -52,28 +52,28 @@ def load_questions(
     require_answers: bool = True,
     split: str = "train",
 ) -> Dataset:
-    """Read questions, one a row.
+    """Read questions, one per row.
 
     Args:
-        source: a .tsv without header (question TAB answer, or the question alone, in every line; quotes mean
-            nothing), or whatever `files.read_rows` reads, with columns.
-        question_column: the column of the question, where columns have names.
-        answer_column: the column of the answer, where columns have names.
-        require_answers: refuse a source of questions alone.
-        split: which split of a saved `DatasetDict` or of a Hub dataset.
+        source: a .tsv without a header (each line is question TAB answer, or the question alone; quotes are ordinary
+            characters), or another source that `sources.read_rows` reads, with columns.
+        question_column: the column of the question, if columns have names.
+        answer_column: the column of the answer, if columns have names.
+        require_answers: refuse a source without answers.
+        split: the split of a saved `DatasetDict` or of a Hub dataset.
 
     Returns:
         A dataset in memory with the columns
         `question_id` (int64: the row's number in the source, from 0),
-        `question` and `answer` (without outer white space; answers are None where there are questions alone),
-        and `name` ("" where the question is of another form than ``Where was NAME born?``).
-        All rows are kept, repeated questions too: those are counted in a warning.
+        `question` and `answer` (without outer white space; answers are None if the source has no answers),
+        and `name` ("" if the question does not have the form ``Where was NAME born?``).
+        All rows are kept. A warning counts repeated questions.
 
     Raises:
         ValueError: one line that names the file and the line: a missing or unreadable file, no question at
             all, text that is not UTF-8, a row with fewer or more columns than the first, a missing column, an
             empty question or answer, answers in some rows only, a reserved character (``⁇``, ``□``), or no
-            answers where `require_answers` asks for them.
+            answers although `require_answers` is True.
     """
     columns = (question_column, answer_column)
     rows = list(_checked_rows(read_rows(source, split=split), columns))
@@ -100,7 +100,7 @@ def load_questions(
 
 
 def read_question_name(question: str) -> str | None:
-    """NAME, where the question is ``Where was NAME born?``."""
+    """NAME if the question is ``Where was NAME born?``, otherwise None."""
     match = _BIRTHPLACE_QUESTION.fullmatch(question)
     return match[1] if match else None
 

@@ -1,10 +1,10 @@
 """Rows of a source, one at a time: a file, several files, a saved dataset, or a dataset of the Hub.
 
 A row is ``(where, columns)``: `where` names the place for error messages, `columns` maps names to values.
-Files are read strictly: text is UTF-8, cells stay the strings they are, nothing is guessed. Only one row (of
-Parquet: one batch; of a JSON array: the file) is in memory at a time.
+Files are read strictly: text is UTF-8, cells are not converted, nothing is guessed. Only one row is in memory at a
+time (one batch of a Parquet file, the complete file of a JSON array).
 
-``line N`` counts from 1, as editors do; ``row N``, where a source has no lines, from 0, as ids do.
+``line N`` counts from 1, like editors. ``row N``, for sources without lines, counts from 0, like ids.
 """
 
 import csv
@@ -30,10 +30,10 @@ _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def check_source(source: str) -> None:
-    """Check that `source` is a file or folder that can be read here, or looks like a dataset id of the Hub.
+    """Check that `source` is a file or folder that can be read, or has the form of a dataset id of the Hub.
 
     Raises:
-        ValueError: no such file (the message names the nearest that exists), a file of another format, or a
+        ValueError: no such file (the message suggests the nearest name), a file of another format, or a
             folder that `datasets.save_to_disk` did not write.
     """
     path = Path(source)
@@ -50,13 +50,13 @@ def check_source(source: str) -> None:
 
 
 def read_rows(source: str, *, split: str = "train", streaming: bool = False) -> Iterator[Row]:
-    """Give the rows of `source` in order.
+    """Yield the rows of `source` in order.
 
     Args:
         source: a file (.txt: column ``text``; .tsv: no header, columns 0, 1, …; .csv; .json, .jsonl: one
-            object a line or an array of objects; .parquet), a glob pattern (files in the order of their
+            object per line or an array of objects; .parquet), a glob pattern (files in the order of their
             names), a folder of `datasets.save_to_disk`, or a dataset id of the Hub.
-        split: which split of a saved `DatasetDict` or of a Hub dataset; files hold "train" alone.
+        split: the split of a saved `DatasetDict` or of a Hub dataset; files only have "train".
         streaming: read a Hub dataset over the network instead of downloading it first.
 
     Raises:
@@ -76,7 +76,7 @@ def read_rows(source: str, *, split: str = "train", streaming: bool = False) -> 
 
 
 def get_column(where: str, row: dict[Any, Any], column: str) -> Any:
-    """The value of `column`. Raises ValueError, naming the columns there are, where it is missing."""
+    """The value of `column`; a ValueError that lists the columns if it is missing."""
     if column not in row:
         raise ValueError(f"{where}: no column {column!r}; there are: {', '.join(map(str, row))}")
     return row[column]
@@ -86,7 +86,7 @@ def clean_text(where: str, value: Any) -> str:
     """`value` without outer white space; a missing value (None) is the empty string.
 
     Raises:
-        ValueError: `value` is no string, or holds a reserved or a broken character.
+        ValueError: `value` is not a string, or contains a reserved or a broken character.
     """
     if value is None:
         return ""
@@ -109,7 +109,7 @@ def clean_text(where: str, value: Any) -> str:
 def _files(source: str) -> list[Path]:
     if Path(source).is_dir():
         return []
-    # a name may itself hold the characters of a pattern
+    # the name of a file may contain the characters of a pattern
     return [Path(source)] if Path(source).exists() else [Path(name) for name in sorted(glob.glob(source))]
 
 
@@ -177,7 +177,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
             header = next(reader, [])
             if len(set(header)) < len(header):
                 raise ValueError(f"{path}, line 1: two columns of the same name in {', '.join(header)}")
-            # an empty line is no row
+            # an empty line is not a row
             for cells in filter(None, reader):
                 where = f"{path}, line {reader.line_num}"
                 if len(cells) != len(header):
@@ -214,7 +214,7 @@ def _parse_json(path: Path, text: str, *, before: int) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(
-            f"{path}, line {before + error.lineno}: cannot be read as JSON (an array, or one object a line):"
+            f"{path}, line {before + error.lineno}: cannot be read as JSON (an array, or one object per line):"
             f" {error.msg} at character {error.colno}"
         ) from None
 
@@ -223,7 +223,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     number = 0
     with pyarrow.parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=1000):
-            # Parquet does not promise that its strings are UTF-8
+            # Parquet does not guarantee that its strings are UTF-8
             batch.validate(full=True)
             for row in batch.to_pylist():
                 yield f"{path}, row {number}", row
@@ -243,7 +243,7 @@ _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
 def _saved_rows(source: str, split: str) -> Iterator[Row]:
     try:
         dataset = datasets.load_from_disk(source)
-    # a half-written folder fails in any of a dozen ways
+    # an incomplete folder raises many types of errors
     except Exception as error:
         raise ValueError(f"{source}: cannot be read as a saved dataset: {first_line(error)}") from None
     if isinstance(dataset, datasets.DatasetDict):
@@ -251,22 +251,22 @@ def _saved_rows(source: str, split: str) -> Iterator[Row]:
             raise ValueError(f"{source}: no split {split!r}; there are: {', '.join(dataset)}")
         dataset = dataset[split]
     elif split != "train":
-        raise ValueError(f"{source}: holds a single dataset, no split {split!r}")
+        raise ValueError(f"{source}: contains a single dataset, no split {split!r}")
     for number, row in enumerate(dataset):
         yield f"{source}, row {number}", row
 
 
 def _hub_rows(source: str, split: str, streaming: bool) -> Iterator[Row]:
     try:
-        # without a network load_dataset tries again and again, for half a minute; this asks once
+        # without a network, load_dataset tries again for half a minute; this request fails at once
         if not huggingface_hub.constants.HF_HUB_OFFLINE:
             huggingface_hub.dataset_info(source, timeout=10)
         dataset = datasets.load_dataset(source, split=split, streaming=streaming)
         for number, row in enumerate(dataset):
             yield f"{source}, row {number}", row
-    # the errors of half a dozen libraries can reach this place
+    # many libraries raise their own errors here
     except Exception as error:
         raise ValueError(
-            f"{source}: no such file or folder, and split {split!r} of a dataset of this name cannot be had"
+            f"{source}: no such file or folder, and split {split!r} of a dataset with this name cannot be loaded"
             f" from the Hub: {type(error).__name__}: {first_line(error)}"
         ) from None

@@ -1,13 +1,13 @@
-"""Two tokenizers, both plain files of the tokenizers library: one a character, one byte-level BPE.
+"""Two tokenizers of the tokenizers library: one token per character, and byte-level BPE.
 
-Each knows two reserved characters, read as special tokens wherever they stand, so that text which holds
-them is refused on reading (`files.clean_text`):
+Both have two reserved characters. These are special tokens everywhere in a text, so text that contains them is refused
+when it is read (`sources.clean_text`):
 
-- ``⁇`` opens and closes a masked span and an answer: mask token and end-of-sequence token at once.
-- ``□`` pads.
+- ``⁇`` opens and closes a masked span or an answer. It is the mask token and the end-of-sequence token.
+- ``□`` is the pad token.
 
-The default call appends ``⁇``, so that a bare question is a whole prompt; ``tokenizer(question, answer)``
-gives ``question⁇answer⁇``. Text that already carries its ``⁇`` is encoded with ``add_special_tokens=False``.
+The default call appends ``⁇``, so a question alone becomes a complete prompt. ``tokenizer(question, answer)`` returns
+``question⁇answer⁇``. Text that already contains its ``⁇`` is encoded with ``add_special_tokens=False``.
 """
 
 import logging
@@ -28,17 +28,17 @@ MASK_TOKEN = "⁇"
 PAD_TOKEN = "□"
 UNKNOWN_TOKEN = "\ufffd"
 
-# words, numbers and single punctuation marks, each with the space before it: no mark ever joins a name
+# words, numbers and single punctuation marks, each with the space before it: a mark is never merged with a name
 _PIECES = r" ?\p{L}[\p{L}\p{M}]*| ?\p{N}+| ?[^\s\p{L}\p{N}]|\s+(?!\S)|\s+"
 
 
 @checked
 @dataclass(kw_only=True)
 class TokenizerSettings:
-    """How text is cut into tokens, where no checkpoint says it."""
+    """The tokenizer, unless a checkpoint has one."""
 
-    tokenizer_name_or_path: str | None = setting(None, "take this tokenizer instead of training one")
-    tokenizer_type: Literal["character", "bpe"] = setting("character", "train this kind on the corpus")
+    tokenizer_name_or_path: str | None = setting(None, "use this tokenizer instead of training one")
+    tokenizer_type: Literal["character", "bpe"] = setting("character", "kind of tokenizer to train on the corpus")
     vocab_size: int = setting(2048, "tokens of a bpe tokenizer", min=1)
 
 
@@ -52,13 +52,13 @@ def train_tokenizer(
 
 
 def train_character_tokenizer(texts: Iterable[str], model_max_length: int) -> PreTrainedTokenizerFast:
-    """A vocabulary of every character of `texts`, sorted, after ``□`` (0), ``⁇`` (1) and unknown (2).
+    """A tokenizer with the vocabulary ``□`` (0), ``⁇`` (1), unknown (2) and all characters of `texts`, sorted.
 
-    Text round-trips exactly, white space included; a character not in `texts` becomes the unknown token
-    (see `warn_unknown_characters`).
+    Decoding returns exactly the same text, including white space. A character that is not in `texts` becomes the
+    unknown token (see `warn_unknown_characters`).
 
     Raises:
-        ValueError: `texts` holds no character.
+        ValueError: `texts` contains no character.
     """
     special = [PAD_TOKEN, MASK_TOKEN, UNKNOWN_TOKEN]
     characters = sorted({character for text in texts for character in text} - set(special))
@@ -75,10 +75,10 @@ def train_character_tokenizer(texts: Iterable[str], model_max_length: int) -> Pr
 def train_bpe_tokenizer(texts: Iterable[str], vocab_size: int, model_max_length: int) -> PreTrainedTokenizerFast:
     """Byte-level BPE (Sennrich et al. 2016; Radford et al. 2019) with ``□`` (0), ``⁇`` (1) and all 256 bytes.
 
-    Whatever stands at the head of a text, or after a special token, gets one space before it unless it has
-    one: a name has the same tokens at the head of its line, after ``⁇`` and within a question. So decoded
-    text is the text up to outer spaces. The vocabulary is smaller than `vocab_size` where `texts` holds fewer
-    repeated pairs. Same `texts`, same tokenizer.
+    A space is added at the start of a text and after a special token, unless there already is one. So a name has the
+    same tokens at the start of its line, after ``⁇`` and in a question. Decoded text may differ in outer spaces. The
+    vocabulary is smaller than `vocab_size` if `texts` contains fewer repeated pairs. The same arguments always return
+    the same tokenizer.
 
     Raises:
         ValueError: `texts` is empty, or `vocab_size` has no room for the bytes and the special tokens.
@@ -87,10 +87,10 @@ def train_bpe_tokenizer(texts: Iterable[str], vocab_size: int, model_max_length:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     smallest = len(special) + len(alphabet)
     if vocab_size < smallest:
-        raise ValueError(f"vocab_size={vocab_size} is too small: byte-level BPE takes at least {smallest}")
+        raise ValueError(f"vocab_size={vocab_size} is too small: byte-level BPE needs at least {smallest}")
 
     tokenizer = Tokenizer(models.BPE())
-    # n spaces become n+1, then n again where n > 0
+    # n spaces become n + 1, and then n again if n > 0
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(" "), normalizers.Replace(Regex(r"\A  "), " ")])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -111,7 +111,7 @@ def train_bpe_tokenizer(texts: Iterable[str], vocab_size: int, model_max_length:
 
 
 def count_unknown(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> Counter[str]:
-    """How often each character of `texts` occurs that `tokenizer` reads as its unknown token."""
+    """The count in `texts` of each character that is unknown to `tokenizer`."""
     unknown = tokenizer.unk_token_id
     if unknown is None:
         return Counter()
@@ -126,10 +126,10 @@ def count_unknown(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> C
 
 
 def warn_unknown_characters(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], where: str) -> None:
-    """Log one warning that names the commonest characters `tokenizer` does not know, if there are any.
+    """Log one warning with the most common characters that are unknown to `tokenizer`, if there are any.
 
     Args:
-        where: what `texts` are, for the reader of the warning: a file, say.
+        where: the source of `texts`, such as a file, for the text of the warning.
     """
     counts = count_unknown(tokenizer, texts)
     if counts:

@@ -1,1 +1,1 @@
-"""Checkpoint and questions → answers, metrics, tables: answering, accuracy, baselines, report."""
+"""Evaluation of checkpoints on questions: answers, accuracy, recall@k, baselines and ensembles."""

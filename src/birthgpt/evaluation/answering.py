@@ -1,4 +1,4 @@
-"""Batched answers to questions by a causal language model, each with its log probability."""
+"""Batched answers of a causal language model to questions, each with its log probability."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -26,10 +26,10 @@ class AnsweringSettings:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer and how sure the model was of it.
+    """An answer and its probability.
 
     `log_probability` is the natural logarithm of p(answer | question): the sum over the answer's tokens
-    and the ⁇ that closes it. An answer cut off by its length limit has no closing ⁇ to count.
+    and its closing ⁇. An answer that is cut off by the length limit has no closing ⁇.
     """
 
     text: str
@@ -52,25 +52,25 @@ def answer_questions(
     progress: bool = False,
     accelerator: Accelerator | None = None,
 ) -> list[Answer]:
-    """Answers questions greedily, or by beam search, in the order in which they were given.
+    """Answer questions by greedy decoding or beam search, in the order of the questions.
 
-    The tokenizer closes a bare question with ⁇, its eos token; the answer is what the model writes up to
-    the next ⁇, outer spaces stripped. Only the arguments decide how it is decoded: the model's own
-    generation config has no say. Beam search seeks the answer of the highest `log_probability`, without
-    a reward or penalty for length.
+    The tokenizer closes a question with ⁇, its eos token. The answer is the text that the model generates
+    up to the next ⁇, without outer spaces. Decoding depends only on the arguments: the generation config of
+    the model is not used. Beam search looks for the answer with the highest `log_probability`, without a
+    reward or penalty for length.
 
     Args:
         batch_size: questions answered at once, on each process.
-        max_new_tokens: longest answer in tokens, its closing ⁇ included; less where a long question
-            leaves less room in a model of learned positions.
+        max_new_tokens: longest answer in tokens, including its closing ⁇; less if a long question leaves
+            less room in a model with learned positions.
         num_beams: 1 for greedy decoding.
-        progress: shows a bar over the batches.
-        accelerator: with several processes, each answers a slice and every one returns the whole list.
-            Each must hold the whole model.
+        progress: show a progress bar.
+        accelerator: with several processes, each answers a part of the questions and returns all answers.
+            Each process must have the whole model.
 
     Raises:
-        ValueError: a size below one; a tokenizer without eos or pad token, or one that does not close a
-            question; a question too long for the model; scores that are not finite.
+        ValueError: a size is less than 1; the tokenizer has no eos or pad token, or does not close a
+            question; a question is too long for the model; scores are not finite.
     """
     sizes = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "num_beams": num_beams}
     for name, size in sizes.items():
@@ -105,11 +105,11 @@ def answer_questions(
 def check_question_lengths(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]
 ) -> list[int]:
-    """The length of each question in tokens, its closing ⁇ included.
+    """The length of each question in tokens, including its closing ⁇.
 
     Raises:
-        ValueError: a question that leaves no token of `max_position_embeddings` to its answer, or that
-            the tokenizer does not close with exactly one ⁇.
+        ValueError: a question leaves no token of `max_position_embeddings` for its answer, or the tokenizer
+            does not close it with exactly one ⁇.
     """
     lengths = [len(token_ids) for token_ids in _encode(tokenizer, questions)]
     block_size = model.config.max_position_embeddings
@@ -119,7 +119,7 @@ def check_question_lengths(
         raise ValueError(
             f"question {first + 1} of {len(lengths)}, {questions[first]!r}, has {lengths[first]} tokens with "
             f"its closing {tokenizer.eos_token}, but the model takes at most {block_size - 1} "
-            f"(max_position_embeddings={block_size}, less one for the answer); {len(too_long)} are too long"
+            f"(max_position_embeddings={block_size}, minus one for the answer); {len(too_long)} are too long"
         )
     return lengths
 
@@ -129,7 +129,7 @@ def _encode(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> lis
         raise ValueError(f"questions is one string, {questions!r}: give a list of questions")
     for token in ("eos_token", "pad_token"):
         if getattr(tokenizer, token) is None:
-            raise ValueError(f"the tokenizer has no {token}: answers are closed by eos and filled up by pad")
+            raise ValueError(f"the tokenizer has no {token}: eos closes answers, and pad fills batches")
     if not len(questions):
         return []
     encoded = tokenizer(list(questions))["input_ids"]
@@ -137,23 +137,23 @@ def _encode(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> lis
         if token_ids[-1:] != [tokenizer.eos_token_id]:
             raise ValueError(
                 f"the tokenizer does not close the question {question!r} with {tokenizer.eos_token}: "
-                "use the tokenizer of the checkpoint, whose post-processor does"
+                "use the tokenizer of the checkpoint, whose post-processor adds it"
             )
         if token_ids.count(tokenizer.eos_token_id) > 1:
             raise ValueError(
-                f"the question {question!r} holds {tokenizer.eos_token} itself: "
-                "leave it out, the tokenizer adds the one that closes the question"
+                f"the question {question!r} contains {tokenizer.eos_token}: "
+                "leave it out, because the tokenizer closes the question with it"
             )
     return encoded
 
 
 def _room_for_answer(config, question_length: int) -> int:
-    # the last token of an answer is never read again, so it needs no position of its own
+    # the last token of an answer is never an input, so it needs no position
     return config.max_position_embeddings - question_length + 1 if positions_are_learned(config) else 2**31
 
 
 def positions_are_learned(config) -> bool:
-    """Whether the model, ours or another, has a vector for each position and none beyond the last."""
+    """Whether the model, also one of another package, has learned positions, whose number is limited."""
     position_embedding_type = getattr(config, "position_embedding_type", None)
     if position_embedding_type is None:
         return getattr(config, "rope_parameters", None) is None
@@ -161,7 +161,7 @@ def positions_are_learned(config) -> bool:
 
 
 def _batches(indices: Sequence[int], budgets: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    # one budget a batch: otherwise the longest question would cut the answers of its neighbours short
+    # one budget per batch: otherwise the longest question would shorten all answers of the batch
     for _, same_budget in groupby(indices, key=lambda index: budgets[index]):
         group = list(same_budget)
         yield from (group[start : start + batch_size] for start in range(0, len(group), batch_size))
@@ -183,8 +183,8 @@ def _generation_config(tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, 
 
 @contextmanager
 def evaluation_mode(model: PreTrainedModel) -> Iterator[None]:
-    """Without dropout and without the model's own generation config; afterwards all is as before."""
-    # generate() fills what a generation config leaves open from the model's own, so that one is set aside
+    """Context without dropout and without the model's generation config; both are restored afterwards."""
+    # generate() takes missing values from the generation config of the model, so an empty one replaces it
     own_generation_config, model.generation_config = model.generation_config, GenerationConfig()
     training_modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -212,7 +212,7 @@ def _answer_batch(
     )
     tokens = output.sequences[:, prompt["input_ids"].shape[1] :]
     closings = (tokens == tokenizer.eos_token_id).long()
-    # the first ⁇ closes the answer; what generate() writes after it is padding
+    # the first ⁇ closes the answer; generate() only writes padding after it
     closed_before = closings.cumsum(dim=1) - closings > 0
     if generation_config.num_beams is None:
         log_probabilities = _greedy_log_probabilities(tokens, output.scores, closed_before)
@@ -220,7 +220,7 @@ def _answer_batch(
         log_probabilities = output.sequences_scores
 
     lengths = (~closed_before & (closings == 0)).sum(dim=1).tolist()
-    # skipping special tokens would hide a pad inside an answer, and make it look right
+    # if special tokens were skipped, an answer that contains a pad could be counted as right
     texts = tokenizer.batch_decode(
         [row[:length] for row, length in zip(tokens.tolist(), lengths, strict=True)],
         skip_special_tokens=False,
@@ -237,7 +237,7 @@ def _greedy_log_probabilities(
 ) -> torch.Tensor:
     """The sums of log p over `tokens` (batch, new tokens) up to the closing ⁇, of shape (batch,).
 
-    `scores` holds the logits (batch, vocabulary) of each step.
+    `scores` contains the logits (batch, vocabulary) of each step.
     """
     token_log_probabilities = torch.stack(
         [
@@ -251,7 +251,7 @@ def _greedy_log_probabilities(
 
 def _check_finite(questions: Sequence[str], answers: Sequence[Answer]) -> None:
     for question, answer in zip(questions, answers, strict=True):
-        # nan compares false with everything
+        # every comparison with nan is false
         if not -float("inf") < answer.log_probability < float("inf"):
             raise ValueError(
                 f"the model's scores for {question!r} are not finite (log probability "

@@ -1,4 +1,4 @@
-"""Several models asked as one: the mean of their probabilities decides."""
+"""Ensembles: the answer of several models is chosen by the mean of their probabilities."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,22 +21,22 @@ def ensemble_answers(
     max_new_tokens: int = 48,
     accelerator: Accelerator | None = None,
 ) -> list[Answer]:
-    """The likeliest answer to each question under the mixture p(answer) = mean over the members of p_k(answer).
+    """The most likely answer to each question under the mixture p(answer) = mean over the members of p_k(answer).
 
-    Of all answers, those are weighed that a member gives by greedy decoding. `log_probability` is that of the mixture.
-    Each member has its own tokenizer: answers meet as text.
+    The candidates are the answers of all members by greedy decoding. `log_probability` is that of the mixture. Each
+    member has its own tokenizer, because answers are compared as text.
 
     Args:
-        accelerator: with several processes, each answers a slice, and every one returns the whole list.
+        accelerator: with several processes, each answers a part of the questions and returns all answers.
 
     Raises:
-        ValueError: no member, or what is wrong with a question for one of them.
+        ValueError: there is no member, or a question is wrong for a member.
     """
     if not members:
         raise ValueError("an ensemble needs at least one model")
     settings: dict[str, Any] = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "accelerator": accelerator}
     given = [answer_questions(*member, questions, **settings) for member in members]
-    # in the order of the members, so that equal probabilities are decided the same way every time
+    # in the order of the members, so that the choice between equal probabilities is always the same
     candidates = [list(dict.fromkeys(answer.text for answer in answers)) for answers in zip(*given, strict=True)]
     asked = [question for question, texts in zip(questions, candidates, strict=True) for _ in texts]
     weighed = [text for texts in candidates for text in texts]
@@ -60,15 +60,15 @@ def answer_log_probabilities(
     *,
     batch_size: int = 256,
 ) -> list[float]:
-    """log p(answer ⁇ | question ⁇) of each pair, the natural logarithm, summed over the answer's tokens and its ⁇.
+    """The natural logarithm of p(answer ⁇ | question ⁇) of each pair, summed over the answer's tokens and its ⁇.
 
-    What does not fit into a model of learned positions, such as the ⁇ of an answer that was cut off, is not counted.
+    Tokens that do not fit into a model with learned positions, such as the ⁇ of a long answer, are not counted.
     """
     if not len(questions):
         return []
     room = model.config.max_position_embeddings if positions_are_learned(model.config) else None
     prompts = tokenizer(list(questions))["input_ids"]
-    # a question and its answer are tokenized apart, as in training
+    # a question and its answer are tokenized separately, as in training
     replies = tokenizer(list(answers), add_special_tokens=False)["input_ids"]
     rows = [
         ((prompt + reply)[:room], ([IGNORE] * (len(prompt) - 1) + reply + [tokenizer.eos_token_id])[:room])
@@ -89,5 +89,5 @@ def answer_log_probabilities(
 
 
 def _filled_up(rows: Sequence[list[int]], fill: int) -> torch.Tensor:
-    """(rows, longest), filled up on the right, which a causal model never looks at."""
+    """A tensor (rows, longest), padded on the right, which has no effect in a causal model."""
     return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=fill)

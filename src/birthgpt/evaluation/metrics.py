@@ -1,4 +1,4 @@
-"""How many answers are right, and which: exact match, whole and in slices."""
+"""The metrics of answers: exact match over all questions and over slices of them."""
 
 import json
 from collections import Counter
@@ -21,10 +21,10 @@ NOT_IN_LINE, NO_LINE = "not in line", "no line"
 
 
 def exact_match(predictions: Sequence[str], references: Sequence[str]) -> float:
-    """The share, in 0..1, of predictions that equal their reference exactly, outer spaces aside.
+    """The fraction (0..1) of predictions that equal their reference exactly, except for outer spaces.
 
     Raises:
-        ValueError: lists of different lengths, or empty ones.
+        ValueError: the lists have different lengths or are empty.
     """
     matches = _matches(predictions, references)
     return sum(matches) / len(matches)
@@ -36,23 +36,23 @@ def slices(
     train_answers: Sequence[str],
     lines_by_name: Mapping[str, str | Sequence[str]] | None = None,
 ) -> dict[str, dict[str, dict]]:
-    """Accuracy by what is known about each question.
+    """The accuracy in slices of the questions.
 
     Args:
         questions: rows with `question`, `answer` and `name`, such as a `datasets.Dataset`.
-        train_answers: the answers of all train questions, repetitions included.
-        lines_by_name: the line, or lines, of each name. Without it the slices by place in the line are
+        train_answers: the answers of all train questions, including repetitions.
+        lines_by_name: the line or lines of each name. Without it, the slices by position in the line are
             left out.
 
     Returns:
-        `{slice: {bucket: {"accuracy", "correct", "count"}}}`, all buckets of a slice in their order and
-        with accuracy `None` where a bucket is empty:
-        `answer_end`: characters of the line, with the name at its head, up to the end of the answer's
-        first occurrence (of several lines, the one that says it first);
-        `answer_in_train`: whether it is the answer of a train question; `train_frequency`: of how many.
+        `{slice: {bucket: {"accuracy", "correct", "count"}}}` with all buckets of a slice in order; the
+        accuracy of an empty bucket is `None`:
+        `answer_end`: characters from the start of the line to the end of the answer's first occurrence
+        (the minimum over several lines);
+        `answer_in_train`: whether a train question has this answer; `train_frequency`: how many have it.
 
     Raises:
-        ValueError: as many predictions as questions are needed, at least one, and an answer to each.
+        ValueError: there are no predictions, not as many as questions, or a question has no answer.
     """
     questions = list(questions)
     references = _references(questions)
@@ -68,7 +68,7 @@ def slices(
     if lines_by_name is None:
         return by_train
     ends = [
-        # a question without a name belongs to no line, not to the lines without a name
+        # a question without a name has no line; it does not belong to the lines without a name
         _end_bucket(reference, lines_by_name.get(question["name"], ()) if question.get("name") else ())
         for question, reference in zip(questions, references, strict=True)
     ]
@@ -84,8 +84,8 @@ def compute_metrics(
 ) -> dict:
     """All metrics of one evaluation, ready for JSON.
 
-    `accuracy` (0..1), `correct`, `total`, `mean_log_probability` (natural logarithm an answer; `None` for
-    predictions without one) and `slices`; arguments and errors are those of `slices`.
+    `accuracy` (0..1), `correct`, `total`, `mean_log_probability` (natural logarithm per answer; `None` if
+    there are none) and `slices`. Arguments and errors are the same as in `slices`.
 
     Raises:
         ValueError: also if there are not as many log probabilities as predictions.
@@ -112,11 +112,11 @@ def load_exact_match() -> "evaluate.Metric":
 
 
 def read_metrics(path: Path, required: Sequence[str] = ()) -> dict[str, Any]:
-    """The content of a `metrics.json`, checked.
+    """Read and check a `metrics.json`.
 
     Raises:
         ValueError: the file is missing or is not JSON; one of the `required` keys is missing or empty; a value has
-            another type than its key asks for, or `accuracy` disagrees with `correct` and `total`.
+            the wrong type; `accuracy` is not `correct` / `total`.
     """
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
@@ -136,14 +136,14 @@ def read_metrics(path: Path, required: Sequence[str] = ()) -> dict[str, Any]:
 def _check_values(path: Path, metrics: Mapping[str, Any]) -> None:
     for key, kind in _TYPES.items():
         if metrics.get(key) is not None and not isinstance(metrics[key], kind):
-            raise ValueError(f"{path}: {key!r} is of type {kind.__name__}, not {metrics[key]!r}")
+            raise ValueError(f"{path}: {key!r} must be of type {kind.__name__}, not {metrics[key]!r}")
     for key in (*NUMBER_COLUMNS, "order"):
         value = metrics.get(key)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise ValueError(f"{path}: {key!r} is a number, not {value!r}")
+            raise ValueError(f"{path}: {key!r} must be a number, not {value!r}")
     for key in ("accuracy", "target_ratio"):
         if metrics.get(key) is not None and not 0 <= metrics[key] <= 1:
-            raise ValueError(f"{path}: {key!r} is a ratio between 0 and 1, not {metrics[key]!r}")
+            raise ValueError(f"{path}: {key!r} must be a ratio between 0 and 1, not {metrics[key]!r}")
     accuracy, correct, total = (metrics.get(key) for key in ("accuracy", "correct", "total"))
     if accuracy is None or correct is None or total is None:
         return
@@ -162,7 +162,7 @@ def _matches(predictions: Sequence[str], references: Sequence[str]) -> list[bool
     if len(predictions) != len(references):
         raise ValueError(f"{len(predictions)} predictions for {len(references)} references")
     if not len(references):
-        raise ValueError("no predictions to compare: the accuracy of nothing is no number")
+        raise ValueError("no predictions to compare: give at least one")
     return [
         prediction.strip() == reference.strip() for prediction, reference in zip(predictions, references, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""What a model brings up after a prompt: the rank of the answer among all that it might say."""
+"""What a model predicts after a prompt: the rank of the answer's first token among all tokens."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,12 +11,12 @@ LIMITS = (1, 3, 10, 30)
 
 
 def prompts_by_kind(names: Sequence[str], questions: Sequence[str], befores: Sequence[str]) -> dict[str, list[str]]:
-    """The prompts of a probe, a list for each kind; ⁇ stands where an answer, or a run of a line, begins.
+    """The prompts of a probe by kind; an answer, or a span of a line, begins after ⁇.
 
     Args:
-        names: of the people that are asked about.
-        questions: about them.
-        befores: the text of each one's line before the answer, without the name at its head.
+        names: the names of the people.
+        questions: the questions about them.
+        befores: the text before the answer in the line of each person, without the name at the start.
     """
     last_words = [before.split() for before in befores]
     return {
@@ -40,15 +40,15 @@ def answer_ranks(
     *,
     batch_size: int = 256,
 ) -> list[int]:
-    """For each prompt, how many tokens the model expects rather than the first token of the answer: 0 is the best.
+    """For each prompt, the number of tokens that are more likely than the first token of the answer; 0 is the best.
 
-    Prompts are read as they stand: they hold their ⁇.
+    Prompts are used unchanged: they already contain ⁇.
 
     Raises:
-        ValueError: an answer or a prompt without a token.
+        ValueError: an answer or a prompt has no token.
     """
     encoded = _encode(tokenizer, prompts)
-    # an answer behind words, not behind ⁇, begins with the space between them
+    # an answer after a word, and not after ⁇, begins with the space between them
     answers = [
         answer if prompt.endswith("⁇") else f" {answer}" for prompt, answer in zip(prompts, answers, strict=True)
     ]
@@ -66,16 +66,16 @@ def answer_ranks(
 
 
 def recall_at(ranks: Sequence[int], limits: Sequence[int] = LIMITS) -> dict[str, float]:
-    """The share, in 0..1, of answers among the 1, 3, … most expected."""
+    """recall@k for each limit k: the fraction (0..1) of answers with a rank less than k."""
     return {f"recall@{limit}": sum(rank < limit for rank in ranks) / len(ranks) for limit in limits}
 
 
 def answerable(
     questions: Sequence[Mapping[str, str]], lines_by_name: Mapping[str, Sequence[str]]
 ) -> list[tuple[Mapping[str, str], str]]:
-    """The questions whose answer stands in a line of the person, each with what stands there before it.
+    """The questions whose answer is in a line of the person, each with the text before the answer.
 
-    Questions of which no name is read are left out.
+    Questions without a name are left out.
     """
     found = []
     for question in questions:

@@ -1,1 +1,1 @@
-"""Helpers that know nothing of language models: files, tables, messages, the machine."""
+"""Helpers that do not depend on language models: files, tables, error messages, the machine."""

@@ -1,4 +1,4 @@
-"""The machine a program runs on: cores, processors, versions."""
+"""The machine of a program: cores, processors, versions."""
 
 import datetime
 import logging
@@ -23,9 +23,9 @@ def available_cores() -> int:
 
 
 def use_all_cores(accelerator: Accelerator) -> None:
-    """Divide this machine's cores among its processes. `OMP_NUM_THREADS` limits them, where a user set it.
+    """Divide this machine's cores among its processes. `OMP_NUM_THREADS` limits them if the user has set it.
 
-    A launch by accelerate on CPU sets `OMP_NUM_THREADS=1` where the user sets nothing, so that value is ignored there.
+    `accelerate launch` on CPU sets `OMP_NUM_THREADS=1` if the user has not set it, so this value is ignored there.
     """
     limit = os.environ.get("OMP_NUM_THREADS", "")
     is_set_by_launcher = limit == "1" and "ACCELERATE_MIXED_PRECISION" in os.environ
@@ -39,7 +39,7 @@ def use_all_cores(accelerator: Accelerator) -> None:
 
 
 def environment_info() -> dict:
-    """Command, hardware, date and versions: what every published metric names."""
+    """Command, hardware, date and versions, which are saved with all published metrics."""
     return {
         "command": shlex.join(["python", *sys.argv]),
         "hardware": hardware(),
@@ -49,7 +49,7 @@ def environment_info() -> dict:
 
 
 def hardware() -> str:
-    """The processors that compute, in words."""
+    """The number and the name of the processors."""
     state = PartialState()
     if state.device.type == "cuda":
         return f"{state.num_processes} × {torch.cuda.get_device_name(state.device)}"

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and their hashes."""
+"""Write files completely or not at all, and hash them."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file whole or not at all: to a temporary name first, then renamed. Missing folders are made."""
+    """Write a text file completely or not at all, by renaming a temporary file. Missing folders are created."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -20,7 +20,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def save_json(path: str | Path, data: Any) -> None:
-    """Write JSON whole or not at all. Missing folders are made.
+    """Write a JSON file completely or not at all. Missing folders are created.
 
     Raises:
         ValueError: `data` contains something that JSON cannot express, such as NaN or infinity.

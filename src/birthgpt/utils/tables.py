@@ -7,7 +7,7 @@ MISSING = "–"
 
 
 def percent(ratio: float) -> str:
-    """A ratio in 0..1 as percent, one decimal: 0.614 → `61.4`."""
+    """A ratio in 0..1 as percent with one decimal: 0.614 → `61.4`."""
     return f"{100 * ratio:.1f}"
 
 
@@ -26,7 +26,7 @@ def points(difference: float) -> str:
 
 
 def minutes(seconds: float) -> str:
-    """Seconds as minutes, one decimal."""
+    """Seconds as minutes with one decimal."""
     return f"{seconds / 60:.1f}"
 
 
@@ -71,7 +71,7 @@ def markdown_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) ->
 
 
 def text_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """The same table in plain text for a terminal: columns aligned, numbers to the right."""
+    """A table in plain text for a terminal, with aligned columns and numbers on the right."""
     lines = [_headings(columns), *(_cells(row, columns) for row in rows)]
     widths = [max(len(line[position]) for line in lines) for position in range(len(columns))]
     lines.insert(1, ["-" * width for width in widths])

@@ -1,4 +1,4 @@
-"""People that several test modules look at."""
+"""People that several test modules use."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def crowd():
 
 @pytest.fixture
 def generated(monkeypatch):
-    """The indices of the people generated during a test, in their order."""
+    """The indices of the people that are generated during a test, in order."""
     indices = []
 
     def counting_person_at(index, seed):

@@ -1,4 +1,4 @@
-"""Biographies: the form of a line, where it names which place, and how much its templates differ."""
+"""Biographies: the form of a line, the places in it, and the variety of templates."""
 
 import pytest
 from builders import name_of
@@ -44,7 +44,7 @@ def test_most_lines_name_another_place_too_sometimes_first(crowd):
     assert before > 200 and after > 200
 
 
-def test_lines_are_as_many_as_asked_for_all_different_and_more_append_to_fewer():
+def test_all_lines_are_different_and_a_larger_count_appends_lines():
     person = person_at(0, seed=0)
     lines = biographies_of(person, 1000, seed=0)
     assert len(lines) == len(set(lines)) == 1000
@@ -54,7 +54,7 @@ def test_lines_are_as_many_as_asked_for_all_different_and_more_append_to_fewer()
 
 def test_lines_differ_by_more_than_the_person_and_the_facts():
     person = person_at(0, seed=0)
-    # what remains of a sentence without its facts: no capital, no digit
+    # a sentence without its facts has no capital and no digit
     skeletons = {
         " ".join(word for word in line.split() if word.islower() or not word.isalnum())
         for line in biographies_of(person, 300, seed=0)

@@ -89,7 +89,7 @@ def test_one_constant_answer_is_right_for_few_dev_questions(seed, tmp_path):
     assert corpus.places >= 100
 
 
-def test_what_is_returned_counts_what_is_written(tmp_path):
+def test_the_returned_counts_are_those_of_the_files(tmp_path):
     corpus = write_synthetic_corpus(tmp_path, people=120, held_out=20, biographies_per_person=3, seed=0)
     everyone = read_answers(tmp_path / "birth_dev.tsv") | read_answers(tmp_path / "birth_places_train.tsv")
     assert corpus.people == len(everyone) == 120

@@ -58,7 +58,7 @@ def test_another_seed_has_other_names_and_places():
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_first_and_last_name_are_a_unique_pair_up_to_the_millionth_person(seed):
-    # 20,000 independent draws from a million pairs would collide some two hundred times
+    # 20,000 independent draws from a million pairs would collide about two hundred times
     sample = random.Random(seed).sample(range(1_000_000), 20_000) + [999_999]
     names = [person_at(index, seed).name.split() for index in set(sample)]
     assert len({(words[0], words[-1]) for words in names}) == len(names)
@@ -96,7 +96,7 @@ def test_a_birthplace_is_independent_of(attribute, crowd):
 
     pairs = [(group(person.birthplace), group(getattr(person, attribute))) for person in crowd]
     statistic, freedom = chi_square(pairs)
-    # the mean is `freedom`, the variance twice that: five standard deviations
+    # the mean is `freedom` and the variance is twice as large: five standard deviations
     assert statistic < freedom + 5 * (2 * freedom) ** 0.5
     dependent, freedom = chi_square([(a, b if index % 5 else a) for index, (a, b) in enumerate(pairs)])
     assert dependent > freedom + 5 * (2 * freedom) ** 0.5

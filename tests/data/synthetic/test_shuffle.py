@@ -1,4 +1,4 @@
-"""Shuffling in bounded memory: every order is as likely, and no line is lost."""
+"""Shuffling in bounded memory: all orders are equally likely, and no line is lost."""
 
 import random
 
@@ -8,7 +8,7 @@ from builders import read_lines
 from birthgpt.data.synthetic.shuffle import write_shuffled
 
 
-# one shard, some shards, and as many as there may be
+# one shard, some shards, and the maximum
 @pytest.mark.parametrize("shard_lines", [50_000, 37, 1])
 def test_lines_are_shuffled_and_none_is_lost(shard_lines, tmp_path):
     lines = [f"line {number}" for number in range(600)]
@@ -23,7 +23,7 @@ def test_lines_are_shuffled_and_none_is_lost(shard_lines, tmp_path):
 
 
 @pytest.mark.parametrize(("count", "shards"), [(600, 2), (601, 3), (100_000, 256)])
-def test_a_shard_has_the_lines_asked_for_unless_there_were_too_many_shards(count, shards, tmp_path):
+def test_a_shard_has_the_given_number_of_lines_unless_there_are_too_many_shards(count, shards, tmp_path):
     most = 0
 
     def lines():

@@ -1,4 +1,4 @@
-"""Objectives: how a line becomes input and target. One file for each, and the registry."""
+"""The registry of the objectives, which convert lines to inputs and targets. Each objective has its own file."""
 
 from transformers import PreTrainedTokenizerBase
 
@@ -17,7 +17,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "name_first": NameFirst,
     "salient_spans": SalientSpans,
 }
-"""The objectives of pretraining, by the name in `objective`."""
+"""The objectives of pretraining by name, which is the value of the setting `objective`."""
 
 
 @collect_settings(*OBJECTIVES.values())
@@ -33,7 +33,7 @@ class ExampleSettings(CollectedSettings):
 
 
 def build_objective(settings: ObjectiveSettings, tokenizer: PreTrainedTokenizerBase) -> Objective:
-    """The objective that `ObjectiveSettings` name."""
+    """The objective that the settings name."""
     kind = OBJECTIVES[settings.objective]
     return kind(tokenizer, **{entry.name: getattr(settings, entry.name) for entry in settings_of(kind)})
 

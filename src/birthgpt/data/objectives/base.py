@@ -1,4 +1,4 @@
-"""The base of every objective: a batched map function for `datasets`, from lines to examples."""
+"""The base class of all objectives: a batched map function for `datasets`, from lines to examples."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,28 +22,28 @@ FEATURES = datasets.Features(
         "truncated": datasets.Value("bool"),
     }
 )
-"""The columns of examples and their types; datasets would look at every token to find the types out."""
+"""The columns of examples and their types. Without them, datasets reads every token to find the types."""
 
 MAX_CACHED_TOKENS = 5_000_000
-"""Tokens that an objective keeps in memory, of 8 bytes each."""
+"""The most tokens that an objective keeps in memory; a token needs 8 bytes."""
 
 Batch = dict[str, list]
 
 
 @dataclass
 class Objective:
-    """How lines become inputs and targets.
+    """Converts lines to inputs and targets.
 
     It is called as `objective(batch, seed=…, epoch=…)` and returns the columns
 
-    - `line_id`: the line, or question, that the example comes from,
+    - `line_id`: the line or question of the example,
     - `input_ids`, `position_ids`: (length,),
     - `branch_ids`: (length,), 0 for the shared prefix, k > 0 for branch k; all 0 without branches,
     - `shift_labels`: (length,), the token that each position must predict, −100 for none,
     - `truncated`: whether a part of the line was left out.
 
-    All randomness comes from (seed, epoch, line_id): the same call returns the same examples in every order, process
-    and restart.
+    Randomness depends only on (seed, epoch, line_id): the same call returns the same examples in every order, in every
+    process and after a restart.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -57,7 +57,7 @@ class Objective:
         tokens_of = {text: self._cache[text] for text in texts if text in self._cache}
         new = [text for text in dict.fromkeys(texts) if text not in tokens_of]
         if new:
-            # not verbose: the objective itself says what happens to lines longer than a block
+            # not verbose: the objective itself handles lines that are longer than a block
             encoded = self.tokenizer(new, add_special_tokens=False, return_attention_mask=False, verbose=False)
             encoded = dict(zip(new, encoded["input_ids"], strict=True))
             self._cache.add(encoded)
@@ -70,12 +70,12 @@ class Objective:
 
 
 class TokenCache(dict[str, list[int]]):
-    """The tokens of texts, because every epoch needs the same lines and spans. A full cache is emptied at once."""
+    """A cache of the tokens of texts, because every epoch needs the same lines and spans. A full cache is emptied."""
 
     count = 0
 
     def add(self, tokens_of: dict[str, list[int]]) -> None:
-        """Keep these tokens, instead of all others where they would be too many together."""
+        """Add these tokens; empty the cache first if there would be too many."""
         count = sum(map(len, tokens_of.values()))
         if self.count + count > MAX_CACHED_TOKENS:
             self.clear()
@@ -85,17 +85,17 @@ class TokenCache(dict[str, list[int]]):
 
 
 def line_generator(seed: int, epoch: int, line_id: int) -> np.random.Generator:
-    """The random numbers of one line in one epoch."""
+    """The random generator of one line in one epoch."""
     return np.random.default_rng((seed, epoch, line_id))
 
 
 def new_batch() -> Batch:
-    """Examples without a row."""
+    """An empty batch of examples."""
     return {column: [] for column in FEATURES}
 
 
 def append_example(examples: Batch, line_id: int, inputs: list[int], targets: list[int], truncated: bool) -> None:
-    """Add an example without branches; positions beyond the targets are no targets."""
+    """Add an example without branches; positions after the last target have no target."""
     length = len(inputs)
     _append_row(
         examples,
@@ -111,7 +111,7 @@ def append_example(examples: Batch, line_id: int, inputs: list[int], targets: li
 def append_branches(
     examples: Batch, line_id: int, prefix: list[int], branches: list[tuple[list[int], list[int], bool]]
 ) -> None:
-    """Add an example of one shared prefix with its branches, each (inputs, targets, truncated)."""
+    """Add an example of one shared prefix and its branches, each (inputs, targets, truncated)."""
     row = {
         "input_ids": list(prefix),
         "position_ids": list(range(len(prefix))),

@@ -9,7 +9,7 @@ from birthgpt.settings import checked
 @checked
 @dataclass
 class LanguageModeling(Objective):
-    """`line ⁇`, every token a target; a longer line is cut at the block."""
+    """`line ⁇`; every token is a target. A line that is longer than the block is cut."""
 
     def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
         examples = new_batch()

@@ -1,4 +1,4 @@
-"""Name-first recall: every span of a line, from the name alone."""
+"""Name-first recall: every span of a line is predicted from the name alone."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class NameFirst(RecallFromName):
     max_span_words: int = setting(4, "name_first: words in the longest span", min=1)
 
     def cut(self, text: str, name: str, generator: np.random.Generator) -> list[Span]:
-        """The spans after the name, in order; every letter and digit is in one of them."""
+        """The spans after the name, in order; every letter and digit is in exactly one span."""
         words = words_after_name(text, name)
         lengths = generator.integers(1, self.max_span_words, endpoint=True, size=len(words))
         ends = [end for end in np.cumsum(lengths).tolist() if end < len(words)] + [len(words)]

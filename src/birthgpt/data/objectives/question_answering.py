@@ -9,7 +9,7 @@ from birthgpt.settings import checked
 @checked
 @dataclass
 class QuestionAnswering(Objective):
-    """`question ⁇ answer ⁇`; the targets are both ⁇ and the answer between them."""
+    """`question ⁇ answer ⁇`; the targets are the answer and both ⁇."""
 
     def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
         examples = new_batch()

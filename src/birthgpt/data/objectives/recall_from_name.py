@@ -1,4 +1,4 @@
-"""The base of the objectives that recall spans of a line from its name."""
+"""The base class of the objectives that recall spans of a line from its name."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from birthgpt.settings import setting
 
 
 class Span(NamedTuple):
-    """Words of a line that are to be recalled, and its cue: words beside them that say which span is meant."""
+    """The words of a line to recall, and the cue: words next to the span that tell which span is meant."""
 
     text: str
     cue: str = ""
@@ -28,27 +28,27 @@ class Span(NamedTuple):
 
 @dataclass
 class RecallFromName(Objective):
-    """Each span of a line is a branch `cue ⁇ span ⁇` behind the prefix that all of them share: the name.
+    """Each span of a line is a branch `cue ⁇ span ⁇` after the shared prefix, which ends with the name.
 
-    A branch sees the prefix and itself only, and its positions continue those of the prefix, so the order of the
-    branches cannot matter. Targets are the spans and their closing ⁇, never the prefix, a cue or the ⁇ before a span.
-    Punctuation at the edges of a span is left out, so that a fact is stored in the form of an answer.
+    A branch sees only the prefix and itself, and its positions continue the positions of the prefix. So the order of
+    the branches does not matter. Targets are the spans and their closing ⁇, but not the prefix, a cue or the ⁇ before
+    a span. Punctuation at the edges of a span is left out, so that a fact is stored in the form of an answer.
 
-    Before the name come 0 to `max_noise_tokens` random tokens of the vocabulary: a model that has only seen names at
+    The prefix starts with 0 to `max_noise_tokens` random tokens of the vocabulary. A model that has seen names only at
     the start of a sequence does not recognise them after the `Where was` of a question.
 
-    `objective_layout="branches"` packs the branches of a line behind one prefix, in as many examples as the block size
-    requires: a line is never cut. `objective_layout="unrolled"` makes an example of every span, for attention types
-    that do not support branches. A line without a name has no example.
+    `objective_layout="branches"` packs the branches of a line after one prefix, in as many examples as the block size
+    requires. A line is never cut. `objective_layout="unrolled"` makes one example per span, for attention types that
+    do not support branches. A line without a name has no example.
     """
 
     objective_layout: Literal["branches", "unrolled"] = setting(
-        "branches", "recall from names: branches (one pass a line) or unrolled (one pass a span)"
+        "branches", "recall from names: branches (one pass per line) or unrolled (one pass per span)"
     )
     max_noise_tokens: int = 4
 
     def cut(self, text: str, name: str, generator: np.random.Generator) -> list[Span]:
-        """The spans of a line that are to be recalled."""
+        """The spans of a line to recall."""
         raise NotImplementedError
 
     def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
@@ -70,7 +70,7 @@ class RecallFromName(Objective):
         return examples
 
     def draw_noise(self, generator: np.random.Generator) -> list[int]:
-        """Random ordinary tokens to put before a name."""
+        """Random tokens to put before a name, without special tokens."""
         count = generator.integers(0, self.max_noise_tokens, endpoint=True)
         return [self._ordinary_tokens[index] for index in generator.integers(0, len(self._ordinary_tokens), size=count)]
 
@@ -86,7 +86,7 @@ class RecallFromName(Objective):
         longest = self.block_size - len(prefix) - 1
         if longest < 1:
             raise ValueError(
-                f"line {line_id}: its name fills {len(prefix)} tokens and leaves no room in "
+                f"line {line_id}: its name has {len(prefix)} tokens and leaves no room for a span in "
                 f"block_size={self.block_size}"
             )
         group: list[tuple[list[int], list[int], bool]] = []
@@ -110,7 +110,7 @@ class RecallFromName(Objective):
     def _branch(self, cue: list[int], text: list[int], longest: int) -> tuple[list[int], list[int], bool]:
         """Inputs and targets of `cue ⁇ text ⁇`, and whether the text was truncated to `longest` tokens."""
         mask = self.tokenizer.mask_token_id
-        # a span has priority over its cue where the block does not fit both
+        # a span has priority over its cue if both do not fit into the block
         cue = cue if len(cue) + len(text) <= longest else []
         inputs = [*cue, mask, *text[:longest]]
         targets = [IGNORE] * len(cue) + [*text, mask][: longest + 1]
@@ -122,9 +122,9 @@ def words_after_name(text: str, name: str) -> list[str]:
     return text.removeprefix(name).removeprefix(".").split()
 
 
-# lines are cut anew in every epoch, and their words are always the same
+# lines are cut again in every epoch, but their words stay the same
 @lru_cache(maxsize=100_000)
 def without_outer_punctuation(text: str) -> str:
-    """The text from its first to its last letter, mark or digit; empty where it has none."""
+    """The text from its first to its last letter, mark or digit; empty if it has none."""
     inner = [index for index, character in enumerate(text) if unicodedata.category(character)[0] in "LMN"]
     return text[inner[0] : inner[-1] + 1] if inner else ""

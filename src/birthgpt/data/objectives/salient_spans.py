@@ -1,4 +1,4 @@
-"""Salient spans: names, places and dates, from the name of the line and mostly with a cue."""
+"""Salient spans: names, places and dates are recalled from the name of the line, usually with a cue."""
 
 from dataclasses import dataclass
 
@@ -16,24 +16,24 @@ from birthgpt.settings import Number, checked, setting
 @checked
 @dataclass
 class SalientSpans(RecallFromName):
-    """The spans are those that start with a capital or a digit (salient span masking: Guu et al., 2002.08909).
+    """The spans are the words that start with a capital or a digit (salient span masking: Guu et al., 2002.08909).
 
-    Names, places and dates are what the line of a person says of nobody else. A cue consists of one to three of the
-    nearest other words before the span, in small letters. A question uses just such words, so facts are stored by
-    their role. A cue leads to the first span after it, and dates do not count: in `born 4 May 1900, Berlin, Germany`,
-    `born` is a cue of the date and of Berlin, but not of Germany. A span has a cue, if there is one, with
-    `cue_probability`. Spans that only repeat words of the name are not recalled. A line without salient spans has no
-    example.
+    Names, places and dates are what distinguishes the line of a person from other lines. A cue is one to three of the
+    nearest other words before the span, in lower case. A question contains such words too, so a fact is stored with
+    its role. Only the first span after such words has a cue, and dates do not count: in `born 4 May 1900, Berlin,
+    Germany`, `born` is a cue of the date and of Berlin, but not of Germany. The cue is used with `cue_probability`.
+    Spans that only repeat words of the name are not recalled. A line without salient spans has no example.
 
-    Where a span has such words before and after it, the cue comes from after it with `cue_after_probability`, as in
-    `Berlin is the birthplace of`; where it has them only after it, always. Then `Berlin-born` is read as two words half
-    of the time, and the first word of a sentence, which always has a capital, counts as salient half of the time.
+    If `cue_after_probability` is positive, a cue may also be after its span, as in `Berlin is the birthplace of`. If a
+    span has such words on both sides, the cue is after it with this probability. If it has them only after it, the cue
+    is always after it. In this case, half of the time, `Berlin-born` is read as two words, and half of the time, the
+    first word of the text, which always has a capital, is salient.
     """
 
     cue_probability: Number = setting(0.8, "salient_spans: probability that a span has a cue", min=0, max=1)
     cue_after_probability: Number = setting(
         0.0,
-        "salient_spans: probability of taking the cue from after the span where both sides have one",
+        "salient_spans: probability that the cue is after the span, if both sides have one",
         min=0,
         max=1,
     )
@@ -46,7 +46,7 @@ class SalientSpans(RecallFromName):
         bare = [without_outer_punctuation(word) for word in words]
         in_name = {without_outer_punctuation(word) for word in name.split()}
         salient = [word[:1].isupper() or word[:1].isdigit() for word in bare]
-        # the first word of a sentence always has a capital
+        # the first word always has a capital
         if words and bare[0] not in in_name:
             salient[0] = salient[0] and self.cue_after_probability > 0 and generator.random() < 0.5
         bounds = find_salient_spans(words, salient, generator)
@@ -63,10 +63,10 @@ class SalientSpans(RecallFromName):
         return spans
 
     def draw_cue(self, before: list[int], after: list[int], generator: np.random.Generator) -> list[int]:
-        """One to three of the four nearest words on one side, in order; none where the span has no cue.
+        """One to three of the four nearest words on one side, in order; empty if the span gets no cue.
 
         Args:
-            before, after: indices of the words that lead to the span from either side, the nearest last.
+            before, after: indices of the possible cue words on each side of the span, the nearest last.
         """
         if not (before or after) or generator.random() >= self.cue_probability:
             return []
@@ -78,7 +78,7 @@ class SalientSpans(RecallFromName):
 
 
 def split_some_hyphens(words: list[str], generator: np.random.Generator) -> list[str]:
-    """The words; half of the time, one that continues in small letters after a hyphen, as Berlin-born, is two."""
+    """The words; half of the time, a word such as Berlin-born, with lower case after the hyphen, becomes two words."""
     split = []
     for word in words:
         head, _, tail = word.partition("-")
@@ -89,12 +89,12 @@ def split_some_hyphens(words: list[str], generator: np.random.Generator) -> list
 
 
 def words_before(bounds: list[tuple[int, int]], others: list[int], is_date: list[bool]) -> list[list[int]]:
-    """For each span, the other words before it, the nearest last; none where an earlier span takes them.
+    """For each span, the possible cue words before it, the nearest last; empty if an earlier span takes them.
 
     Args:
         bounds: start and end of each span.
         others: indices of the words that are not salient.
-        is_date: whether each span is a date, which takes no words from others.
+        is_date: whether each span is a date, which takes no words from other spans.
     """
     leading, previous_end, are_free = [], 0, True
     for (start, end), date in zip(bounds, is_date, strict=True):
@@ -106,7 +106,7 @@ def words_before(bounds: list[tuple[int, int]], others: list[int], is_date: list
 
 
 def words_after(bounds: list[tuple[int, int]], others: list[int], is_date: list[bool]) -> list[list[int]]:
-    """The same for the words after each span."""
+    """For each span, the possible cue words after it, as in `words_before`."""
     leading, next_start, are_free = [], 0, True
     for (start, end), date in zip(reversed(bounds), reversed(is_date), strict=True):
         after = [index for index in reversed(others) if index >= end]
@@ -117,10 +117,10 @@ def words_after(bounds: list[tuple[int, int]], others: list[int], is_date: list[
 
 
 def find_salient_spans(words: list[str], salient: list[bool], generator: np.random.Generator) -> list[tuple[int, int]]:
-    """Start and end of each span of salient words, up to a comma, semicolon, colon or bracket.
+    """Start and end of each span of salient words; a comma, semicolon, colon or bracket ends a span.
 
-    Half of the time, a short word between two of them is part of the span, as in Isle of Man, and a number and the
-    capital after it are one span, as in 1936 Olympics.
+    Half of the time, a short word between two salient words is part of the span, as in Isle of Man. Half of the time,
+    a number and the capitalised word after it are one span, as in 1936 Olympics.
     """
     spans, start = [], 0
     while start < len(words):
@@ -141,7 +141,7 @@ def find_salient_spans(words: list[str], salient: list[bool], generator: np.rand
 
 
 def _is_link(words: list[str], salient: list[bool], index: int) -> bool:
-    """Whether a word of at most three letters is between two capitals."""
+    """Whether a word has at most three letters and is between two capitalised words."""
     if index + 1 == len(words) or not salient[index + 1]:
         return False
     is_short = words[index].isalpha() and len(words[index]) <= 3

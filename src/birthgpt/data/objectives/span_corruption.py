@@ -14,14 +14,14 @@ class SpanCorruption(Objective):
     """`prefix ⁇ suffix ⁇ masked ⁇`, then pads up to the block.
 
     A line is truncated to a random length in [4, 7/8 of the block] and cut into prefix, masked span (of random length,
-    a quarter of the line on average) and suffix. Every token but the pads is a target. Without `truncate_lines`, only
-    what does not fit into the block is cut off.
+    a quarter of the line on average) and suffix. Every token except the pads is a target. Without `truncate_lines`,
+    only the part that does not fit into the block is cut off.
     """
 
     truncate_lines: bool = setting(True, "span_corruption: cut lines to a random length, as the assignment does")
 
     def validate_block_size(self):
-        """The random length begins at 4 tokens."""
+        """The block has room for the shortest random length."""
         if self.block_size < 24:
             raise ValueError(f"block_size={self.block_size}: span corruption needs at least 24 tokens")
 

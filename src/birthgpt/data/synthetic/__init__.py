@@ -1,7 +1,7 @@
 """Synthetic people, their biographies, and the questions about them.
 
-The files have the form of the real ones, for 100 to a million people. Nothing but the biographies tells a birthplace,
-so a right answer for a held-out person is recall.
+The files have the same form as the real files, for 100 to a million people. Only the biographies contain the
+birthplaces, so a right answer for a held-out person is recall.
 """
 
 from birthgpt.data.synthetic.biographies import MAX_BIOGRAPHIES_PER_PERSON, biographies_of

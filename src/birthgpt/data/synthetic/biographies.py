@@ -1,9 +1,9 @@
-"""Biographies: lines about one person, each made of other templates.
+"""Biographies: lines about one person, made of different templates.
 
-Of the templates in `templates.json`, `sentences` are whole sentences. Each names the birthplace, by `{birthplace}` or
-by `{birth}`. The other lists are parts of a sentence: `subjects` fill `{subject}`, and verb phrases that fit any third
-person fill the rest. Each of `births` names the birthplace and fills `{birth}`. Two different ones of `works`,
-`studies` and `homes` fill `{deed}` and `{other_deed}`.
+`templates.json` contains lists of templates. `sentences` are complete sentences. Each contains the birthplace, as
+`{birthplace}` or in `{birth}`. The other lists are parts of a sentence. `subjects` fill `{subject}`. The rest are verb
+phrases in the third person: `births` contain the birthplace and fill `{birth}`; two of the lists `works`, `studies` and
+`homes` fill `{deed}` and `{other_deed}`.
 """
 
 import random
@@ -20,9 +20,9 @@ _MONTHS = load_lists("names.json")["months"]
 
 
 def biographies_of(person: Person, count: int, seed: int) -> list[str]:
-    """`count` different lines `Name. Sentence .`, each of which names the birthplace.
+    """`count` different lines `Name. Sentence .`, which all contain the birthplace.
 
-    A larger `count` appends lines to those of a smaller one.
+    A larger `count` adds lines after the lines of a smaller `count`.
 
     Raises:
         ValueError: `count` is not a whole number from 0 to 1,000.
@@ -38,7 +38,7 @@ def biographies_of(person: Person, count: int, seed: int) -> list[str]:
 
 
 def _facts(person: Person) -> dict[str, object]:
-    """What the placeholders of the templates stand for."""
+    """The values of the placeholders in the templates."""
     born, occupation = person.birth_date, person.occupation
     return vars(person) | {
         "surname": person.name.split()[-1],

@@ -1,4 +1,4 @@
-"""The check that all counts of this package share."""
+"""The check of all counts in this package."""
 
 
 def check_whole_number(field: str, value: object, lowest: int, highest: int) -> None:

@@ -1,4 +1,4 @@
-"""The synthetic corpus: files of biographies and questions, in the form of the real ones."""
+"""The synthetic corpus: files of biographies and questions, in the same form as the real files."""
 
 import os
 import random
@@ -22,23 +22,23 @@ DEV, TEST_INPUTS = "birth_dev.tsv", "birth_test_inputs.tsv"
 @checked
 @dataclass(kw_only=True)
 class SyntheticSettings:
-    """Synthetic people, and what is told about them."""
+    """The numbers of synthetic people, held-out people and biographies."""
 
     people: int = setting(1000, "synthetic people", min=MIN_PEOPLE, max=MAX_PEOPLE)
-    held_out: int = setting(200, "of them, people whose question is in birth_dev.tsv and not in training", min=1)
+    held_out: int = setting(200, "people whose question is in birth_dev.tsv and not in training", min=1)
     biographies_per_person: int = setting(5, "different lines about each person", min=1, max=MAX_BIOGRAPHIES_PER_PERSON)
 
 
 @dataclass(frozen=True)
 class SyntheticCorpus:
-    """What `write_synthetic_corpus` wrote: counts, and the accuracy of the best constant answer."""
+    """The counts of a written corpus, and the accuracy of the best constant answer."""
 
     people: int
     places: int  # different birthplaces among the people
     held_out: int
     test_inputs: int
     lines: int
-    most_common_dev_ratio: float  # ratio of dev questions that the most common dev answer gets right
+    most_common_dev_ratio: float  # fraction of dev questions that have the most common dev answer
 
 
 def write_synthetic_corpus(
@@ -52,12 +52,12 @@ def write_synthetic_corpus(
 ) -> SyntheticCorpus:
     """Write synthetic people as a corpus with questions. The same arguments write the same bytes.
 
-    `wiki.txt` contains `biographies_per_person` lines about *every* person, uniformly shuffled. The questions about
-    the first `held_out` people are in `birth_dev.tsv`, those about the next `test_inputs` people in
-    `birth_test_inputs.tsv` (without answers; there is no such file for 0), and those about the others in
-    `birth_places_train.tsv`. So corpora of different sizes have the same dev questions. The files appear in
-    `output_dir` when all are complete. About 50,000 lines are in memory at once, or 1/256 of the lines if that is
-    more.
+    `wiki.txt` contains `biographies_per_person` lines about *every* person, uniformly shuffled. `birth_dev.tsv`
+    contains the questions about the first `held_out` people, so corpora of different sizes have the same dev questions.
+    `birth_test_inputs.tsv` contains the questions about the next `test_inputs` people, without answers (there is no
+    such file for 0). `birth_places_train.tsv` contains the questions about all others. The files appear in
+    `output_dir` when all of them are complete. About 50,000 lines are in memory at once, or 1/256 of the lines if that
+    is more.
 
     Raises:
         ValueError: a number is out of its bounds, or `output_dir` is a file or contains one of these files already.
@@ -98,7 +98,7 @@ def question(name: str) -> str:
 
 
 def _checked_folder(output_dir: str | os.PathLike) -> Path:
-    """The folder as a path. A file of the corpus that is there already is an error."""
+    """The folder as a path; a ValueError if it already contains a file of the corpus."""
     folder = Path(output_dir)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"output_dir: {folder} is not a folder; name another one")
@@ -114,7 +114,7 @@ def _biographies(people: int, biographies_per_person: int, seed: int) -> Iterato
 
 
 def _write_questions(path: Path, people: Iterable[Person], answered: bool) -> Counter[str]:
-    """Write one question a line, and count the birthplaces."""
+    """Write one question per line, and count the birthplaces."""
     birthplaces: Counter[str] = Counter()
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         for person in people:

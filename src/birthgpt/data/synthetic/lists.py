@@ -7,6 +7,6 @@ from importlib import resources
 
 @cache
 def load_lists(file_name: str) -> dict[str, tuple[str, ...]]:
-    """Every list of `names.json` or `templates.json` by its key. A file is read once."""
+    """All lists of `names.json` or `templates.json` by key. A file is read once."""
     lists = json.loads(resources.files(__package__).joinpath(file_name).read_text(encoding="utf-8"))
     return {key: tuple(entries) for key, entries in lists.items()}

@@ -1,8 +1,8 @@
 """Synthetic people. Each person is a function of a seed and an index.
 
-People are therefore generated one at a time, and never all kept in memory. All attributes are drawn independently of
-each other and of the name, so only a biography tells where a person was born. The places of work, study and residence
-have the distribution of the birthplace.
+So people are generated one at a time, and are never all in memory. All attributes are drawn independently of each other
+and of the name, so only a biography tells where a person was born. The places of work, study and residence have the
+same distribution as the birthplace.
 """
 
 import random
@@ -45,7 +45,7 @@ class Person:
 
 
 def person_at(index: int, seed: int) -> Person:
-    """The person with this index among the people of `seed`. The number of people changes nothing.
+    """The person with this index among the people of `seed`, independent of the number of people.
 
     Raises:
         ValueError: `index` is not a whole number from 0 to 999,999.
@@ -106,7 +106,7 @@ def _first_and_last(index: int, seed: int) -> tuple[int, int]:
 
 @lru_cache(maxsize=4)
 def _name_rounds(seed: int, rounds: int = 4) -> tuple[tuple[list[int], list[int]], ...]:
-    """For each round of the permutation, the shifts of the last name and those of the first name."""
+    """For each round of the permutation, the shifts of the last name and of the first name."""
     rng = random.Random(f"{seed}-names")
     firsts, lasts = len(FIRST_NAMES), len(LAST_NAMES)
     return tuple((rng.choices(range(lasts), k=firsts), rng.choices(range(firsts), k=lasts)) for _ in range(rounds))

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
-# the most lines of a shard, as long as there are not too many shards: one shard is shuffled in memory at a time
+# lines per shard, unless there would be too many shards; one shard at a time is shuffled in memory
 SHARD_LINES = 50_000
-# all shards are open files at once
+# all shards are open at the same time
 MAX_SHARDS = 256
 
 
@@ -16,8 +16,8 @@ def write_shuffled(
 ) -> None:
     """Write `count` lines to `path` in a uniformly random order, in bounded memory.
 
-    Each line goes to a random shard, which is a temporary file beside `path`. Then one shard after the other is
-    shuffled in memory and appended. A shard has about `shard_lines` lines, or 1/256 of all lines if that is more.
+    Each line is written to a random shard, which is a temporary file next to `path`. Then each shard is shuffled in
+    memory and appended. A shard has about `shard_lines` lines, or 1/256 of all lines if that is more.
 
     Source: C. R. Rao, "Generation of random permutations of given number of elements using random sampling
     numbers", Sankhya A 23 (1961).

@@ -1,1 +1,1 @@
-"""The exact match as a module of the `evaluate` library, in a folder of its own so that it loads by path."""
+"""Exact match as a module of the `evaluate` library, in its own folder, so that it can be loaded by path."""

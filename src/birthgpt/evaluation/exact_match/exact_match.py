@@ -5,16 +5,16 @@ import evaluate
 
 from birthgpt.evaluation.metrics import exact_match
 
-_DESCRIPTION = "The share of predictions that equal their reference exactly, outer spaces aside."
+_DESCRIPTION = "The fraction of predictions that equal their reference exactly, except for outer spaces."
 
 _INPUTS_DESCRIPTION = """
 Args:
-    predictions (`list` of `str`): the answers given.
-    references (`list` of `str`): the true answers, as many and in the same order.
+    predictions (`list` of `str`): the predicted answers.
+    references (`list` of `str`): the true answers, in the same order.
 Returns:
-    `dict` with `exact_match` (`float`), a share between 0 and 1.
+    `dict` with `exact_match` (`float`), a fraction between 0 and 1.
 Raises:
-    ValueError: lists of different lengths, or empty ones.
+    ValueError: the lists have different lengths or are empty.
 """
 
 # SQuAD's exact match without its normalisation: case, articles and punctuation count
@@ -28,7 +28,7 @@ _CITATION = """\
 
 
 class ExactMatch(evaluate.Metric):
-    """Share of exact matches between strings, as `birthgpt.evaluation.metrics.exact_match` counts them."""
+    """The fraction of exact matches between strings, as in `birthgpt.evaluation.metrics.exact_match`."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
