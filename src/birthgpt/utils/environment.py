@@ -12,9 +12,11 @@ from importlib.metadata import version
 import torch
 from accelerate import Accelerator, PartialState
 
+from birthgpt import __version__
+
 logger = logging.getLogger(__name__)
 
-PACKAGES = ("birthgpt", "torch", "transformers", "datasets", "accelerate", "tokenizers")
+LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "tokenizers")
 
 
 def available_cores() -> int:
@@ -40,11 +42,13 @@ def use_all_cores(accelerator: Accelerator) -> None:
 
 def environment_info() -> dict:
     """Command, hardware, date and versions, which are saved with all published metrics."""
+    # the version of this package is that of the code that runs, installed or not
+    versions = {name: version(name) for name in LIBRARIES}
     return {
         "command": shlex.join(["python", *sys.argv]),
         "hardware": hardware(),
         "date": datetime.date.today().isoformat(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), "birthgpt": __version__, **versions},
     }
 
 
