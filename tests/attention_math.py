@@ -1,4 +1,4 @@
-"""Random queries, keys and values, and softmax written out, for the tests of single attention types."""
+"""Random inputs, and softmax as an equation, for the tests of single attention types."""
 
 import torch
 from torch import nn
@@ -25,7 +25,7 @@ def softmax_attention(queries, keys, values):
 
 
 def assert_equal_with_gradients(function, reference, inputs: list[torch.Tensor]) -> None:
-    """Both give the same, and the same gradients, for the same inputs."""
+    """Both functions have the same output and the same gradients for the same inputs."""
     results = []
     for one in (function, reference):
         leaves = [tensor.clone().requires_grad_() for tensor in inputs]

@@ -1,4 +1,4 @@
-"""What tests are built from: lines, configurations, models, tokens, and trainings of a second."""
+"""Parts of tests: lines, configurations, models, tokens, and trainings that take a second."""
 
 import os
 import re
@@ -45,7 +45,7 @@ VARIANTS = {
     "assignment": {},
     "modern": ROTARY | {"hidden_act": "relu2", "attention_bias": False, "mlp_bias": False, "tie_word_embeddings": True},
 }
-"""The ordinary model with softmax attention, in the form of the assignment and in a modern one."""
+"""The model with softmax attention, in the form of the assignment and in a modern form."""
 
 # blocks of 4 tokens, so that 16 tokens are four blocks
 SIZES = {
@@ -58,7 +58,7 @@ SIZES = {
     "attention_dropout": 0.0,
     "pad_token_id": 0,
     "eos_token_id": 1,
-    # large enough that what a token changes is far above rounding
+    # large enough that the effect of a token is far above rounding
     "initializer_range": 0.3,
     "sliding_window": 5,
     "linformer_block": 4,
@@ -72,14 +72,14 @@ SIZES = {
     "deltanet_chunk": 4,
 }
 
-# a type is tested because it is registered; its further modes are listed here
+# every registered type is tested; its other modes are listed here
 CASES: dict[str, dict] = {
     **{name: {} for name in ATTENTION_TYPES},
     **{f"{name}-rotary": ROTARY for name in ATTENTION_TYPES},
     **{f"{name}-canon": {"canon_width": 4} for name in ATTENTION_TYPES},
     **{f"{name}-ngrams": {"ngram_orders": [2, 3], "ngram_vocab_size": 50} for name in ATTENTION_TYPES},
     "softmax-modern": VARIANTS["modern"],
-    # small scores: sums of estimates that may be negative are ill-conditioned elsewhere
+    # small scores: with larger ones, sums of estimates that may be negative are ill-conditioned
     "performer-trigonometric": {"performer_kind": "trigonometric", "initializer_range": 0.1},
     "performer-relu": {"performer_kind": "relu"},
     "performer-independent": {"performer_orthogonal": False, **ROTARY},
@@ -92,7 +92,7 @@ CASES: dict[str, dict] = {
     "perceiver-two-layers": {"perceiver_bottleneck": 64, "num_hidden_layers": 2},
     "synthesizer-random": {"synthesizer_kind": "random"},
     "synthesizer-fixed-random": {"synthesizer_kind": "fixed_random"},
-    # 64 positions are 10 blocks of 7 scores, the last one short
+    # 64 positions are 10 blocks of 7 scores; the last block is shorter
     "synthesizer-factorized-dense": {"synthesizer_kind": "factorized_dense", "synthesizer_rank": 10},
     "synthesizer-factorized-random": {"synthesizer_kind": "factorized_random", "synthesizer_rank": 3, **ROTARY},
     "synthesizer-plus": {"synthesizer_mixture": "plus"},
@@ -111,7 +111,7 @@ CASES: dict[str, dict] = {
 
 
 def case_config(case: str, **settings) -> BirthGPTConfig:
-    """The configuration of a case; its attention type is what is before the first hyphen."""
+    """The configuration of a case; its attention type is the name before the first hyphen."""
     settings = SIZES | {"attention_type": case.split("-")[0]} | CASES.get(case, {}) | settings
     return BirthGPTConfig(**settings)
 
@@ -134,7 +134,7 @@ def tiny_model(variant: str = "modern", **settings) -> BirthGPTForCausalLM:
 
 
 def seeded_model(config: BirthGPTConfig, dtype: torch.dtype = torch.float64) -> BirthGPTForCausalLM:
-    """The model of seed 0."""
+    """The model with seed 0."""
     torch.manual_seed(0)
     model = BirthGPTForCausalLM(config).to(dtype).eval()
     if config.position_embedding_type == "learned":
@@ -155,7 +155,7 @@ def left_padded(rows: Sequence[torch.Tensor], length: int) -> tuple[torch.Tensor
 
 
 def contributed_code() -> tuple[str, str]:
-    """The attention type that CONTRIBUTING.md adds: the code of its file, and its line of the registry."""
+    """The attention type that CONTRIBUTING.md adds: the code of its file, and its line in the registry."""
     text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
     file, line = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     return file, line
@@ -163,7 +163,7 @@ def contributed_code() -> tuple[str, str]:
 
 @contextmanager
 def contributed_attention():
-    """`attention_type="mean"`, defined as in a notebook, for as long as a test runs."""
+    """`attention_type="mean"`, defined as in a notebook, during one test."""
     module = ModuleType("birthgpt.model.attention_mean")
     module.__package__ = "birthgpt.model"
     exec(contributed_code()[0], vars(module))
@@ -203,7 +203,7 @@ def tiny_batches(bpe, *, seed: int = 0, num_micro_batches: int = 1, epoch: int =
 
 
 def training_settings(folder: Path, **settings) -> TrainingSettings:
-    """The settings of a training of 12 updates, with others in place of some."""
+    """The settings of a training of 12 updates; `settings` replace some of them."""
     given = TRAINING | settings
     if {"num_train_epochs", "max_train_flops"} & settings.keys():
         del given["max_train_steps"]
@@ -222,11 +222,11 @@ def train(
     batches: EpochBatches | None = None,
     **settings,
 ) -> tuple[TrainingSummary, BirthGPTForCausalLM]:
-    """Train in this process, into `folder/run`; the summary, and the model as it is then.
+    """Train in this process, into `folder/run`; return the summary and the trained model.
 
     Args:
         callbacks: called after the standard ones.
-        settings: flat, over those of `TRAINING`.
+        settings: flat; they replace those of `TRAINING`.
     """
     run = folder / "run"
     run.mkdir(exist_ok=True, parents=True)
@@ -256,12 +256,12 @@ TINY = (
 
 
 def run_pretraining(*arguments) -> TrainingSummary | None:
-    """A pretraining by its command line, of seconds."""
+    """Pretrain by the command line, in seconds."""
     return pretrain(parse_settings(PretrainSettings, [*TINY, *map(str, arguments)]))
 
 
 def run_finetuning(*arguments) -> TrainingSummary | None:
-    """A finetuning by its command line, of seconds."""
+    """Finetune by the command line, in seconds."""
     settings = "--tokens_per_batch 2000 --max_train_steps 4".split()
     return finetune(parse_settings(FinetuneSettings, [*settings, *map(str, arguments)]))
 
@@ -270,7 +270,7 @@ def run_finetuning(*arguments) -> TrainingSummary | None:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a file, each of which ends with a line feed."""
+    """The lines of a file; each line ends with a line feed."""
     text = path.read_bytes().decode("utf-8")
     assert text.endswith("\n") and "\r" not in text
     return text[:-1].split("\n")
@@ -282,7 +282,7 @@ def read_answers(path: Path) -> dict[str, str]:
 
 
 def name_of(line: str) -> str:
-    """The name rule, spelled out word by word: the name ends with the first word that ends a sentence."""
+    """The name rule, word by word: the name ends with the first word that ends a sentence."""
     words = line.split(" ")
     for position, word in enumerate(words[:-1]):
         bare = word.removesuffix(".")
@@ -295,7 +295,7 @@ def name_of(line: str) -> str:
 
 
 def run_without_package(program: str, directory: Path, **values) -> None:
-    """Run a program where birthgpt is not installed; `{paths!r}` in it becomes the folders of the other packages."""
+    """Run a program without birthgpt; `{paths!r}` in it is replaced by the folders of the other packages."""
     paths = [path for path in (*site.getsitepackages(), site.getusersitepackages()) if os.path.isdir(path)]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     environment["HF_HOME"] = str(directory / "home")

@@ -3,7 +3,7 @@
 import os
 import tempfile
 
-# before any import of huggingface_hub: nothing may reach for the Hub or for somebody's cache
+# before any import of huggingface_hub: no test may use the Hub or the cache of a user
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="birthgpt-tests-")
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -20,7 +20,7 @@ datasets.disable_progress_bars()
 
 
 def pytest_configure(config):
-    """Each worker keeps to a core: two trainings on the same cores wait for one another's threads."""
+    """Each worker uses one core: two trainings on the same cores wait for the threads of each other."""
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is not None and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
@@ -30,14 +30,14 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True)
 def one_thread_and_seed():
-    """Tests share the machine, and draw the same numbers every time."""
+    """Tests use one thread, because they share the machine, and draw the same numbers every time."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
 
 
 @pytest.fixture
 def nothing_compiled():
-    """After so many models of other shapes, torch compiles a function no more: each test begins anew."""
+    """Torch stops compiling a function after many models of different shapes, so each test resets the compiler."""
     torch.compiler.reset()
 
 
@@ -69,7 +69,7 @@ def pretrained(people_files, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def finetuned(people_files, pretrained, tmp_path_factory):
-    """A checkpoint that has been asked questions."""
+    """A checkpoint after a few updates on questions."""
     folder = tmp_path_factory.mktemp("runs") / "finetuned"
     run_finetuning(
         "--train_file", people_files / "birth_places_train.tsv", "--model_name_or_path", pretrained,

@@ -1,4 +1,4 @@
-"""The contract that every attention type keeps, as checks of a model."""
+"""The contract of every attention type, as checks of a model."""
 
 import torch
 from builders import SIZES, left_padded, random_tokens
@@ -7,7 +7,7 @@ from transformers import DynamicCache
 
 
 def check_causality(model, length: int, position: int) -> None:
-    """Another token at `position` changes nothing before it, and something from there on."""
+    """Another token at `position` changes logits at and after it, and no logits before it."""
     tokens = random_tokens(2, length)
     changed = tokens.clone()
     changed[:, position] = 2 + (changed[:, position] - 1) % (SIZES["vocab_size"] - 2)
@@ -18,7 +18,7 @@ def check_causality(model, length: int, position: int) -> None:
 
 
 def check_prefix(model, length: int) -> None:
-    """A prefix alone gives what it gives within the whole."""
+    """The first tokens of a row have the same logits with and without the rest of the row."""
     tokens = random_tokens(2, 16)
     with torch.no_grad():
         whole, prefix = model(tokens).logits, model(tokens[:, :length]).logits
@@ -26,7 +26,7 @@ def check_prefix(model, length: int) -> None:
 
 
 def check_decoding(model, chunks: list[int], padding: int, atol: float) -> None:
-    """Chunk by chunk with a cache, behind left padding or without a mask, a row gives what it gives in one pass."""
+    """Chunk by chunk with a cache, a row has the same logits as in one pass, with left padding or without a mask."""
     rows = [random_tokens(1, sum(chunks), seed=1)[0], random_tokens(1, sum(chunks) - 3, seed=2)[0]]
     tokens, mask = left_padded(rows, sum(chunks) + padding)
     cache, logits, end = DynamicCache(config=model.config), [], 0
@@ -46,7 +46,7 @@ def check_decoding(model, chunks: list[int], padding: int, atol: float) -> None:
 
 
 def check_padding_on_the_right(model, padding: int) -> None:
-    """Padding behind a row changes none of its logits."""
+    """Padding after a row changes none of its logits."""
     tokens = random_tokens(1, 13)
     padded = nn.functional.pad(tokens, (0, padding))
     mask = nn.functional.pad(torch.ones_like(tokens), (0, padding))
@@ -56,7 +56,7 @@ def check_padding_on_the_right(model, padding: int) -> None:
 
 
 def check_generation(model, **settings) -> None:
-    """A left-padded batch generates what its rows generate alone."""
+    """Each row of a left-padded batch generates the same as without the other rows."""
     rows = [random_tokens(1, 4)[0], random_tokens(1, 11, seed=3)[0]]
     settings = {"max_new_tokens": 7, "eos_token_id": None, "pad_token_id": 0, "do_sample": False} | settings
     tokens, mask = left_padded(rows, 11)
@@ -67,7 +67,7 @@ def check_generation(model, **settings) -> None:
 
 
 def check_branches(model) -> None:
-    """A branch computes what the prefix with that branch alone computes."""
+    """A branch has the same logits as the prefix with only this branch."""
     prefix, first, second = random_tokens(1, 6), random_tokens(1, 5, seed=5), random_tokens(1, 4, seed=6)
     tokens = torch.cat((prefix, first, second), dim=1)
     positions = torch.tensor([[*range(6), *range(6, 11), *range(6, 10)]])
@@ -81,7 +81,7 @@ def check_branches(model) -> None:
 
 
 def check_saving(model, folder) -> None:
-    """Every weight, buffer and logit comes back bit for bit, through a construction without memory."""
+    """Every weight, buffer and logit is the same, bit for bit, after saving and loading."""
     tokens = random_tokens(2, 16)
     model.save_pretrained(folder)
     loaded, report = type(model).from_pretrained(folder, output_loading_info=True)
@@ -96,7 +96,7 @@ def check_saving(model, folder) -> None:
 
 
 def check_shown_weights(model, keys: int) -> None:
-    """Weights are shown under eager attention alone, and sum to one."""
+    """Weights are returned only under eager attention, and sum to one."""
     tokens = random_tokens(2, 19)
     assert model(tokens, output_attentions=True).attentions[0] is None
     model.set_attn_implementation("eager")

@@ -1,4 +1,4 @@
-"""A function run in two processes that know each other over gloo, as a launch on two machines would have it."""
+"""Run a function in two processes that are connected by gloo, as in a launch on two machines."""
 
 import os
 import queue
@@ -14,18 +14,18 @@ from accelerate.utils import DistributedType
 
 
 def new_processes() -> BaseContext:
-    """Processes that start fast: forked from one that has imported the package, and computed nothing.
+    """A context whose processes start fast: they are forked from a process that has only imported the package.
 
-    OpenMP does not survive the fork of a process that has computed.
+    OpenMP does not work after a fork of a process that has computed something.
     """
     context = torch.multiprocessing.get_context("forkserver")
-    # modules that are installed: this process looks for no others
+    # only installed modules: the server process cannot find others
     context.set_forkserver_preload(["birthgpt.commands.pretrain", "birthgpt.commands.finetune"])
     return context
 
 
 def in_two_processes(function: Callable, *arguments, patience: float = 300) -> list:
-    """What it gives in each. AssertionError where one raises, or is silent for so many seconds: it waits in vain."""
+    """The result of each process; AssertionError if one raises or has no result within `patience` seconds."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -68,7 +68,7 @@ def _run(rank: int, port: int, results, function: Callable, *arguments) -> None:
 
 
 def pretend_fsdp(mixed_precision: str = "no") -> None:
-    """Let accelerate shard on CPUs too: a launch there would not, and all that follows works over gloo."""
+    """Let accelerate shard on CPUs too. A launch on CPUs would not shard, but sharding works over gloo."""
     AcceleratorState._reset_state()
     state = Accelerator(cpu=True, mixed_precision=mixed_precision).state
     state.fsdp_plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap")

@@ -13,7 +13,7 @@ from birthgpt.model.attention_abc import NO_WEIGHT, abc_attention, empty_slots, 
 
 
 def continued(queries, keys, values, log_weights, sizes: list[int], chunk: int) -> torch.Tensor:
-    """`abc_attention` called for one part of the tokens after the other."""
+    """`abc_attention`, called for one part of the tokens after the other."""
     state, outputs = empty_slots(keys, values, log_weights), []
     for part in zip(*(states.split(sizes, dim=2) for states in (queries, keys, values, log_weights)), strict=True):
         mixed, _, state = abc_attention(*part, state, chunk=chunk)
@@ -57,7 +57,7 @@ def test_abc_with_one_slot_and_equal_weights_is_the_mean_so_far():
 def test_a_huge_weight_neither_overflows_nor_tells_of_itself_beforehand(dtype):
     length = 12
     inputs = [states.to(dtype) for states in (*random_inputs(length), random(BATCH, HEADS, length, 2, seed=4))]
-    # within one chunk, further apart than any exponential reaches
+    # within one chunk, the differences are too large for an exponential
     steep = inputs[3] + 3000 * torch.arange(length)[:, None] * torch.tensor([1, -1])
     larger = steep.clone()
     larger[:, :, 7] += 1e6
@@ -66,13 +66,13 @@ def test_a_huge_weight_neither_overflows_nor_tells_of_itself_beforehand(dtype):
     assert torch.equal(steep[:, :, :7], late[:, :, :7])
     assert (steep[:, :, 7:] - late[:, :, 7:]).abs().max() > 0.1
     torch.testing.assert_close(steep, naive_abc_attention(*inputs), rtol=0, atol=1e-5)
-    # each slot holds one token: the newest, and the first
+    # each slot contains one token: the newest and the first
     expected = [mix([q @ k[t] / 2, q @ k[0] / 2], [v[t], v[0]]) for q, k, v, t in rows_of(*inputs[:3])]
     torch.testing.assert_close(torch.stack(expected), steep.flatten(0, 2), rtol=0, atol=1e-5)
 
 
 def rows_of(queries, keys, values):
-    """Each query beside all keys and values of its batch row and head, and its time."""
+    """Each query, with all keys and values of its batch row and head, and its time."""
     for b in range(BATCH):
         for h in range(HEADS):
             for t in range(queries.shape[2]):
@@ -94,7 +94,7 @@ def test_positions_beyond_their_weights_are_an_error():
         model(random_tokens(1, 11))
     mask = torch.ones(1, 13, dtype=torch.long)
     mask[:, :3] = 0
-    # padding has no position, whatever it is given
+    # positions of padding have no effect
     positions = torch.tensor([[99] * 3 + list(range(10))])
     logits = model(random_tokens(1, 13), attention_mask=mask, position_ids=positions).logits
     torch.testing.assert_close(logits, model(random_tokens(1, 13), attention_mask=mask).logits, rtol=0, atol=1e-12)

@@ -1,4 +1,4 @@
-"""Causal BigBird attends to global, near and random blocks, whatever the implementation and the padding."""
+"""Causal BigBird attends to global, near and random blocks, in every implementation and with padding."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def bigbird(pattern: tuple[int, int, int] = (1, 2, 1), **settings) -> BigBirdAtt
 
 
 def as_dense(attention: BigBirdAttention, implementation: str = "dense") -> BigBirdAttention:
-    """The same layer, weights and pattern by another implementation."""
+    """The same layer, weights and pattern with another implementation."""
     settings = attention.config.to_dict() | {"bigbird_implementation": implementation}
     other = BigBirdAttention(type(attention.config).from_dict(settings), 1).double().train(attention.training)
     other.load_state_dict(attention.state_dict())
@@ -51,7 +51,7 @@ def random_states(batch: int, length: int) -> torch.Tensor:
 
 
 def layouts() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Positions and token masks of three rows: positions of padding mean nothing."""
+    """Positions and token masks of three rows; positions of padding have no meaning."""
     padding = torch.tensor([99, -7, 3])
 
     def rows(*rows):
@@ -181,7 +181,7 @@ def test_the_pattern_depends_on_seed_layer_head_and_block_alone():
     assert torch.equal(drawn(num_hidden_layers=7), drawn())
     patterns = [*drawn(**longer), *drawn(layer=1, **longer), *drawn(bigbird_seed=1, **longer)]
     for index, pattern in enumerate(patterns):
-        # of blocks with many to choose from, few agree by chance
+        # blocks with many older blocks rarely have the same draw by chance
         assert all((pattern[30:] == other[30:]).float().mean() < 0.3 for other in patterns[:index])
     blocks = patterns[0][40:, 0]
     assert len(blocks.unique()) > 10
@@ -198,7 +198,7 @@ def test_building_a_model_leaves_the_global_generators_alone():
 
 
 class LargestTensor(TorchDispatchMode):
-    """Notes how many elements the largest tensor had that any operation gave."""
+    """Records the number of elements of the largest tensor that an operation returned."""
 
     elements = 0
 
@@ -228,7 +228,7 @@ def test_a_decoded_token_gathers_its_own_blocks_only():
     run(attention, states[:, :1000], cache=cache)
     with LargestTensor() as largest:
         mixed, _ = run(attention, states[:, 1000:], torch.tensor([[1000]]), cache=cache)
-    # nothing is larger than the keys themselves, with a row for what is dropped
+    # no tensor is larger than the keys and one extra slot
     assert largest.elements <= (1004 + 1) * SIZES["hidden_size"]
     torch.testing.assert_close(mixed[:, 0], run(attention, states)[0][:, -1], rtol=0, atol=1e-12)
 
@@ -254,7 +254,7 @@ def test_dense_shows_weights_within_the_pattern():
     _, weights = run(attention, states, positions, mask)
     assert weights.shape == (3, 2, LENGTH, LENGTH)
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(3, 2, LENGTH).double())
-    # its last block sees the first, its own and the one before, and one more
+    # the last block sees the first block, itself, the block before, and one random block
     last = weights[0, :, -1].unflatten(-1, (-1, 2)).sum(dim=-1) > 0  # 30 tokens are 15 pairs
     assert last[:, [0, 1, 12, 13, 14]].all() and (last.sum(dim=-1) == 7).all()
     assert weights[1][:, 13:, :13].abs().max() == 0
@@ -309,7 +309,7 @@ def test_positions_beyond_the_pattern(implementation):
 def test_positions_that_do_not_rise(implementation):
     attention = bigbird(bigbird_implementation=implementation)
     for positions in ([0, 1, 2, 0, 1, 2], [0, 1, 2, 2, 3, 4]):
-        with pytest.raises(ValueError, match="position_ids have to rise"):
+        with pytest.raises(ValueError, match="position_ids that increase"):
             run(attention, random_states(1, 6), torch.tensor([positions]))
 
 

@@ -74,7 +74,7 @@ def test_generation_continues_from_past_key_values(case):
     settings = {"do_sample": False, "eos_token_id": None, "return_dict_in_generate": True}
     whole = model.generate(prompt, max_new_tokens=9, **settings).sequences
     first = model.generate(prompt, max_new_tokens=4, **settings)
-    # a mask, since a generated pad token would be taken for padding
+    # with a mask, because a generated pad token would be taken for padding
     settings["attention_mask"] = torch.ones_like(first.sequences)
     rest = model.generate(first.sequences, past_key_values=first.past_key_values, max_new_tokens=5, **settings)
     assert torch.equal(rest.sequences, whole)
@@ -109,7 +109,7 @@ def test_every_trained_parameter_gets_a_finite_gradient(case):
     model, tokens = case_model(case), random_tokens(2, 16)
     model(tokens, labels=tokens).loss.backward()
     for name, parameter in model.named_parameters():
-        # what a learned position beyond this length would say is not asked for
+        # learned positions after the last token have gradient zero, so only the maximum is checked
         if parameter.requires_grad:
             assert parameter.grad is not None and parameter.grad.isfinite().all(), name
             assert parameter.grad.abs().max() > 0, name
@@ -142,7 +142,7 @@ def test_branches_or_an_error_that_says_what_to_do(case):
 @cases
 def test_half_precision_stays_close_and_keeps_its_type(case):
     tokens = random_tokens(2, 18)
-    # gentler weights: what is large here is told apart by more digits than half precision has
+    # smaller weights: with larger ones, half precision has too few digits
     model = case_model(case, torch.float32, initializer_range=0.05)
     with torch.no_grad():
         logits = model(tokens).logits
@@ -205,7 +205,7 @@ def test_attentions_have_one_entry_a_layer(case):
     for weights in outputs.attentions:
         if weights is not None:
             assert weights.shape[:2] == (2, model.config.num_attention_heads)
-            # trigonometric features estimate weights of either sign; their sum is one all the same
+            # trigonometric features estimate weights of both signs, but their sum is one
             torch.testing.assert_close(weights.sum(dim=-1), torch.ones_like(weights[..., 0]), rtol=0, atol=1e-8)
 
 
@@ -213,7 +213,7 @@ def test_attentions_have_one_entry_a_layer(case):
 @pytest.mark.parametrize("name", ATTENTION_TYPES)
 def test_a_compiled_model_equals_the_model(name, nothing_compiled):
     model, tokens = case_model(name), random_tokens(2, 16)
-    # the capture of graphs alone: code generation is torch's own affair, and takes minutes
+    # only the capture of graphs: code generation is the task of torch, and takes minutes
     compiled = torch.compile(model, backend="eager")
     results = []
     for each in (model, compiled):
@@ -240,11 +240,11 @@ def test_a_cache_of_another_kind_serves_or_is_refused(case):
 def test_a_mask_of_ones_own_is_heeded_or_refused(case):
     model, tokens = case_model(case), random_tokens(1, 9)
     mask = torch.ones(9, 9, dtype=torch.bool).tril()
-    # the third token sees itself and what comes after does not see it
+    # the third token sees itself, and later tokens do not see it
     mask[3:, 2] = False
     kinds = {layer.mask_type for layer in model.model.layers}
     if model.config.canon_width or model.config.ngram_orders or kinds - {"causal", "sliding"}:
-        with pytest.raises(ValueError, match="takes no 4-D attention_mask"):
+        with pytest.raises(ValueError, match="does not support a 4-D attention_mask"):
             model(tokens, attention_mask=mask[None, None])
         return
     changed = tokens.clone()
@@ -263,7 +263,7 @@ def test_packed_sequences_are_kept_apart_or_refused(case):
         with torch.no_grad():
             logits = model(**packed, use_cache=False).logits
     except ValueError as error:
-        assert "cannot keep sequences apart" in str(error)
+        assert "cannot separate sequences" in str(error)
     else:
         assert set(model.config.attention_types) <= {"softmax", "sliding_softmax"}
         torch.testing.assert_close(logits[:, 6:], model(second).logits, rtol=0, atol=1e-10)

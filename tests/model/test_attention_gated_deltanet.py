@@ -22,7 +22,7 @@ BATCH, HEADS, KEY_SIZE, VALUE_SIZE = 2, 3, 4, 5
 
 
 def by_the_equation(queries, keys, values, log_alpha, beta, state):
-    """The paper's matrices, one memory and one token at a time (as fla's ops/gated_delta_rule/naive.py)."""
+    """The matrices of the paper, for one memory and one token at a time (as in fla: ops/gated_delta_rule/naive.py)."""
     outputs, last = torch.empty_like(values), torch.empty_like(state)
     for b in range(values.shape[0]):
         for h in range(values.shape[1]):
@@ -64,7 +64,7 @@ def test_chunks_equal_the_recurrence_forward_and_backward(chunk):
     for function in (naive_gated_delta_rule, lambda *tensors: gated_delta_rule(*tensors, chunk=chunk)):
         outputs, state = function(*inputs)
         results.append((outputs, state))
-        # a sum that weighs every entry differently
+        # a sum with a different weight for every entry
         torch.manual_seed(1)
         loss = (outputs * torch.randn_like(outputs)).sum() + (state * torch.randn_like(state)).sum()
         gradients.append(torch.autograd.grad(loss, inputs))
@@ -112,11 +112,11 @@ def test_the_layer_equals_that_of_qwen3_next_without_its_convolution():
         for name in ("q_proj", "k_proj", "v_proj", "g_proj", "o_proj", "a_proj", "b_proj"):
             nn.init.normal_(getattr(ours, name).weight, std=0.3)
         nn.init.uniform_(ours.o_norm.weight, 0.5, 2)
-        # theirs holds the maps head by head
+        # their matrix contains the maps head by head
         for maps, target in ((("q", "k", "v", "g"), theirs.in_proj_qkvz), (("b", "a"), theirs.in_proj_ba)):
             weights = [getattr(ours, f"{name}_proj").weight.unflatten(0, (heads, -1)) for name in maps]
             target.weight.copy_(torch.cat(weights, dim=1).flatten(0, 1))
-        theirs.conv1d.weight.copy_(torch.tensor([0.0, 1.0]))  # each token alone
+        theirs.conv1d.weight.copy_(torch.tensor([0.0, 1.0]))  # no mixing of tokens
         for name in ("A_log", "dt_bias"):
             getattr(theirs, name).copy_(getattr(ours, name))
         theirs.norm.weight.copy_(ours.o_norm.weight)
@@ -128,7 +128,7 @@ def test_the_layer_equals_that_of_qwen3_next_without_its_convolution():
 @pytest.mark.parametrize("chunk", [4, 64])
 def test_strong_forgetting_neither_overflows_nor_blurs_what_follows(chunk):
     inputs = random_inputs(length=64, dtype=torch.float32, strongest_decay=0.1)
-    # now and then a token forgets everything: e^−20,000 is zero, and 64 of them are far beyond a float's digits
+    # some tokens forget everything: e^−20,000 is zero, and the sum of their exponents has too many digits for float32
     inputs[3][..., ::5] = -2e4
     inputs = [tensor.requires_grad_() for tensor in inputs]
     outputs, state = gated_delta_rule(*inputs, chunk=chunk)
@@ -145,7 +145,7 @@ def test_orthonormal_keys_give_back_their_values(chunk):
     keys = torch.linalg.qr(torch.randn(size, size, dtype=torch.float64)).Q
     values = torch.randn(size, size, dtype=torch.float64)
     order = torch.randperm(size)
-    # all are written first, then asked for in another order without being written again
+    # all values are written first, then read in another order without a second write
     all_keys, all_values = torch.cat((keys, keys[order])), torch.cat((values, torch.zeros_like(values)))
     strength = torch.tensor([1.0] * size + [0.0] * size, dtype=torch.float64)
     outputs, state = gated_delta_rule(
@@ -197,7 +197,7 @@ def test_padding_leaves_the_state_untouched_whatever_it_holds():
     torch.testing.assert_close(padded[:, 2:7], alone, rtol=0, atol=1e-12)
     states = [cache.layers[0].states["memory"] for cache in caches]
     torch.testing.assert_close(*states, rtol=0, atol=1e-12)
-    # more padding alone: not one bit changes
+    # only padding: no bit changes
     mixer(hidden_states, token_mask=torch.zeros_like(token_mask), past_key_values=caches[0])
     assert torch.equal(caches[0].layers[0].states["memory"], states[0])
 

@@ -1,4 +1,4 @@
-"""Linformer: the form of the paper, why no mask makes it causal, and the blockwise form, which is causal."""
+"""Linformer: the form of the paper, why a mask cannot make it causal, and the causal form in blocks."""
 
 import math
 
@@ -69,7 +69,7 @@ def test_no_mask_over_the_summaries_hides_the_future(rule):
     later_keys[:, :, -1] += 1
     later_values[:, :, -1] += 1
     change = (masked(later_keys, later_values) - masked(keys, values)).abs()[:, :, :-1].amax(dim=(0, 1, 3))
-    # every token that may read anything reads of the last one, in the mask's diagonal or not
+    # every token that sees a projected key reads from the last token, for both masks
     reads = visible.any(dim=-1)[:-1]
     assert (change[reads] > 0.1).all()
     # the causal forms do not
@@ -93,7 +93,7 @@ def block_attention(block: int, summaries: int, window: int, **settings) -> Linf
 
 
 class InBlocks(nn.Module):
-    """The fast form on given queries, keys and values, without padding or cache; a mask may say so."""
+    """The fast form for given queries, keys and values, without padding or cache, with or without a mask."""
 
     def __init__(self, attention: LinformerAttention, masked: bool):
         super().__init__()
@@ -139,7 +139,7 @@ def test_blockwise_in_blocks_equals_the_definition(block, summaries, window, len
 
     inputs = [*random_inputs(length), attention.key_weights.detach(), attention.value_weights.detach()]
     if length <= window:
-        # no summary has been read: no gradient, where the definition has a zero
+        # no projected key was read: we have no gradient, the definition has zero
         assert_equal_with_gradients(lambda *x: in_blocks(*x) + 0 * (x[3].sum() + x[4].sum()), definition, inputs)
     else:
         assert_equal_with_gradients(in_blocks, definition, inputs)
@@ -148,7 +148,7 @@ def test_blockwise_in_blocks_equals_the_definition(block, summaries, window, len
 @pytest.mark.parametrize("window", [4, 8])
 @pytest.mark.parametrize("masked", [True, False])
 def test_with_summaries_that_are_the_tokens_blockwise_is_softmax(window, masked):
-    # only if each past token is seen exactly once, as itself or in its summary
+    # true only if each past token is seen exactly once, as a token or as a projected key
     attention = block_attention(4, 4, window)
     with torch.no_grad():
         attention.key_weights.copy_(torch.eye(4))
@@ -179,7 +179,7 @@ def test_the_cache_contains_projected_keys_and_the_window_only():
     for length in (9, *[1] * 16):
         model(random_tokens(2, length), past_key_values=cache)
     states = {name: tuple(state.shape[1:]) for name, state in cache.layers[0].states.items()}
-    # 25 tokens are 6 blocks of 4 and one more: the window is the last of them and the open one
+    # 25 tokens are 6 blocks of 4 and one token: the window is the sixth and the open seventh block
     assert states == {
         "count": (),
         "keys": (heads, 8, size),

@@ -1,4 +1,4 @@
-"""Perceiver: both kinds against their definition, who sees whom, and what decoding keeps."""
+"""Perceiver: both kinds against their definition, what each token sees, and what decoding keeps."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from birthgpt import BirthGPTForCausalLM
 from birthgpt.model import attention_perceiver
 
 KINDS = ["segments", "cs224n"]
-# five latents for at most 15 tokens: segments of three
+# five latents for at most 15 tokens: segments of three tokens
 SHORT = {"perceiver_bottleneck": 5, "max_position_embeddings": 15}
 ROTARY = {"position_embedding_type": "rotary"}
 
@@ -23,7 +23,7 @@ def short_model(kind: str, implementation: str = "sdpa", **settings) -> BirthGPT
 
 
 def ask(attention, asking: torch.Tensor, answering: list[torch.Tensor]) -> torch.Tensor:
-    """Multi-head attention of one normalised vector to a list of them, head by head."""
+    """Multi-head attention of one normalised vector to a list of normalised vectors, head by head."""
     answers = torch.stack(answering)
     width, mixed = attention.config.head_dim, []
     for head in range(attention.config.num_attention_heads):
@@ -40,7 +40,7 @@ def add(block, residual: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
 
 
 def logits_by_definition(model, tokens: torch.Tensor, kind: str, latents: int, segment: int) -> torch.Tensor:
-    """(length,) tokens → (length, vocab_size), latent after latent and token after token."""
+    """(length,) tokens → (length, vocab_size), one latent and one token at a time."""
     decoder = model.model
     first, *between, last = decoder.layers
     x = decoder.embed_tokens(tokens) + decoder.embed_positions(torch.arange(len(tokens)))
@@ -101,7 +101,7 @@ def test_the_assignments_form_equals_multihead_attention_under_triangular_masks(
     decoder = model.model
 
     def attend(block, asking, answering):
-        # by index, over all five latents, however many tokens there are; for torch, True means: blocked
+        # by index, over all five latents, for any number of tokens; in torch, True is blocked
         blocked = torch.ones(asking.shape[1], answering.shape[1], dtype=torch.bool).triu(1)
         return as_torch(block.attention)(asking, answering, answering, attn_mask=blocked)[0]
 
@@ -229,7 +229,7 @@ def test_decoding_computes_a_latent_when_its_segment_completes_and_keeps_it():
 
 
 def test_every_parameter_takes_part_where_no_segment_completes():
-    # processes that train together wait for the gradients of all
+    # in distributed training, processes wait for the gradients of all parameters
     model, tokens = short_model("segments").train(), random_tokens(2, 2)
     model(tokens, labels=tokens).loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())

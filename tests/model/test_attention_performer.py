@@ -1,4 +1,4 @@
-"""Performer: features that estimate the softmax kernel, and attention by them in forms that are all one."""
+"""Performer: features that estimate the softmax kernel, and forms of attention that are all equal."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ from birthgpt.model.attention_softmax import SoftmaxAttention
 KINDS = ("positive", "trigonometric", "relu")
 kinds = pytest.mark.parametrize("kind", KINDS)
 ROWS, HEAD_DIM, DRAWS = 16, 8, 20_000
-# pairs of vectors that the kernel exp(x·y) is estimated for: x along one axis, y in their plane
+# pairs of vectors for which the kernel exp(x·y) is estimated: x is on the first axis, y in the plane of the first two
 PAIRS = {"aligned": (0.5, 0.3), "equal": (0.4, 0.0), "apart": (0.1, 0.8), "opposite": (-0.6, 0.2)}
 pairs = pytest.mark.parametrize("pair", PAIRS)
 
@@ -32,7 +32,7 @@ def vectors(pair: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def estimates(kind: str, x: torch.Tensor, y: torch.Tensor, projections: torch.Tensor) -> torch.Tensor:
-    """φ(x)·φ(y) by each of (draws, m, d_head) projections: (draws,)."""
+    """φ(x)·φ(y) for each of (draws, m, d_head) projections: (draws,)."""
     projections = projections.to(x)
     states = (torch.stack((x, y)) * len(x) ** 0.25)[None, None].expand(1, len(projections), -1, -1)
     features, scales = random_features(states, projections, kind)
@@ -60,7 +60,7 @@ def test_the_kernel_is_estimated_without_bias(kind, pair, orthogonal):
     x, y = vectors(pair)
     projections = draw_projection(DRAWS, ROWS, HEAD_DIM, orthogonal, torch.Generator().manual_seed(0))
     errors = estimates(kind, x, y, projections) - (x @ y).exp()
-    # of two equal vectors, trigonometric features give the very kernel
+    # for two equal vectors, trigonometric features compute the exact kernel
     assert errors.mean().abs() < 4 * standard_error(errors) + 1e-15
 
 
@@ -79,7 +79,7 @@ def test_the_error_of_trigonometric_features_is_the_papers(pair):
     kernel, total, distance = (x @ y).exp(), (x + y).square().sum(), (x - y).square().sum()
     expected = total.exp() * kernel**-2 * (1 - (-distance).exp()) ** 2 / (2 * ROWS)  # lemma 2 of 2009.14794
     errors = squared_errors("trigonometric", pair)
-    # of two equal vectors the estimate is exact
+    # for two equal vectors the estimate is exact
     assert (errors.mean() - expected).abs() <= 4 * standard_error(errors) + 1e-20
     assert pair == "equal" or 4 * standard_error(errors) < 0.2 * expected
 
@@ -105,7 +105,7 @@ def test_trigonometric_features_fail_where_the_kernel_is_small_and_positive_ones
     relative = {kind: estimates(kind, x, -x, projections) * (x @ x).exp() - 1 for kind in KINDS[:2]}
     assert relative["positive"].abs().max() < 1e-12
     assert relative["trigonometric"].square().mean().sqrt() > 5
-    # a weight below nothing
+    # the estimate of a weight is negative
     assert relative["trigonometric"].min() < -1
 
 
@@ -113,13 +113,13 @@ def test_trigonometric_features_fail_where_the_kernel_is_small_and_positive_ones
 
 
 def test_orthogonal_rows_are_orthogonal_within_blocks_and_as_long_as_gaussian_ones():
-    rows = 20  # two blocks and a half
+    rows = 20  # two and a half blocks
     projection = draw_projection(5000, rows, HEAD_DIM, True, torch.Generator().manual_seed(0)).double()
     for block in projection.split(HEAD_DIM, dim=1):
         products = block @ block.transpose(-1, -2)
         products.diagonal(dim1=-2, dim2=-1).zero_()
         assert products.abs().max() < 1e-4
-    # χ²(d) has mean d and variance 2d; equal norms √d would have none
+    # χ²(d) has mean d and variance 2d; rows of equal norm √d would have variance 0
     squared = projection.square().sum(dim=-1)
     assert squared.mean().item() == pytest.approx(HEAD_DIM, rel=0.01)
     assert squared.var().item() == pytest.approx(2 * HEAD_DIM, rel=0.05)
@@ -137,7 +137,7 @@ def test_orthogonal_rows_point_everywhere_alike():
 
 
 def build_attention(kind: str = "positive", **settings) -> PerformerAttention:
-    """A mixer on its own, in double precision, with random weights."""
+    """A single attention layer in double precision, with random weights."""
     attention = PerformerAttention(case_config("performer", performer_kind=kind, **settings), 0).double().eval()
     generator = torch.Generator().manual_seed(1)
     for parameter in attention.parameters():
@@ -153,7 +153,7 @@ def mix(attention: PerformerAttention, states: torch.Tensor, chunks: bool = Fals
 
 
 def token_by_token(attention: PerformerAttention, states: torch.Tensor, token_mask=None) -> torch.Tensor:
-    """The equation, one head and one token after the other, with sums that nothing keeps from overflowing."""
+    """The equation, one head and one token at a time, without protection against overflow."""
 
     def feature_map(x, directions):
         x, rows = x / len(x) ** 0.25, len(directions)
@@ -202,7 +202,7 @@ def test_every_form_is_the_loop_over_tokens_forward_and_backward(kind, padding):
     attention = build_attention(kind)
     states = torch.randn(2, 11, 16, dtype=torch.float64, requires_grad=True)
     kept = torch.ones(2, 11, dtype=torch.bool)
-    # on either side, and in the middle as where a conversation is continued
+    # on both sides, and in the middle as in a continued conversation
     kept[0, :padding] = kept[1, 11 - padding :] = kept[1, 4 : 4 + padding // 2] = False
     token_mask = kept if padding else None
     expected = token_by_token(attention, states, token_mask)
@@ -234,7 +234,7 @@ def test_attention_tends_to_softmax_attention_as_features_grow(kind):
         softmax.config._attn_implementation = "eager"
         exact, _ = softmax(states, attention_mask=causal, position_ids=None, position_embeddings=None)
         errors.append(((mix(attention, states) - exact).square().mean() / exact.square().mean()).sqrt())
-    # each time four times smaller, but for chance
+    # four times smaller at each step, up to chance
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
     assert errors[2] < 0.01
 
@@ -264,7 +264,7 @@ def test_the_state_does_not_grow():
     assert shapes == {((2, 2, 16, 9), (2, 2, 1))}
 
 
-# large numbers, and nothing to divide by
+# large numbers, and divisors near zero
 
 
 @pytest.mark.parametrize(("kind", "factor"), [("positive", 0.0), ("trigonometric", 1000.0)])
@@ -276,7 +276,7 @@ def test_a_key_of_another_size_changes_nothing_before_it(kind, factor, chunks):
         attention.projections.k_proj.bias.zero_()
     states = torch.randn(1, 12, 16)
     changed = states.clone()
-    # beside exp(s) of this key, that of all others is nothing that a float can hold
+    # relative to exp(s) of this key, exp(s) of all other keys underflows
     changed[:, 9] *= factor
     before, after = mix(attention, states, chunks), mix(attention, changed, chunks)
     assert torch.equal(before[:, :9], after[:, :9])
@@ -375,7 +375,7 @@ def test_layers_and_heads_have_features_of_their_own():
     assert len(rows.unique(dim=0)) == 6
 
 
-# performer-pytorch (Phil Wang), whose code follows the authors'
+# performer-pytorch (Phil Wang), whose code follows that of the authors
 
 
 @pytest.fixture
@@ -392,13 +392,13 @@ def test_features_are_those_of_performer_pytorch(reference):
     queries, keys, _, projection = reference_inputs()
     theirs = reference.softmax_kernel(queries, projection_matrix=projection, is_query=True, eps=0.0)
     ours, _ = random_features(queries, projection.expand(3, -1, -1), "positive")
-    # theirs are divided by another power of e, one for each query
+    # their features are divided by another power of e for each query
     ratios = theirs / ours
     torch.testing.assert_close(ratios, ratios[..., :1].expand_as(ratios), rtol=1e-10, atol=0)
 
     theirs = reference.softmax_kernel(keys, projection_matrix=projection, is_query=False, eps=0.0)
     ours, scales = random_features(keys, projection.expand(3, -1, -1), "positive")
-    # and one for all the keys of a head
+    # and by another one for all keys of a head
     ratios = theirs / (ours * scales[..., None].exp())
     torch.testing.assert_close(ratios, ratios[..., :1, :1].expand_as(ratios), rtol=1e-10, atol=0)
 

@@ -25,7 +25,7 @@ def attention_and_reference(implementation: str) -> tuple[SoftmaxAttention, nn.M
 
 
 def as_mask(allowed: torch.Tensor, implementation: str) -> torch.Tensor:
-    """A boolean mask for sdpa, what is added to the scores for eager."""
+    """A boolean mask for sdpa, an additive mask for eager."""
     if implementation == "sdpa":
         return allowed
     return torch.zeros(allowed.shape, dtype=torch.float64).masked_fill(~allowed, -torch.inf)
@@ -47,7 +47,7 @@ def test_causal_self_attention_with_padding(implementation, padded):
         position_ids=torch.arange(LENGTH)[None],
         position_embeddings=None,
     )
-    # for torch, True means: blocked
+    # in torch, True is blocked
     theirs, _ = reference(states, states, states, attn_mask=blocked, key_padding_mask=is_padding)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 

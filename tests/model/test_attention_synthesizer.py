@@ -18,7 +18,7 @@ mixtures = pytest.mark.parametrize("mixture", CHOICES["synthesizer_mixture"])
 
 
 def synthesizer(kind: str = "dense", mixture: str = "none", **settings) -> SynthesizerAttention:
-    """A layer in eval mode whose weights, biases included, are all drawn at random."""
+    """A layer in eval mode with random weights and biases."""
     settings = {
         "synthesizer_kind": kind,
         "synthesizer_mixture": mixture,
@@ -38,7 +38,7 @@ def random_states(batch: int = 2, length: int = LENGTH) -> torch.Tensor:
 
 
 def apply(attention, states, positions=None, token_mask=None, **kwargs):
-    """The layer's output and weights, as a model without a cache calls it."""
+    """The output and the weights of the layer, called as in a model without a cache."""
     positions = torch.arange(states.shape[1])[None] if positions is None else positions
     arguments = {"position_embeddings": None, "position_ids": positions, "token_mask": token_mask}
     return attention(states, attention_mask=boolean_mask(states, token_mask), **(arguments | kwargs))
@@ -62,13 +62,13 @@ def synthesised_score(attention, head: int, state, position: int, key_position: 
 
     if kind == "dense":
         return second_layer(parts.score_proj, key_position)
-    # ten positions: three blocks of four, the last one short
+    # ten positions are three blocks of four; the last block is shorter
     block, within = divmod(key_position, 4)
     return second_layer(parts.first_proj, block) * second_layer(parts.second_proj, within)
 
 
 def mixed_score(attention, synthesised, query, key) -> torch.Tensor:
-    """A synthesised score together with the one of softmax attention."""
+    """The mixture of a synthesised score and the score of softmax attention."""
     mixture = attention.config.synthesizer_mixture
     if mixture == "none":
         return synthesised
@@ -80,7 +80,7 @@ def mixed_score(attention, synthesised, query, key) -> torch.Tensor:
 
 
 def by_loops(attention, states, positions, visible) -> torch.Tensor:
-    """The layer's output from one score at a time."""
+    """The output of the layer, computed from one score at a time."""
     values = attention.v_proj(states)
     queries, keys = (
         (values, values)
@@ -109,7 +109,7 @@ def by_loops(attention, states, positions, visible) -> torch.Tensor:
 @mixtures
 def test_output_and_gradients_are_those_of_the_equations(kind, mixture):
     attention, states = synthesizer(kind, mixture), random_states().requires_grad_()
-    # the first row starts with two tokens of padding, whose positions say nothing
+    # the first row starts with two tokens of padding, whose positions have no effect
     token_mask = torch.tensor([[False] * 2 + [True] * 5, [True] * 7])
     positions = torch.tensor([[0, 0, 0, 1, 2, 3, 4], [*range(7)]])
     anything = positions.masked_fill(~token_mask, 999)
@@ -267,7 +267,7 @@ def test_a_fixed_pattern_is_saved_but_not_trained():
     patterns = [layer.attention.synthesizer.weight for layer in model.model.layers]
     assert not any(name.endswith("synthesizer.weight") for name, _ in model.named_parameters())
     assert "model.layers.0.attention.synthesizer.weight" in model.state_dict()
-    # told apart from plain averaging, and each layer from the other
+    # different from an average of all tokens, and different in each layer
     assert all(abs(pattern.std().item() - 1) < 0.05 for pattern in patterns)
     assert not torch.equal(patterns[0], patterns[1])
 

@@ -37,7 +37,7 @@ def assert_close(actual, expected):
 @pytest.mark.parametrize("length", [1, 3, 11])
 def test_canon_is_a_causal_depthwise_convolution_with_a_residual(width, length):
     canon, states = seeded_canon(width), random_states(2, length)
-    # conv1d correlates: its last tap meets the token itself
+    # conv1d computes a correlation: its last weight belongs to the token itself
     kernel = canon.weight.flip(0).T[:, None]  # (hidden_size, 1, width)
     padded = nn.functional.pad(states.transpose(1, 2), (width - 1, 0))
     convolved = nn.functional.conv1d(padded, kernel, groups=16).transpose(1, 2)
@@ -98,7 +98,7 @@ def test_padding_on_the_left_counts_as_the_nothing_before_a_start(in_chunks):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-# the short prefix and the short branches are passed over by four taps
+# four weights are more than the tokens of the short prefixes and branches
 @pytest.mark.parametrize("prefix_length", [0, 1, 2, 5])
 @pytest.mark.parametrize("branch_lengths", [[1], [4, 3], [1, 2, 6]], ids=str)
 def test_along_branches_each_gives_what_prefix_and_branch_alone_give(width, prefix_length, branch_lengths):
@@ -125,12 +125,12 @@ def test_lines_of_different_branches_and_padding_share_a_batch():
 def test_the_token_before_runs_along_branch_then_prefix():
     branch_ids = torch.tensor(
         [
-            [0, 0, 0, 1, 1, 2, 2, -1],  # two branches behind a prefix of three
+            [0, 0, 0, 1, 1, 2, 2, -1],  # two branches after a prefix of three
             [1, 1, 2, 3, 3, 3, -1, -1],  # no prefix
             [0, 0, 0, 0, 0, 0, 0, 0],  # no branch
         ]
     )
-    # two places of zeros, 0 and 1, are put before the first token
+    # two zeros, at the indices 0 and 1, are before the first token
     before = previous_in_branch(branch_ids, history=2)[:, 2:]
     assert before[0, :7].tolist() == [1, 2, 3, 4, 5, 4, 7]
     assert before[1, :6].tolist() == [1, 2, 1, 1, 5, 6]
@@ -139,7 +139,7 @@ def test_the_token_before_runs_along_branch_then_prefix():
 
 def test_the_token_before_passes_over_padding():
     token_mask = torch.tensor([[0, 0, 1, 1, 0, 1]]).bool()
-    # the last place is that of a token to come
+    # the last index is for the first token of the next call
     assert previous_token(token_mask, history=2)[0, 2:].tolist() == [1, 1, 1, 4, 5, 5, 7]
 
 

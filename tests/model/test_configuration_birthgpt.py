@@ -1,4 +1,4 @@
-"""The configuration: defaults, what it refuses, and its way to disk and back."""
+"""The configuration: defaults, errors, saving and loading."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Masks of branches are the same to every attention implementation."""
+"""Masks of branches are the same for every attention implementation."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def test_flex_attention_is_told_of_branches_what_sdpa_sees(kind, monkeypatch):
     told = {}
     monkeypatch.setattr(masks, "create_causal_mask", lambda **settings: told.update(settings))
     masks.build_mask(kind, **arguments)
-    # positions that restart would be taken for packed sequences
+    # transformers would take positions that restart for packed sequences
     assert told["position_ids"] is None
     causal = torch.ones(15, 15, dtype=torch.bool).tril()
     seen = create_mask(told["and_mask_function"], 2, 1, 15, 15, device="cpu") & causal

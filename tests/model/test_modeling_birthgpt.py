@@ -1,4 +1,4 @@
-"""The model keeps the promises of a causal language model of transformers 5."""
+"""The model behaves like a causal language model of transformers 5."""
 
 import pytest
 import torch
@@ -80,14 +80,14 @@ def test_branches_are_refused_where_they_would_be_ignored():
     with pytest.raises(ValueError, match="cannot be combined with a cache"):
         model(tokens, **branches, **positions, past_key_values=DynamicCache(config=model.config))
     model.config._attn_implementation = "flash_attention_2"
-    with pytest.raises(ValueError, match="flash attention cannot keep branches apart"):
+    with pytest.raises(ValueError, match="flash attention cannot separate branches"):
         model(tokens, **branches, **positions)
-    with pytest.raises(ValueError, match="flash attention takes no 4-D"):
+    with pytest.raises(ValueError, match="flash attention does not support a 4-D"):
         model(tokens, attention_mask=torch.ones(1, 1, 4, 4))
 
 
 class BranchlessAttention(SoftmaxAttention):
-    """An attention type of somebody else's."""
+    """An attention type of another author."""
 
     supports_branches = False
 
@@ -106,7 +106,7 @@ def test_a_registered_type_runs_and_its_lack_of_branches_is_named(branchless):
 
 
 def test_a_name_is_registered_once():
-    with pytest.raises(ValueError, match="registered already"):
+    with pytest.raises(ValueError, match="already registered"):
         register_attention_type("softmax")(BranchlessAttention)
 
 
@@ -128,7 +128,7 @@ def test_the_head_at_the_targets_gives_the_same_loss_and_gradients(variant):
     for arguments in ways:
         loss = model(tokens, **arguments).loss
         gradient = torch.autograd.grad(loss, model.model.layers[0].mlp.up_proj.weight)[0]
-        # the loss itself is taken in single precision
+        # the loss is computed in single precision
         torch.testing.assert_close(loss.double(), expected, rtol=1e-6, atol=0)
         torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-8)
     assert model(tokens, logits_to_keep=keep).logits.shape == (int(keep.sum()), 64)
@@ -147,9 +147,9 @@ def test_compiled_the_blocks_and_the_loss_at_the_targets_are_one_graph_for_all_s
     for batch, length in ((4, 12), (3, 20), (5, 9)):
         tokens = random_tokens(batch, length)
         arguments = {"shift_labels": tokens, "logits_to_keep": torch.rand(batch, length) < 0.5, "use_cache": False}
-        # labels elsewhere are not looked at
+        # labels at other positions have no effect
         torch.testing.assert_close(compiled(tokens, **arguments).loss, model(tokens, **arguments).loss)
-    # where the targets stand is found out before it
+    # the positions of the targets are computed before this graph
     assert sorted(calls)[-1] > 100
     assert sum(calls) - max(calls) < 10
 
@@ -272,7 +272,7 @@ def as_gpt_neox(ours: BirthGPTForCausalLM) -> GPTNeoXForCausalLM:
         modules |= {f"gpt_neox.layers.{index}.{name}": module for name, module in parts.items()}
         maps = [getattr(block.attention.projections, f"{name}_proj") for name in "qkv"]
         for name in ("weight", "bias"):
-            # theirs holds q, k and v of one head after another
+            # their matrix contains q, k and v head by head
             of_heads = [
                 getattr(linear, name).detach().unflatten(0, (config.num_attention_heads, -1)) for linear in maps
             ]
@@ -288,5 +288,5 @@ def test_with_rotary_positions_it_is_gpt_neox_of_transformers():
         for parameter in ours.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
     theirs, tokens = as_gpt_neox(ours), random_tokens(2, 30)
-    # theirs takes its angles in single precision
+    # their angles are in single precision
     torch.testing.assert_close(ours(tokens).logits, theirs(tokens).logits, rtol=0, atol=1e-4)

@@ -1,4 +1,4 @@
-"""N-gram embeddings against a dictionary of n-grams, along branches, past padding and with a cache."""
+"""N-gram embeddings against a dictionary of n-grams, with branches, padding and a cache."""
 
 import pytest
 import torch
@@ -84,7 +84,7 @@ def test_along_branches_each_gives_what_stem_and_branch_alone_give(prefix_length
 def test_the_order_of_tokens_matters_and_few_ngrams_share_a_row():
     pairs = torch.cartesian_prod(torch.arange(100), torch.arange(100))
     rows = hash_ngrams(pairs, 1 << 20)
-    # of 10,000 balls in a million boxes, some 48 meet another
+    # of 10,000 balls in a million boxes, about 48 share a box with another ball
     assert rows.unique().numel() > 9900
     assert (hash_ngrams(pairs.flip(1), 1 << 20) == rows).sum() < 150
     assert hash_ngrams(pairs, 64).unique(return_counts=True)[1].min() > 100
@@ -92,7 +92,7 @@ def test_the_order_of_tokens_matters_and_few_ngrams_share_a_row():
 
 def test_ngrams_need_the_tokens_themselves():
     model = BirthGPTForCausalLM(ngram_config())
-    with pytest.raises(ValueError, match="ngram_orders need the tokens"):
+    with pytest.raises(ValueError, match="ngram_orders need token ids"):
         model(inputs_embeds=torch.zeros(1, 3, 16))
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, recognised when damaged; a killed run continues as if it had not been killed."""
+"""Checkpoints are complete or missing, damage is found, and a killed run continues as if it was never killed."""
 
 import json
 import random
@@ -45,11 +45,17 @@ def flip_byte(path):
 
 
 DAMAGES = {
-    "a truncated file": (lambda c: (c / "model.safetensors").write_bytes(b"half"), "model.safetensors has 4 bytes of"),
-    "a flipped byte": (lambda c: flip_byte(c / "model.safetensors"), "model.safetensors is not what was written"),
+    "a truncated file": (
+        lambda c: (c / "model.safetensors").write_bytes(b"half"),
+        "model.safetensors has 4 bytes instead of",
+    ),
+    "a flipped byte": (
+        lambda c: flip_byte(c / "model.safetensors"),
+        "model.safetensors has changed since it was written",
+    ),
     "a flipped byte in the state": (
         lambda c: flip_byte(c / "training_state" / "optimizer.safetensors"),
-        "training_state/optimizer.safetensors is not what was written",
+        "training_state/optimizer.safetensors has changed since it was written",
     ),
     "a missing file": (lambda c: (c / "config.json").unlink(), "config.json is missing"),
     "no manifest": (lambda c: (c / "training_state" / "manifest.json").unlink(), "manifest.json is missing"),
@@ -102,12 +108,12 @@ def test_the_latest_of_a_run_that_never_wrote_one_is_the_beginning_and_of_anythi
 
 
 def test_a_model_of_another_size_is_refused_in_a_line(run, bpe):
-    with pytest.raises(ValueError, match="contains another model than this run's"):
+    with pytest.raises(ValueError, match="contains another model: "):
         train(run.parent, bpe, resume=True, architecture={"hidden_size": 16, "num_attention_heads": 2})
 
 
 def test_other_accumulation_is_refused(run, bpe):
-    with pytest.raises(ValueError, match="a run of 1 processes × gradient_accumulation_steps, this one has 2"):
+    with pytest.raises(ValueError, match="a run of 1 processes × gradient_accumulation_steps, this run has 2"):
         train(run.parent, bpe, gradient_accumulation_steps=2, resume=True)
 
 
@@ -122,12 +128,12 @@ def test_a_checkpoint_of_an_earlier_version_is_refused_in_a_line(run, bpe):
     del files["training_state/trainer_state.json"]
     (state / "manifest.json").write_text(json.dumps({"files": files}))
     (state / "trainer_state.json").unlink()
-    with pytest.raises(ValueError, match="was written by an earlier version of birthgpt, which alone can resume it"):
+    with pytest.raises(ValueError, match="was written by an earlier version of birthgpt: resume it with that version"):
         train(run.parent, bpe, resume=True)
 
 
 class FullDisk(TrainerCallback):
-    """From an update on, no file may grow beyond some bytes: to a writer, a disk that is full."""
+    """From one update on, no file may have more than 4000 bytes, as if the disk was full."""
 
     def __init__(self, step: int):
         self.step = step
@@ -158,7 +164,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_step_rate_and_lines(tmp_pa
 
 
 class SpoilWeights(TrainerCallback):
-    """A weight that is not a number, before the checkpoint of an update."""
+    """Sets a weight to NaN before the checkpoint of an update."""
 
     def on_step_begin(self, trainer):
         if trainer.state.step == 7:
@@ -167,7 +173,7 @@ class SpoilWeights(TrainerCallback):
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path, bpe, monkeypatch):
-    # the loss alone would stop the run first
+    # without this, the loss would stop the run first
     monkeypatch.setattr("birthgpt.training.trainer.math.isfinite", lambda loss: True)
     with pytest.raises(ValueError, match="is not finite after update 8"):
         train(tmp_path, bpe, save_steps=4, callbacks=[SpoilWeights()])
@@ -184,7 +190,7 @@ def test_best_weights_and_history_survive_a_resume(tmp_path, bpe):
 
     whole, model = train(tmp_path / "whole", bpe, evaluation=scoring(0.1, 0.9, 0.2, 0.3))
     with pytest.raises(StopIteration):
-        # the scores end before the run does
+        # the scores end before the run
         train(tmp_path / "parts", bpe, evaluation=scoring(0.1, 0.9, 0.2), save_steps=5)
     resumed, resumed_model = train(tmp_path / "parts", bpe, evaluation=scoring(0.3), save_steps=5, resume=True)
     assert [entry["score"] for entry in resumed.history if "score" in entry] == [0.1, 0.9, 0.2, 0.3]
@@ -194,7 +200,7 @@ def test_best_weights_and_history_survive_a_resume(tmp_path, bpe):
 
 
 def wait_for_checkpoint(run, process, beyond: int) -> int:
-    """The newest step once a checkpoint beyond a step is there, or the process has ended."""
+    """Wait until there is a checkpoint after step `beyond`, or the process has ended; return the newest step."""
     while True:
         newest = max([step_of(path) for path in list_checkpoints(run)], default=-1)
         if newest > beyond or process.exitcode is not None:
@@ -216,7 +222,7 @@ def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path, corpus,
     while True:
         process = processes.Process(target=run_pretraining, args=arguments)
         process.start()
-        # some progress each time, then a random moment, often while the next checkpoint is written
+        # wait for some progress, then for a random time, often until the next checkpoint is being written
         newest = wait_for_checkpoint(tmp_path / "killed", process, beyond=newest)
         process.join(moments.uniform(0, 0.05) if kills < 6 else None)
         if process.exitcode is not None:

@@ -1,4 +1,4 @@
-"""Optimisers hold every parameter once and decay the right ones."""
+"""Optimizers contain every parameter once and decay the right ones."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The folder of a run: what may be resumed, by whom, and with which settings."""
+"""The folder of a run: what can be resumed, by which processes, and with which settings."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ def test_every_setting_that_shapes_a_run_must_be_what_it_was(tmp_path, monkeypat
         if entry.metadata["free_on_resume"]:
             check_same_settings(tmp_path / "run", settings)
         else:
-            with pytest.raises(ValueError, match=rf"run was begun with {name}=another, not .*: .*give the same"):
+            with pytest.raises(ValueError, match=rf"run was started with {name}=another, not .*: .*give the same"):
                 check_same_settings(tmp_path / "run", settings)
     shaping = "learning_rate optimizer max_train_steps max_grad_norm weight_decay warmup_steps tokens_per_batch seed"
     for name in (*shaping.split(), "data_seed", "hidden_size", "train_file"):
@@ -51,7 +51,7 @@ def test_every_setting_that_shapes_a_run_must_be_what_it_was(tmp_path, monkeypat
 
 def test_a_run_without_a_word_of_its_settings_is_resumed_with_a_warning(tmp_path, caplog):
     check_same_settings(tmp_path, settings_of(PretrainSettings))
-    assert "does not say with which settings the run began" in caplog.text
+    assert "does not contain the settings of its run" in caplog.text
 
 
 @pytest.mark.slow
@@ -62,14 +62,14 @@ def test_an_interrupted_run_goes_on_with_its_own_settings_alone(people_files, tm
     (tmp_path / "run" / "config.json").unlink()
     latest = ("--resume_from_checkpoint", "latest")
     for name, value, before in (("learning_rate", 0.002, 0.001), ("max_train_steps", 8, 4), ("data_seed", 3, None)):
-        with pytest.raises(ValueError, match=f"run was begun with {name}={before}, not {value}: "):
+        with pytest.raises(ValueError, match=f"run was started with {name}={before}, not {value}: "):
             run_pretraining(*settings, *latest, f"--{name}", value)
     resumed = run_pretraining(*settings, *latest, "--logging_steps", 1, "--save_total_limit", 1)
     assert resumed.loss == whole.loss
 
 
 def write_checkpoint(run, step: int, content: str) -> None:
-    """A sound checkpoint in all that is looked at before it is read."""
+    """A checkpoint that passes all checks before it is read."""
     state = run / f"checkpoint-{step}" / "training_state"
     state.mkdir(parents=True)
     (state.parent / "weights").write_text(content)
@@ -77,7 +77,7 @@ def write_checkpoint(run, step: int, content: str) -> None:
     (state / "manifest.json").write_text(json.dumps({"files": {"weights": {"bytes": len(content), "sha256": digest}}}))
 
 
-# what lies on the two machines: step → content
+# the checkpoints on the two machines: step → content
 MACHINES = {
     "the same": ({1: "a", 2: "b"}, {1: "a", 2: "b"}),
     "no shared folder": ({1: "a", 2: "b"}, {}),
@@ -88,7 +88,7 @@ MACHINES = {
 
 
 def open_on_machines(folder) -> dict[str, str]:
-    """What a process, each in a folder of its own, resumes from, or its error."""
+    """What each process, in its own folder, resumes from, or its error."""
     accelerator = Accelerator(cpu=True)
     found = {}
     for name, machines in MACHINES.items():
@@ -121,5 +121,5 @@ def test_the_main_process_chooses_and_all_stop_where_one_cannot_follow(tmp_path)
         with pytest.raises(ValueError, match=f"{cannot}.*{fault}; put output_dir on a disk that all machines share"):
             raise ValueError(latest[name])
     assert latest["none on the first"] == "None"
-    # a new run is not begun where the main process sees an old one
+    # a new run does not start if the main process finds an old run
     assert "is not empty" in main["another run"]

@@ -1,4 +1,4 @@
-"""Sharded over two processes (FSDP2), a run is that of one process, and leaves the same files."""
+"""A run that is sharded over two processes (FSDP2) equals the run of one process, and writes the same files."""
 
 import shutil
 from types import SimpleNamespace
@@ -28,7 +28,7 @@ RUNS = {
 
 
 class Sharded(TrainerCallback):
-    """Whether the weights were sharded at every update."""
+    """Records whether the weights were sharded at every update."""
 
     def __init__(self):
         self.seen = set()
@@ -39,7 +39,7 @@ class Sharded(TrainerCallback):
 
 
 def score(model) -> dict[str, float]:
-    """Asks in the second process more often than in the first: neither needs the other for it."""
+    """Calls the model more often in the second process than in the first: no call waits for the other process."""
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
     tokens = torch.arange(2, 10)[None]
     with torch.no_grad():
@@ -61,13 +61,13 @@ def train_tiny(folder, bpe, name: str, **settings):
 
 
 def go_back(run) -> None:
-    """Take away what a run that was stopped after update 8 would not have left."""
+    """Remove what a run that was stopped after update 8 would not have written."""
     for late in (run / "checkpoint-16", run / "config.json", run / "model.safetensors"):
         shutil.rmtree(late) if late.is_dir() else late.unlink()
 
 
 def sharded_runs(folder, bpe) -> dict:
-    """Losses and scores of each run with sharded weights, and of those that save, of one resumed at update 8."""
+    """Losses and scores of each run with sharded weights; if it saves checkpoints, also when resumed at update 8."""
     pretend_fsdp()
     sharded = Sharded()
     found = {}
@@ -89,7 +89,7 @@ def sharded_runs(folder, bpe) -> dict:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, bpe):
-    """The folder, and what each process saw of its sharded runs."""
+    """The folder, and the losses and scores in each process."""
     folder = tmp_path_factory.mktemp("sharded")
     return folder, *in_two_processes(sharded_runs, folder, bpe)
 
@@ -153,7 +153,7 @@ def test_in_bfloat16_losses_are_float32_and_near_those_of_float32(runs):
 
 
 def sharded_losses() -> dict[str, tuple[float, float]]:
-    """Of every attention type, the loss and the norm of the gradient, sharded."""
+    """The loss and the norm of the gradient of every attention type, with sharded weights."""
     found = {}
     for case in SHARDED_CASES:
         pretend_fsdp()

@@ -1,4 +1,4 @@
-"""Many models at once: each is the one that its seed, or its learning rate, would have given alone."""
+"""Many models at once: each equals the model that is trained alone with its seed or learning rate."""
 
 import json
 import shutil
@@ -81,11 +81,11 @@ def test_a_resumed_run_of_many_equals_an_uninterrupted_one(corpus, tmp_path, cap
     settings += ["--save_steps", 2, "--save_total_limit", 9, "--seeds", 0, 1]
     run_pretraining(*settings, "--output_dir", tmp_path / "whole")
     run_pretraining(*settings, "--output_dir", tmp_path / "parts")
-    # stopped between the checkpoints of one model and of the other, one of which is damaged
+    # as if the run had stopped between the checkpoints of both models, with one damaged checkpoint
     shutil.rmtree(tmp_path / "parts" / "seed-0" / "checkpoint-6")
     (tmp_path / "parts" / "seed-1" / "checkpoint-4" / "model.safetensors").write_bytes(b"")
     run_pretraining(*settings, "--output_dir", tmp_path / "parts", "--resume_from_checkpoint", "latest")
-    # from checkpoint-2, the last that both have
+    # the run continues from checkpoint-2, the last one that both models have
     assert "checkpoint-4 is damaged: model.safetensors has 0 bytes" in caplog.text
     for name in ("seed-0", "seed-1"):
         assert losses_of(tmp_path / "parts" / name) == losses_of(tmp_path / "whole" / name)
@@ -101,7 +101,7 @@ def test_what_many_models_left_is_never_deleted_by_a_resume(corpus, tmp_path):
         with pytest.raises(ValueError, match="but no checkpoint to resume from"):
             run_pretraining(*settings, *wrong, *latest)
     run_pretraining(*settings, "--save_steps", 1, "--seeds", 0, 1, "--overwrite_output_dir", True)
-    with pytest.raises(ValueError, match="these have no checkpoint in common: .*seed-2"):
+    with pytest.raises(ValueError, match="no checkpoint exists in all of .*seed-2"):
         run_pretraining(*settings, "--seeds", 0, 1, 2, *latest)
     assert all((tmp_path / "all" / name / "model.safetensors").is_file() for name in ("seed-0", "seed-1"))
 

@@ -1,4 +1,4 @@
-"""The loop: repeatable, resumable, and the same whatever the accumulation."""
+"""The training loop: it can be repeated and resumed, and does not depend on the accumulation."""
 
 import copy
 import math
@@ -28,7 +28,7 @@ from birthgpt.training.model_group import count_parameters
 
 
 class Interrupted(Exception):
-    """The end of a run that was stopped."""
+    """Raised to stop a run."""
 
 
 class InterruptAfter(TrainerCallback):
@@ -43,7 +43,7 @@ class InterruptAfter(TrainerCallback):
 
 
 class Recorder(TrainerCallback):
-    """What the model is after every update, as `look` sees it."""
+    """Records what `look` returns for the model after every update."""
 
     def __init__(self, look):
         self.look, self.seen = look, []
@@ -62,7 +62,7 @@ def assert_same_weights(model, other) -> None:
 
 
 def train_and_load(folder, bpe, **settings):
-    """The summary, and the model that was saved."""
+    """The summary and the saved model of a run."""
     summary, _ = train(folder, bpe, **settings)
     return summary, AutoModelForCausalLM.from_pretrained(folder / "run")
 
@@ -85,7 +85,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, bpe, stopped_after,
     with pytest.raises(Interrupted):
         callbacks = [InterruptAfter(stopped_after)]
         train(tmp_path, bpe, save_steps=1, architecture=architecture, callbacks=callbacks, **settings)
-    # whatever a new process would draw instead
+    # a new process would draw other numbers
     torch.manual_seed(999)
     recorder = Recorder(lambda model: None)
     resumed, resumed_model = train(
@@ -124,7 +124,7 @@ def test_a_run_is_resumed_under_the_precision_it_began_with(tmp_path, bpe):
     AcceleratorState._reset_state()
     train(tmp_path, bpe, save_steps=5, mixed_precision="bf16", max_train_steps=5)
     AcceleratorState._reset_state()
-    with pytest.raises(ValueError, match="was written under mixed precision bf16, this run is under no"):
+    with pytest.raises(ValueError, match="was written with mixed_precision=bf16, this run has no"):
         train(tmp_path, bpe, resume=True, mixed_precision="no")
 
 
@@ -138,7 +138,7 @@ def test_a_resumed_run_with_an_average_equals_an_uninterrupted_one(tmp_path, bpe
     assert losses(resumed) == losses(whole)
     assert_same_weights(model, resumed_model)
     train(tmp_path / "plain", bpe, save_steps=5)
-    with pytest.raises(ValueError, match="was written without ema_decay: give the same"):
+    with pytest.raises(ValueError, match="was written without ema_decay: use the setting of that run"):
         train(tmp_path / "plain", bpe, ema_decay=0.8, resume=True)
 
 
@@ -156,7 +156,7 @@ def test_the_average_is_that_of_the_weights_after_each_update(tmp_path, bpe):
 @pytest.mark.slow
 def test_compiling_changes_no_loss(tmp_path, bpe, nothing_compiled, monkeypatch):
     compile_model = torch.compile
-    # the capture of graphs alone: code generation is the task of torch, and takes a minute
+    # only the capture of graphs: code generation is the task of torch, and takes a minute
     monkeypatch.setattr(torch, "compile", lambda model, **given: compile_model(model, backend="aot_eager", **given))
     eager, _ = train(tmp_path / "eager", bpe, max_train_steps=4, dropout=0.0)
     compiled, _ = train_and_load(tmp_path / "compiled", bpe, max_train_steps=4, torch_compile=True, dropout=0.0)
@@ -173,12 +173,12 @@ def test_random_features_are_drawn_anew_between_updates(tmp_path, bpe):
     recorder = Recorder(lambda model: model.model.layers[0].attention.projection.clone())
     train(tmp_path, bpe, architecture=PERFORMER, callbacks=[recorder])
     changed = [step for step in range(1, 12) if not torch.equal(recorder.seen[step - 1], recorder.seen[step])]
-    # seen after an update, drawn before the next
+    # features are recorded after an update, and drawn before the next one
     assert changed == [4, 8]
 
 
 def test_accumulation_changes_no_loss(tmp_path, bpe):
-    # epochs of one seed are planned alike: two halves of the same batches
+    # epochs with one seed have the same plan: the micro-batches are two halves of the same batches
     def run(steps):
         settings = {"gradient_accumulation_steps": steps, "max_train_steps": 3}
         return losses(train(tmp_path, bpe, dropout=0.0, **settings)[0])

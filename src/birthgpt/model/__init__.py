@@ -1,4 +1,4 @@
-"""All that travels to the Hub: configuration, modelling and attention files, flat."""
+"""The files that are exported to the Hub: configuration, model and attention types, in one flat folder."""
 
 from .configuration_birthgpt import BirthGPTConfig
 from .modeling_birthgpt import BirthGPTForCausalLM, BirthGPTModel

@@ -1,4 +1,4 @@
-"""The contract of an attention type: what it declares, takes and returns, and how it gets its name."""
+"""The contract of an attention type: what it declares, takes and returns, and how it is registered."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,37 +12,37 @@ from .configuration_base import BaseConfig
 
 
 class AttentionType:
-    """What every attention type declares, be it an `Attention` inside the ordinary block or a `Block` of its own."""
+    """What every attention type declares. It is an `Attention` inside the standard block, or its own `Block`."""
 
     config_class: type[BaseConfig] = BaseConfig
     """The dataclass with the settings of this type."""
 
     mask_type: str | None = "causal"
-    """The mask that the model builds for it, one of `masks.build_mask`; None for none."""
+    """The type of its mask, as in `masks.build_mask`; None: no mask."""
 
     cache_type: str = STATE_LAYER
-    """The cache of its layer, by the name in `config.layer_types`."""
+    """The name of its cache in `config.layer_types`."""
 
     supports_branches: bool = False
-    """Whether it keeps the branches of a line from seeing one another (`branch_ids`)."""
+    """Whether it supports `branch_ids`: a branch does not see other branches."""
 
     @classmethod
     def check_config(cls, config: BaseConfig) -> None:
-        """Raise ValueError where settings do not fit together; `config` is that of one layer."""
+        """Raise ValueError for settings that cannot be combined; `config` is the configuration of one layer."""
 
 
 class Attention(AttentionType, nn.Module):
-    """Base of every attention type: each token reads from the tokens before it.
+    """Base class of attention types: each token reads itself and the tokens before it.
 
-    An attention type is strictly causal, respects padding on either side, and returns the same with and without a
-    cache. It finds tokens by `position_ids`, never by tensor index: otherwise left padding would change the output.
-    The map that writes into the residual stream is an `OutputProjection`. What it keeps between calls is in the cache
-    of its layer (`cache.layer_state`). `initialize_parameters` fills its own parameters and buffers with the functions
-    of `transformers.initialization`, which skip what was loaded. Its buffers are persistent.
+    An attention type is strictly causal, supports padding on both sides, and returns the same with and without a cache.
+    It finds tokens by `position_ids`, never by tensor index: otherwise left padding would change the output. The linear
+    map that writes into the residual stream is an `OutputProjection`. The cache of the layer (`cache.layer_state`)
+    contains what is kept between calls. `initialize_parameters` fills the parameters and buffers of the type with the
+    functions of `transformers.initialization`, which skip loaded tensors. Buffers are persistent.
 
     Args:
-        config: the configuration of the model. `self.layer_config` is the same with the settings of this layer.
-        layer_idx: the number of this layer, from 0.
+        config: the configuration of the model. `self.layer_config` is the configuration of this layer.
+        layer_idx: the index of this layer, from 0.
     """
 
     def __init__(self, config: BaseConfig, layer_idx: int):
@@ -52,7 +52,7 @@ class Attention(AttentionType, nn.Module):
         self.layer_idx = layer_idx
 
     def between_updates(self, step: int, generator: torch.Generator) -> None:
-        """Called in training after `step` > 0 updates: the place for what changes between updates, not in `forward`."""
+        """Change what is not trained, such as random features. The trainer calls it after `step` > 0 updates."""
 
     def forward(
         self,
@@ -74,18 +74,18 @@ class Attention(AttentionType, nn.Module):
             position_ids: (batch, length), the position of each token in its sequence; padding is not counted.
             position_embeddings: cosines and sines, (batch, length, d_head) each, or None.
             branch_ids: (batch, length), 0 for the shared prefix, k > 0 for branch k, −1 for padding; or None.
-            token_mask: (batch, length), True for a token, False for padding; None where all are tokens.
+            token_mask: (batch, length), True for a token, False for padding; None without padding.
             past_key_values: the cache to read and extend at `layer_idx`, or None.
 
         Returns:
             The mixed states, (batch, length, hidden_size), and the attention weights, (batch, heads, length, keys),
-            or None where the type has no weights to show.
+            or None if the type does not return weights.
         """
         raise NotImplementedError
 
 
 ATTENTION_TYPES: dict[str, type[AttentionType]] = {}
-"""The class of each attention type, by its name in `attention_type`."""
+"""The class of each attention type, by name."""
 
 Registered = TypeVar("Registered", bound=type[AttentionType])
 
@@ -93,8 +93,8 @@ Registered = TypeVar("Registered", bound=type[AttentionType])
 def register_attention_type(name: str) -> Callable[[Registered], Registered]:
     """Class decorator: `attention_type=name` builds this class.
 
-    A type outside this package is registered for as long as the Python process runs. Its settings are keywords of
-    `BirthGPTConfig` without a declaration: the class reads them with a default.
+    A type from outside this package is registered until the Python process ends. `BirthGPTConfig` does not declare its
+    settings, but takes them as keywords: the class reads them with a default.
 
     Raises:
         ValueError: another class has this name.
@@ -102,9 +102,11 @@ def register_attention_type(name: str) -> Callable[[Registered], Registered]:
 
     def register(attention_class: Registered) -> Registered:
         registered = ATTENTION_TYPES.get(name)
-        # a cell of a notebook that runs again defines the same class anew
+        # a notebook cell that runs again defines the same class again
         if registered is not None and registered.__qualname__ != attention_class.__qualname__:
-            raise ValueError(f"attention_type {name!r} is registered already, for {registered.__qualname__}")
+            raise ValueError(
+                f"attention_type={name!r} is already registered for {registered.__qualname__}: choose another name"
+            )
         ATTENTION_TYPES[name] = attention_class
         return attention_class
 

@@ -1,11 +1,11 @@
 """ABC: attention with bounded-memory control (Peng et al., 2110.02488), a causal form of Linformer's idea.
 
-A fixed number of slots s, each a running mean over all tokens so far:
+A head has a fixed number of slots. Slot s contains a running mean over all tokens so far:
 
-    K̃_t[s] = Σ_{j≤t} w_sj k_j / Σ_{j≤t} w_sj,   Ṽ_t[s] likewise;   o_t = softmax(q_t K̃_tᵀ / √d_head) Ṽ_t
-    w_sj = exp(W x_j)_s by content, or exp(E_sj) by position: Linformer's E, made causal
+    K̃_t[s] = Σ_{j≤t} w_sj k_j / Σ_{j≤t} w_sj,   Ṽ_t[s] with v_j;   o_t = softmax(q_t K̃_tᵀ / √d_head) Ṽ_t
+    w_sj = exp(W x_j)_s (`content`) or exp(E_sj) (`position`), which is Linformer's E made causal
 
-Rotary positions turn queries and keys before the keys enter the slots.
+Rotary positions rotate queries and keys before the keys enter the slots.
 """
 
 from collections.abc import Iterator
@@ -24,10 +24,10 @@ from .layers import Projections, attention_weights
 from .settings import setting
 
 CHUNK = 32
-"""Tokens that `abc_attention` handles together; a power of two. It changes speed and memory, not the result."""
+"""Tokens in a chunk of `abc_attention`, a power of two. It changes speed and memory, not the result."""
 
 NO_WEIGHT = -1e30
-"""The logarithm of a weight of zero: finite, because −∞ minus −∞ is not a number."""
+"""The logarithm of a zero weight. It is finite, because −∞ minus −∞ is NaN."""
 
 State = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -41,7 +41,7 @@ class ABCConfig(BaseConfig):
 
 @register_attention_type("abc")
 class ABCAttention(Attention):
-    """Attention to a fixed number of slots. Weights, (batch, heads, length, slots), are shown under eager."""
+    """Attention to a fixed number of slots. Under eager it returns weights, (batch, heads, length, slots)."""
 
     config_class = ABCConfig
     mask_type = None
@@ -57,11 +57,11 @@ class ABCAttention(Attention):
         if self.by_position:
             self.position_weights = nn.Parameter(torch.empty(self.limit, self.heads * self.slots))  # E
         else:
-            # no bias: whatever is added to all weights of a slot cancels
+            # no bias: a constant that is added to all log weights of a slot cancels
             self.slot_proj = nn.Linear(config.hidden_size, self.heads * self.slots, bias=False)  # W
 
     def initialize_parameters(self) -> None:
-        """Slots that start alike would stay alike."""
+        """Draw E at random: slots that start equal would stay equal."""
         if self.by_position:
             init.normal_(self.position_weights)
 
@@ -78,12 +78,12 @@ class ABCAttention(Attention):
         """Causal self-attention; see `Attention.forward`.
 
         Raises:
-            ValueError: a position beyond the weights of `abc_weights="position"`.
+            ValueError: with `abc_weights="position"`, a position of `max_position_embeddings` or more.
         """
         queries, keys, values = self.projections(hidden_states, position_embeddings)
         cache = layer_state(past_key_values, self.layer_idx)
         log_weights = self._log_weights(hidden_states, position_ids, token_mask)
-        # exponentials and long sums are beyond half precision
+        # half precision is too coarse for exponentials and long sums
         with maybe_autocast(device_type=keys.device.type, enabled=False):
             dtype = torch.promote_types(values.dtype, torch.float32)
             log_weights = log_weights.to(dtype)
@@ -114,8 +114,8 @@ class ABCAttention(Attention):
         last = int(position_ids.max())
         if last >= self.limit:
             raise ValueError(
-                f"abc_weights='position' has weights for max_position_embeddings={self.limit} positions: "
-                f"position {last} is beyond them"
+                f"max_position_embeddings={self.limit}: abc_weights='position' has no weight for position {last}: "
+                "give a shorter sequence"
             )
         return nn.functional.embedding(position_ids, self.position_weights)
 
@@ -130,17 +130,17 @@ def empty_slots(keys: torch.Tensor, values: torch.Tensor, log_weights: torch.Ten
 def naive_abc_attention(
     queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, log_weights: torch.Tensor
 ) -> torch.Tensor:
-    """The definition, token by token: K̃_t = K̃_{t−1} + (w_t / Σ_{j≤t} w_j) (k_t − K̃_{t−1}), Ṽ_t likewise.
+    """The definition, token by token: K̃_t = K̃_{t−1} + (w_t / Σ_{j≤t} w_j) (k_t − K̃_{t−1}), Ṽ_t with v_t.
 
-    Arguments and first result as for `abc_attention`.
+    It takes the first four arguments of `abc_attention` and returns its first result.
     """
     log_sums, slot_keys, slot_values = empty_slots(keys, values, log_weights)
     mixed = []
     for t in range(queries.shape[2]):
         log_sums = torch.logaddexp(log_sums, log_weights[:, :, t])
-        part = (log_weights[:, :, t] - log_sums).exp()[..., None]  # (batch, heads, slots, 1)
-        slot_keys = slot_keys + part * (keys[:, :, t, None] - slot_keys)
-        slot_values = slot_values + part * (values[:, :, t, None] - slot_values)
+        share = (log_weights[:, :, t] - log_sums).exp()[..., None]  # (batch, heads, slots, 1)
+        slot_keys = slot_keys + share * (keys[:, :, t, None] - slot_keys)
+        slot_values = slot_values + share * (values[:, :, t, None] - slot_values)
         scores = slot_keys @ queries[:, :, t, :, None] * queries.shape[-1] ** -0.5  # (batch, heads, slots, 1)
         mixed.append((scores.softmax(dim=-2) * slot_values).sum(dim=-2))
     return torch.stack(mixed, dim=2)
@@ -155,19 +155,20 @@ def abc_attention(
     dropout: float = 0.0,
     chunk: int = CHUNK,
 ) -> tuple[torch.Tensor, torch.Tensor, State]:
-    """The same without K̃_t of every t: by matrix products within chunks, with the slots carried between chunks.
+    """`naive_abc_attention` in chunks: matrix products within a chunk, and slots that go from chunk to chunk.
 
-    The part of token j in slot s at time t is exp(log w_sj − ℓ_ts), ℓ_t = log Σ_{j≤t} w_j: at most one. To become a
-    product it is split at a time e, j ≤ e < t, into exp(log w_sj − ℓ_es) exp(ℓ_es − ℓ_ts), both at most one. So the
-    tokens before t are read in groups, each ending where its readers begin: the chunks before, the left half of each
-    pair of neighbouring halves of 1, 2, 4, … tokens, and the token itself. Nothing overflows, and the output of a
-    token does not depend on how large later weights are, as it would with the maximum over a sequence or a chunk.
+    The share of token j in slot s at time t is exp(log w_sj − ℓ_ts) ≤ 1, with ℓ_t = log Σ_{j≤t} w_j. A matrix product
+    needs one factor for j and one for t. So the share is split at a time e with j ≤ e < t, into exp(log w_sj − ℓ_es)
+    and exp(ℓ_es − ℓ_ts). Both factors are at most 1. Token t reads three groups of tokens: the earlier chunks; within
+    its chunk, for halves of 1, 2, 4, … tokens, the left half if t is in the right half; and itself. In each group, e is
+    the last token. Nothing overflows. The output of a token does not depend on later weights; with a maximum over the
+    sequence or the chunk it would.
 
     Args:
         queries, keys, values: (batch, heads, length, d_head).
         log_weights: (batch, heads, length, slots), log w; `NO_WEIGHT` for padding.
-        state: what this function returned for the tokens before, or `empty_slots`.
-        dropout: the rate on the weights of the slots.
+        state: what this function returned for the earlier tokens, or `empty_slots`.
+        dropout: the dropout rate of the weights.
         chunk: tokens in a chunk, a power of two.
 
     Returns:
@@ -176,10 +177,10 @@ def abc_attention(
     """
     length = queries.shape[2]
     chunk = min(chunk, 1 << (length - 1).bit_length())
-    filling = (0, 0, 0, -length % chunk)
-    queries, keys, values = (nn.functional.pad(states, filling) for states in (queries, keys, values))
-    log_weights = nn.functional.pad(log_weights, filling, value=NO_WEIGHT)
-    log_sums = torch.cat((state[0][:, :, None], log_weights), dim=2).logcumsumexp(dim=2)  # ℓ, one entry longer
+    pad_sizes = (0, 0, 0, -length % chunk)
+    queries, keys, values = (nn.functional.pad(states, pad_sizes) for states in (queries, keys, values))
+    log_weights = nn.functional.pad(log_weights, pad_sizes, value=NO_WEIGHT)
+    log_sums = torch.cat((state[0][:, :, None], log_weights), dim=2).logcumsumexp(dim=2)  # ℓ, after that of `state`
 
     own = (log_weights - log_sums[:, :, 1:]).exp()
     halves = list(weigh_halves(log_weights, log_sums[:, :, 1:], chunk))
@@ -187,15 +188,15 @@ def abc_attention(
 
     scores = own * (queries * keys).sum(dim=-1, keepdim=True)  # q_t · K̃_t, (batch, heads, length, slots)
     scores = scores + (remaining * (fold(queries, chunk) @ slot_keys[:, :, :-1].transpose(-1, -2))).flatten(2, 3)
-    for half, parts, decay in halves:
+    for half, shares, decay in halves:
         products = right(queries, half) @ left(keys, half).transpose(-1, -2)  # (batch, heads, pairs, half, half)
-        scores = scores + after_zeros(decay * (products @ parts))
+        scores = scores + after_zeros(decay * (products @ shares))
 
     weights = attention_weights(scores * queries.shape[-1] ** -0.5, dropout)
     mixed = (weights * own).sum(dim=-1, keepdim=True) * values  # Σ_s weights_s Ṽ_t[s], (batch, heads, length, d_head)
     mixed = mixed + ((remaining * fold(weights, chunk)) @ slot_values[:, :, :-1]).flatten(2, 3)
-    for half, parts, decay in halves:
-        products = (decay * right(weights, half)) @ parts.transpose(-1, -2)
+    for half, shares, decay in halves:
+        products = (decay * right(weights, half)) @ shares.transpose(-1, -2)
         mixed = mixed + after_zeros(products @ left(values, half))
     state = log_sums[:, :, -1], slot_keys[:, :, -1], slot_values[:, :, -1]
     return mixed[:, :, :length], weights[:, :, :length], state
@@ -204,24 +205,24 @@ def abc_attention(
 def carry_slots(
     keys, values, log_weights, log_sums, state: State, chunk: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """K̃ and Ṽ before each chunk and after the last, and the part of them that remains at each token of the chunk.
+    """K̃ and Ṽ before each chunk and after the last one, and the share of them that remains at each token.
 
     Args:
         keys, values, log_weights, state, chunk: as for `abc_attention`.
-        log_sums: ℓ, (batch, heads, 1 + length, slots), with that of the state first.
+        log_sums: ℓ, (batch, heads, 1 + length, slots); the first entry is that of `state`.
 
     Returns:
         Two times (batch, heads, chunks + 1, slots, d_head), and (batch, heads, chunks, chunk, slots).
     """
     bounds = log_sums[:, :, ::chunk]  # (batch, heads, chunks + 1, slots)
     starts, ends = bounds[:, :, :-1], bounds[:, :, 1:]
-    parts = (fold(log_weights, chunk) - ends[..., None, :]).exp()
-    added = parts.transpose(-1, -2) @ fold(torch.cat((keys, values), dim=-1), chunk)
+    shares = (fold(log_weights, chunk) - ends[..., None, :]).exp()
+    added = shares.transpose(-1, -2) @ fold(torch.cat((keys, values), dim=-1), chunk)
     kept = (starts - ends).exp()[..., None]
     slots = [torch.cat(state[1:], dim=-1)]
     # unbind, not indexing: the gradient of each index would be as long as the sequence
-    for part, new in zip(kept.unbind(dim=2), added.unbind(dim=2), strict=True):
-        slots.append(part * slots[-1] + new)
+    for share, new in zip(kept.unbind(dim=2), added.unbind(dim=2), strict=True):
+        slots.append(share * slots[-1] + new)
     slot_keys, slot_values = torch.stack(slots, dim=2).split((keys.shape[-1], values.shape[-1]), dim=-1)
     return slot_keys, slot_values, (starts[..., None, :] - fold(log_sums[:, :, 1:], chunk)).exp()
 
@@ -229,9 +230,10 @@ def carry_slots(
 def weigh_halves(
     log_weights: torch.Tensor, log_sums: torch.Tensor, chunk: int
 ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
-    """For half = 1, 2, 4, … below `chunk`: the part of each left half in the slots at its end, and what remains of it.
+    """Yield the shares of the tokens in each left half, and how much of them remains in the right half.
 
-    Yields half, and two times (batch, heads, pairs, half, slots): for the tokens on the left, at those on the right.
+    For half = 1, 2, 4, … below `chunk`, yields half and two tensors, (batch, heads, pairs, half, slots): the shares of
+    the left tokens in the slots at the end of the left half; the share of these slots that remains at each right token.
     """
     half = 1
     while half < chunk:
@@ -256,5 +258,5 @@ def right(states: torch.Tensor, half: int) -> torch.Tensor:
 
 
 def after_zeros(states: torch.Tensor) -> torch.Tensor:
-    """(batch, heads, pairs, half, ·) → (batch, heads, length, ·): as the second halves, after zeros."""
+    """(batch, heads, pairs, half, ·) → (batch, heads, length, ·): the second halves, with zeros before each."""
     return nn.functional.pad(states, (0, 0, states.shape[-2], 0)).flatten(2, 3)

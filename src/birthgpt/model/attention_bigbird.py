@@ -2,9 +2,9 @@
 
     o_t = Σ_{s ∈ S(t)} softmax_{s ∈ S(t)}(q_tᵀ k_s / √d_head) v_s
 
-Positions are cut into blocks of b. With i = ⌊t / b⌋ the block of t, S(t) consists of the positions s ≤ t in the blocks
+Positions are divided into blocks of b. i = ⌊t / b⌋ is the block of t. S(t) contains the positions s ≤ t in the blocks
     global: {0, …, g − 1}        near: {i − w + 1, …, i}        random: r of {g, …, i − w}
-The model of the paper is an encoder: there the window reaches to both sides, and global tokens also see everything.
+The model of the paper is an encoder: its window extends to both sides, and its global tokens see all tokens.
 """
 
 import random
@@ -45,7 +45,7 @@ class BigBirdConfig(BaseConfig):
 
 @register_attention_type("bigbird")
 class BigBirdAttention(Attention):
-    """Softmax attention within a sparse pattern of blocks, by the implementation `bigbird_implementation`."""
+    """Softmax attention to a sparse pattern of blocks, computed by `bigbird_implementation`."""
 
     config_class = BigBirdConfig
     mask_type = None
@@ -64,7 +64,7 @@ class BigBirdAttention(Attention):
         self.register_buffer("random_blocks", torch.empty(shape, dtype=torch.long))
 
     def initialize_parameters(self) -> None:
-        """The pattern is saved with the weights."""
+        """Draw the random blocks, which are saved with the weights."""
         init.copy_(self.random_blocks, draw_random_blocks(self.layer_config, self.layer_idx))
 
     def forward(
@@ -77,10 +77,10 @@ class BigBirdAttention(Attention):
         past_key_values: Cache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Sparse causal self-attention; see `Attention.forward`. Only `dense` has weights to show.
+        """Sparse causal self-attention; see `Attention.forward`. Only `dense` returns weights.
 
         Raises:
-            ValueError: positions beyond the pattern, or positions that do not rise along a row.
+            ValueError: a position of `max_position_embeddings` or more, or positions that do not increase in a row.
         """
         queries, keys, values = self.projections(hidden_states, position_embeddings)
         positions = position_ids.expand(hidden_states.shape[:2])
@@ -94,7 +94,7 @@ class BigBirdAttention(Attention):
         return self.projections.output(mixed), weights
 
     def _dense(self, queries, keys, values, positions, cache: StateCacheLayer | None):
-        """The pattern as a mask over all keys, in tensor order: the readable reference."""
+        """Attend to all keys under a mask of the pattern: the readable reference."""
         keys, values, key_positions = append_to_cache(keys, values, positions, cache)
         (batch, heads, length, _), device = queries.shape, queries.device
         indices = [torch.arange(size, device=device) for size in (batch, heads, length, keys.shape[2])]
@@ -104,7 +104,7 @@ class BigBirdAttention(Attention):
         return eager_attention_forward(self, queries, keys, values, mask, self.scaling, dropout)
 
     def _flex(self, queries, keys, values, positions, cache: StateCacheLayer | None):
-        """The pattern as a mask function that FlexAttention compiles (Dong et al., 2412.05496)."""
+        """Attend under a mask function that FlexAttention compiles (Dong et al., 2412.05496)."""
         if queries.device.type != "cuda":
             raise ValueError("bigbird_implementation='flex' needs a CUDA device: choose gathered or dense")
         if self.training and self.config.attention_dropout:
@@ -116,7 +116,7 @@ class BigBirdAttention(Attention):
         return flex_attention_forward(self, queries, keys, values, mask, scaling=self.scaling)[0], None
 
     def mask_function(self, positions: torch.Tensor, key_positions: torch.Tensor) -> Callable:
-        """f(batch, head, query, key), by tensor index: may this query see this key?"""
+        """The function f(batch, head, query, key) of tensor indices: whether the query sees the key."""
         blocks = torch.arange(self.random_blocks.shape[1], device=positions.device)
         is_global, is_near = blocks < self.global_blocks, blocks > blocks[:, None] - self.window
         is_drawn = (self.random_blocks[..., None] == blocks).any(dim=2)
@@ -130,10 +130,10 @@ class BigBirdAttention(Attention):
         return sees
 
     def _gathered(self, queries, keys, values, positions, cache: StateCacheLayer | None):
-        """Each block of queries beside the (g + w + r)·b keys that it may see: sparse in time and memory.
+        """Attend from each block of queries to the (g + w + r)·b keys that it may see: sparse in time and memory.
 
-        States are laid out by position, so that block i is in the slots i·b, …, i·b + b − 1 whatever the padding. The
-        layout of the queries starts, row by row, at the block of the first query.
+        States are ordered by position: block i is in the slots i·b, …, i·b + b − 1, independent of padding. The slots
+        of the queries start, in each row, at the block of the first query.
         """
         slots: torch.Tensor | int
         first, slots = self._slots_of_queries(positions)
@@ -141,10 +141,10 @@ class BigBirdAttention(Attention):
         length = positions.shape[1]
         starts = cache is None or "keys" not in cache.states
         if starts and bool((positions == torch.arange(length, device=positions.device)).all()):
-            # the layout is that of the tensors already
+            # the tensors are already ordered by position
             positions = slots = 0
         keys, values, exists = self._lay_out_keys(keys, values, positions, cache)
-        # a shorter row may run over the end, where nothing is read
+        # the blocks of a short row may exceed the limit: their output is not read
         blocks = blocks.clamp(max=self.random_blocks.shape[1] - 1)  # (batch, blocks)
         queries = scatter_to_slots(queries, slots, blocks.shape[1] * self.block).unflatten(2, (-1, self.block))
 
@@ -166,13 +166,13 @@ class BigBirdAttention(Attention):
         return gather_from_slots(mixed, slots, length).transpose(1, 2), None
 
     def _lay_out_keys(self, keys, values, positions, cache):
-        """Keys, values and whether they exist, (batch, heads or 1, blocks, b, d_head or 1), by position."""
+        """Keys, values and whether they exist, (batch, heads or 1, blocks, b, d_head or 1), ordered by position."""
         states = {"keys": keys, "values": values, "exists": torch.ones_like(keys[:, :1, :, :1], dtype=torch.bool)}
         kept = cache.states if cache is not None else {}
         last = keys.shape[2] - 1 if isinstance(positions, int) else int(positions.amax())
         size = blocks_up_to(last, self.block) * self.block
         if "keys" in kept:
-            # a call with padding alone ends earlier
+            # a call that contains only padding ends earlier
             size = max(size, kept["keys"].shape[2])
         states = {name: scatter_to_slots(new, positions, size, kept.get(name)) for name, new in states.items()}
         if cache is not None:
@@ -180,7 +180,7 @@ class BigBirdAttention(Attention):
         return (laid_out.unflatten(2, (-1, self.block)) for laid_out in states.values())
 
     def _slots_of_queries(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The block of the first query of each row, (batch,), and the slot of each query from its start on."""
+        """The block of each row's first query, (batch,), and the slot of each query from the start of this block."""
         is_padding = positions == INVALID_POSITION
         first = positions.masked_fill(is_padding, torch.iinfo(positions.dtype).max).amin(dim=1)
         first = first.clamp(max=self.config.max_position_embeddings - 1) // self.block
@@ -188,48 +188,48 @@ class BigBirdAttention(Attention):
         return first, slots.masked_fill(is_padding, INVALID_POSITION)
 
     def _seen_blocks(self, blocks: torch.Tensor, count: int) -> torch.Tensor:
-        """(batch, blocks) → (batch, heads, blocks, g + w + r): the blocks that each block may see, none of them twice.
+        """(batch, blocks) → (batch, heads, blocks, g + w + r): the blocks that each block may see, each at most once.
 
-        There are `count` blocks in all; a block before the first, or counted in another group, is `NO_BLOCK`.
+        `count` is the number of all blocks. A block that does not exist or is in another group is `NO_BLOCK`.
         """
         own, device = blocks[:, None, :, None], blocks.device  # (batch, 1, blocks, 1)
         # a group cannot have more members than there are blocks
         window = min(self.window, count)
         num_drawn = min(self.random_blocks.shape[2], max(count - self.global_blocks - self.window, 0))
-        everyone = torch.arange(min(self.global_blocks, count), device=device)
+        global_indices = torch.arange(min(self.global_blocks, count), device=device)
         near = own - torch.arange(window, device=device)
         near = near.masked_fill(near < self.global_blocks, NO_BLOCK)
         drawn = self.random_blocks[:, blocks, :num_drawn].transpose(0, 1)
-        # the pattern may have been saved under another window or number of global blocks
+        # the pattern may have been saved with another window or number of global blocks
         drawn = drawn.masked_fill((drawn < self.global_blocks) | (drawn > own - self.window), NO_BLOCK)
         shape = drawn.shape[:-1]
-        return torch.cat([part.expand(*shape, part.shape[-1]) for part in (everyone, near, drawn)], dim=-1)
+        return torch.cat([part.expand(*shape, part.shape[-1]) for part in (global_indices, near, drawn)], dim=-1)
 
     def _positions_in(self, blocks: torch.Tensor) -> torch.Tensor:
-        """(..., blocks) → (..., blocks, b); negative where the block is `NO_BLOCK`."""
+        """The positions in each block, (..., blocks) → (..., blocks, b); negative for `NO_BLOCK`."""
         return blocks[..., None] * self.block + torch.arange(self.block, device=blocks.device)
 
 
 def count_blocks(config: BigBirdConfig) -> int:
-    """The number of blocks in `max_position_embeddings` positions; the last may be shorter."""
+    """The number of blocks in `max_position_embeddings` positions; the last block may be shorter."""
     return -(-config.max_position_embeddings // config.bigbird_block)
 
 
 def draw_random_blocks(config: BigBirdConfig, layer_idx: int) -> torch.Tensor:
-    """(heads, blocks, bigbird_random): the older blocks drawn for each block, then `NO_BLOCK`.
+    """The random older blocks of each block, then `NO_BLOCK`: (heads, blocks, bigbird_random).
 
-    The draw for a block depends on (bigbird_seed, layer, head, block) alone, never on the number of blocks.
+    The draw for a block depends only on (bigbird_seed, layer, head, block), never on the number of blocks.
     """
     pattern = [
         [draw_for_block(config, layer_idx, head, block) for block in range(count_blocks(config))]
         for head in range(config.num_attention_heads)
     ]
-    # on the CPU, also during a construction on the meta device
+    # on the CPU, even if the model is constructed on the meta device
     return torch.tensor(pattern, dtype=torch.long, device="cpu")
 
 
 def draw_for_block(config: BigBirdConfig, layer_idx: int, head: int, block: int) -> list[int]:
-    """Up to `bigbird_random` blocks between the global ones and the window, each at most once."""
+    """Up to `bigbird_random` blocks between the global blocks and the window, each at most once."""
     older = range(config.bigbird_global, block - config.bigbird_window + 1)
     generator = random.Random(f"{config.bigbird_seed} {layer_idx} {head} {block}")
     drawn = sorted(generator.sample(older, min(config.bigbird_random, len(older))))
@@ -237,16 +237,16 @@ def draw_for_block(config: BigBirdConfig, layer_idx: int, head: int, block: int)
 
 
 def check_positions(positions: torch.Tensor, limit: int) -> None:
-    """ValueError unless (batch, length) positions are below `limit` and rise along each row; padding is ignored."""
+    """Raise ValueError unless (batch, length) positions are below `limit` and increase; padding is ignored."""
     before = positions.cummax(dim=1).values[:, :-1]
     repeats = ((positions[:, 1:] <= before) & (positions[:, 1:] != INVALID_POSITION)).any()
     last, repeats = torch.stack((positions.amax(), repeats)).tolist()
     if last >= limit:
         raise ValueError(
-            f"the pattern of bigbird ends at max_position_embeddings={limit}: position {last} is beyond it"
+            f"max_position_embeddings={limit}: position {last} is not in the pattern of bigbird: shorten the sequence"
         )
     if repeats:
-        raise ValueError("bigbird finds a token by its position: position_ids have to rise along each sequence")
+        raise ValueError("bigbird finds a token by its position: give position_ids that increase along each sequence")
 
 
 def append_to_cache(

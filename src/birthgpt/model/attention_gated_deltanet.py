@@ -1,8 +1,8 @@
 """Gated DeltaNet: S_t = α_t S_{t−1}(I − β_t k_t k_tᵀ) + β_t v_t k_tᵀ, o_t = S_t q_t/√d_head (Yang et al., 2412.06464).
 
-The state S is an associative memory, d_head × d_head for each head. A token first lets all of it decay by α, then
-writes its value under its key: the old value of that key is replaced, completely at β = 1. It reads the value of its
-query. Each token has its own α and β, one for each head.
+The state S of a head is an associative memory, d_head × d_head. A token multiplies S by its α. It then writes its value
+under its key: with β = 1, the new value replaces the old value of this key. It then reads the value of its query. Each
+head computes α and β from the token.
 """
 
 import math
@@ -30,14 +30,14 @@ class GatedDeltaNetConfig(BaseConfig):
 
 @register_attention_type("gated_deltanet")
 class GatedDeltaNet(Attention):
-    """The gated delta rule, chunk by chunk; the output of each head is RMS-normalised and gated by SiLU(W_g x).
+    """The gated delta rule in chunks; the output of each head is RMS-normalised and gated by SiLU(W_g x).
 
-    q, k and v pass through SiLU, then q and k are normalised to length one, so that `qk_norm` has no effect here.
-    α = exp(−A softplus(W_a x + b)), β = sigmoid(W_b x). The recurrence knows the order of the tokens: rotary positions
-    are not applied. There are no weights to show or to drop.
+    SiLU is applied to q, k and v. Then q and k are normalised to length one, so `qk_norm` has no effect.
+    α = exp(−A softplus(W_a x + b)), β = sigmoid(W_b x). Rotary positions are not applied, because the recurrence
+    depends on the order of the tokens. There are no attention weights to return or to drop.
 
-    The short convolution of q, k and v in the paper is not part of this type: `canon_width` adds a convolution to
-    every type, and `canon_width: 4` is recommended with this one.
+    The short convolution of q, k and v in the paper is not part of this type. Use `canon_width: 4` instead, a
+    convolution for every type.
     """
 
     config_class = GatedDeltaNetConfig
@@ -64,15 +64,15 @@ class GatedDeltaNet(Attention):
         self.o_norm = nn.RMSNorm(self.head_dim, eps=config.layer_norm_eps)
 
     def initialize_parameters(self) -> None:
-        """As in the paper's code: A uniform up to 16, softplus(b) log-uniform between 0.001 and 0.1."""
-        # one minus a number below one is never zero, and has a logarithm
+        """Draw as in the paper's code: A uniform up to 16, softplus(b) log-uniform between 0.001 and 0.1."""
+        # rand is below 1, so 1 − rand has a logarithm
         init.copy_(self.A_log, (LARGEST_DECAY_RATE * (1 - torch.rand(self.num_heads))).log())
         low, high = (math.log(step) for step in STEP_RANGE)
         steps = (low + (high - low) * torch.rand(self.num_heads)).exp()
         init.copy_(self.dt_bias, steps.expm1().log())
 
     def queries_keys_and_values(self, hidden_states: torch.Tensor) -> list[torch.Tensor]:
-        """(batch, length, hidden_size) → three times (batch, heads, length, d_head), in float32 or more."""
+        """(batch, length, hidden_size) → three times (batch, heads, length, d_head), in float32 at least."""
         projections = (self.q_proj, self.k_proj, self.v_proj)
         queries, keys, values = (
             nn.functional.silu(upcast_to_float32(split_heads(projection(hidden_states), self.num_heads)))
@@ -83,7 +83,7 @@ class GatedDeltaNet(Attention):
     def decay_and_beta(
         self, hidden_states: torch.Tensor, token_mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """log α and β, (batch, heads, length) each; padding neither decays nor writes: log α = β = 0."""
+        """log α and β, (batch, heads, length) each. Both are 0 for padding, so the state does not change."""
         steps = nn.functional.softplus(upcast_to_float32(self.a_proj(hidden_states)) + self.dt_bias)
         log_alpha = -upcast_to_float32(self.A_log).exp() * steps
         beta = upcast_to_float32(self.b_proj(hidden_states)).sigmoid()
@@ -99,7 +99,7 @@ class GatedDeltaNet(Attention):
         past_key_values: Cache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, None]:
-        """Read and write the memory; see `Attention.forward`. The cache is the state after the last token."""
+        """Read and write the memory; see `Attention.forward`. The cache contains the state after the last token."""
         queries, keys, values = self.queries_keys_and_values(hidden_states)
         log_alpha, beta = self.decay_and_beta(hidden_states, token_mask)
         cache = layer_state(past_key_values, self.layer_idx)
@@ -122,7 +122,7 @@ def naive_gated_delta_rule(
     beta: torch.Tensor,
     state: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The recurrence itself, token by token: the reference for the fast form, `gated_delta_rule`."""
+    """The recurrence, token by token: the reference for `gated_delta_rule`."""
     state = empty_memory(keys, values) if state is None else state
     outputs = []
     for t in range(keys.shape[2]):
@@ -144,18 +144,18 @@ def gated_delta_rule(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Read and write the memory for `chunk` tokens at once.
 
-    Let u_i = β_i(v_i − α_i S_{i−1} k_i) be what token i writes, and Γ_ij = α_{j+1} ⋯ α_i what remains of the write of
-    token j at token i. A chunk that starts from S_0 has S_i = Γ_i0 S_0 + Σ_{j≤i} Γ_ij u_j k_jᵀ, and therefore
+    Token i writes u_i = β_i(v_i − α_i S_{i−1} k_i). At token i, a share Γ_ij = α_{j+1} ⋯ α_i of the write of token j
+    remains. If S_0 is the state before the chunk, S_i = Γ_i0 S_0 + Σ_{j≤i} Γ_ij u_j k_jᵀ, and therefore
 
-        u_i + Σ_{j<i} β_i Γ_ij (k_i·k_j) u_j = β_i v_i − β_i Γ_i0 S_0 k_i:
+        u_i + Σ_{j<i} β_i Γ_ij (k_i·k_j) u_j = β_i v_i − β_i Γ_i0 S_0 k_i.
 
-    one triangular system for each chunk, solved for both terms on the right before S_0 is known (the WY
+    This is one triangular system for each chunk. It is solved for both terms on the right before S_0 is known (the WY
     representation). Only the step from chunk to chunk is sequential.
 
     Args:
         queries, keys, values: (batch, heads, length, d_head); queries are divided by √d_head here.
-        log_alpha, beta: (batch, heads, length), at most 0; between 0 and 1.
-        state: (batch, heads, d_head of values, d_head of keys), the memory before the first token; None: empty.
+        log_alpha, beta: (batch, heads, length), log α at most 0 and β between 0 and 1.
+        state: (batch, heads, d_head of values, d_head of keys), the memory before the first token; None: zeros.
         chunk: tokens in a chunk.
 
     Returns:
@@ -164,34 +164,34 @@ def gated_delta_rule(
     state = empty_memory(keys, values) if state is None else state
     length, key_size, value_size = keys.shape[2], keys.shape[3], values.shape[3]
     chunk = min(chunk, length)
-    # (batch, heads, chunks, chunk, d_head), the gates without the last
+    # (batch, heads, chunks, chunk, d_head); the gates have no d_head
     queries, keys, values = (split_chunks(states, chunk) for states in (queries * key_size**-0.5, keys, values))
     log_alpha, beta = (split_chunks(gate[..., None], chunk).squeeze(-1) for gate in (log_alpha, beta))
 
     decay = decay_between_tokens(log_alpha)  # Γ, (batch, heads, chunks, chunk, chunk)
-    since_start = log_alpha.cumsum(dim=-1).exp()[..., None]
-    until_end = decay[..., -1, :, None]
+    decay_from_start = log_alpha.cumsum(dim=-1).exp()[..., None]
+    decay_to_end = decay[..., -1, :, None]
     scores = queries @ keys.mT * decay
     system = keys @ keys.mT * decay * beta[..., None]
-    terms = torch.cat((values, keys * since_start), dim=-1) * beta[..., None]
+    terms = torch.cat((values, keys * decay_from_start), dim=-1) * beta[..., None]
     # only the strictly lower triangle is read; the diagonal counts as one
     solved = torch.linalg.solve_triangular(system, terms, upper=False, unitriangular=True)
 
     outputs = []
-    steps = (solved, scores, queries * since_start, keys * until_end, since_start[..., -1:, :])
-    for solution, weights, query, key, decayed in zip(*(step.unbind(dim=2) for step in steps), strict=True):
+    steps = (solved, scores, queries * decay_from_start, keys * decay_to_end, decay_from_start[..., -1:, :])
+    for solution, weights, query, key, chunk_decay in zip(*(step.unbind(dim=2) for step in steps), strict=True):
         from_values, from_keys = solution.split((value_size, key_size), dim=-1)
         writes = from_values - from_keys @ state.mT  # u, (batch, heads, chunk, d_head)
         outputs.append(query @ state.mT + weights @ writes)
-        state = decayed * state + writes.mT @ key
+        state = chunk_decay * state + writes.mT @ key
     return torch.cat(outputs, dim=2)[:, :, :length], state
 
 
 def decay_between_tokens(log_alpha: torch.Tensor) -> torch.Tensor:
     """Γ_ij = α_{j+1} ⋯ α_i for j ≤ i, else 0: (…, chunk) logarithms → (…, chunk, chunk).
 
-    Each sum is over its own terms: a difference of running sums would lose the small decay between two tokens that
-    follow a token with a very large one.
+    Each sum is computed from its own terms. After a token with a very large decay, a difference of running sums would
+    lose the small decay between later tokens.
     """
     up_to = log_alpha.new_ones(log_alpha.shape[-1], log_alpha.shape[-1]).tril()
     sums = up_to @ (log_alpha[..., None] * up_to.tril(-1))  # (…, chunk, chunk)
@@ -205,10 +205,10 @@ def split_chunks(states: torch.Tensor, chunk: int) -> torch.Tensor:
 
 
 def empty_memory(keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """(batch, heads, d_head of values, d_head of keys) zeros."""
+    """A memory of zeros, (batch, heads, d_head of values, d_head of keys)."""
     return values.new_zeros(*values.shape[:2], values.shape[-1], keys.shape[-1])
 
 
 def l2_normalize(states: torch.Tensor) -> torch.Tensor:
-    """Divide the last dimension by its length; below about 0.001, by about 0.001, so that gradients stay finite."""
+    """x / √(‖x‖² + 10⁻⁶) over the last dimension; the constant keeps gradients finite."""
     return states * (states.square().sum(dim=-1, keepdim=True) + 1e-6).rsqrt()

@@ -1,13 +1,13 @@
-"""Linformer (Wang et al., 2006.04768) made causal by blocks: attention to projected keys of the past, not all of it.
+"""Linformer (Wang et al., 2006.04768) made causal by blocks: attention to projected keys and to the newest tokens.
 
-    the paper     o = softmax(Q (E K)ᵀ / √d_head) (F V),   E, F (k × n) learned: every projected key mixes every token
-    here          E, F (r × c) project each completed block of c tokens to r slots:  K̃_b = E K_b,  Ṽ_b = F V_b;
-                  o_t = softmax(q_t [K̃_{b ≤ β − w/c}; K_near]ᵀ / √d_head) [Ṽ_{b ≤ β − w/c}; V_near],
-                  near: the tokens up to t in its own block β = ⌊t/c⌋ and in the w/c − 1 blocks before
+    paper     o = softmax(Q (E K)ᵀ / √d_head) (F V),   E, F (k × n) trained: every projected key contains every token
+    here      E, F (r × c) project each completed block of c tokens to r keys and values:  K̃_b = E K_b,  Ṽ_b = F V_b;
+              o_t = softmax(q_t [K̃_{b ≤ β − w/c}; K_window]ᵀ / √d_head) [Ṽ_{b ≤ β − w/c}; V_window],
+              window: the tokens up to t in the block β = ⌊t/c⌋ of t and in the w/c − 1 blocks before it
 
-Rotary positions turn queries and keys before the keys are projected. The slot of a token, which decides its block, is
-the number of tokens before it in its row: padding is not counted, wherever it is. The other causal form of the idea,
-with a fixed number of slots in all, is `attention_abc.py`.
+Rotary positions rotate queries and keys before the keys are projected. The index of a token is the number of tokens
+before it in its row, without padding. It decides the block of the token. `attention_abc.py` is another causal form of
+Linformer, with a fixed number of slots.
 """
 
 from typing import Any
@@ -34,11 +34,11 @@ class LinformerConfig(BaseConfig):
 
 @register_attention_type("linformer")
 class LinformerAttention(Attention):
-    """Attention to the projected keys of old blocks, and to the keys of the newest blocks as they are.
+    """Attention to the projected keys of old blocks and to the keys of the tokens in the window.
 
-    Weights are shown under `attn_implementation="eager"`: (batch, heads, length, slots + window), the slots of old
-    blocks first, the oldest at the head, then the tokens from the start of the window's first block to the end of the
-    token's own block. Without a cache, a sequence of fewer blocks than a window has makes the window shorter.
+    Under `attn_implementation="eager"` it returns weights, (batch, heads, length, projected keys + w): first those of
+    the projected keys, the oldest block first, then those of the tokens from the start of the window's first block to
+    the end of the token's own block. Without a cache, a sequence with fewer blocks than a window has a shorter window.
     """
 
     config_class = LinformerConfig
@@ -48,7 +48,7 @@ class LinformerAttention(Attention):
 
     @classmethod
     def check_config(cls, config: BaseConfig) -> None:
-        """A window consists of whole blocks."""
+        """Raise ValueError unless the window consists of whole blocks."""
         assert isinstance(config, LinformerConfig)
         if config.linformer_window % config.linformer_block:
             raise ValueError(
@@ -67,7 +67,7 @@ class LinformerAttention(Attention):
         self.value_weights = nn.Parameter(torch.empty(shape))  # F, (heads, r, c)
 
     def initialize_parameters(self) -> None:
-        """A projection of independent keys is then as long as one of them."""
+        """Draw E and F with standard deviation 1/√c: a projection of independent keys has about the length of a key."""
         init.normal_(self.key_weights, std=self.block**-0.5)
         init.normal_(self.value_weights, std=self.block**-0.5)
 
@@ -95,97 +95,110 @@ class LinformerAttention(Attention):
         token_mask: torch.Tensor | None,
         cache: StateCacheLayer | None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, heads, length, d_head) each → the mixed values, the same shape, and the weights if they are shown.
+        """The mixed values, (batch, heads, length, d_head) as the inputs, and the weights or None.
 
-        Rows that begin with padding are in different blocks at the same index. So each row is laid out by slot, in
-        `blocks` blocks from the block in which it continues, number `first` (batch,), behind the rest of its window.
+        With padding, tokens at the same tensor index may be in different blocks. So each row is ordered by token index:
+        first the other blocks of its window, then `num_blocks` blocks from `first_block` (batch,), where it continues.
         """
         c, (batch, _, length, _) = self.block, queries.shape
         continues = cache is not None and "count" in cache.states
         state: dict[str, torch.Tensor] = cache.states if cache is not None and continues else {}
         count = state["count"] if continues else torch.zeros(batch, dtype=torch.long, device=keys.device)
-        first = count // c
-        # a row that continues may be c − 1 tokens into its block
-        blocks = count_blocks(length + c - 1 if continues else length, c)
-        near = self.window - 1 if cache is not None else min(self.window, blocks) - 1
-        slots: Any
+        first_block = count // c
+        # the block of a row that continues may already contain c − 1 tokens
+        num_blocks = count_blocks(length + c - 1 if continues else length, c)
+        window_blocks_before = self.window - 1 if cache is not None else min(self.window, num_blocks) - 1
+        indices: Any
         new_tokens: Any
         if token_mask is None and length > 1 and not continues:
-            slots, new_tokens = 0, length
+            indices, new_tokens = 0, length
         else:
             token_mask = torch.ones_like(keys[:, 0, :, 0], dtype=torch.bool) if token_mask is None else token_mask
-            slots = (count % c)[:, None] + token_mask.cumsum(dim=1) - 1  # (batch, length), from `first` on
-            slots, new_tokens = slots.masked_fill(~token_mask, INVALID_POSITION), token_mask.sum(dim=1)
-        # the most blocks that a row can have behind its window by now
-        behind = length - 1 if cache is None else length + cache.seen
-        old = max(behind // c - near, 0)
-        # the first block in the window of each block, (batch, blocks): below zero before the start of the row
-        numbers = first[:, None] - near + torch.arange(blocks, device=first.device)
+            indices = (count % c)[:, None] + token_mask.cumsum(dim=1) - 1  # (batch, length), from `first_block` on
+            indices, new_tokens = indices.masked_fill(~token_mask, INVALID_POSITION), token_mask.sum(dim=1)
+        # with a cache, the block that leaves the window at the next token is kept now
+        last_index = length - 1 if cache is None else length + cache.seen
+        max_blocks_before_window = max(last_index // c - window_blocks_before, 0)
+        # the first block in the window of each block, (batch, num_blocks): negative before the start of the row
+        window_starts = (
+            first_block[:, None] - window_blocks_before + torch.arange(num_blocks, device=first_block.device)
+        )
 
-        size = (near + blocks) * c
-        keys = scatter_to_slots(keys, slots + near * c, size, state.get("keys"))  # (batch, heads, size, d_head)
-        values = scatter_to_slots(values, slots + near * c, size, state.get("values"))
-        # also computed for incomplete blocks: they are hidden now, and overwritten when the block is complete
-        old_keys = project_blocks(keys[:, :, : blocks * c], self.key_weights)  # (batch, heads, blocks, r, d_head)
-        old_keys = scatter_to_slots(old_keys, numbers, old, state.get("old_keys"))  # (batch, heads, old, r, d_head)
-        old_values = project_blocks(values[:, :, : blocks * c], self.value_weights)
-        old_values = scatter_to_slots(old_values, numbers, old, state.get("old_values"))
+        size = (window_blocks_before + num_blocks) * c
+        # (batch, heads, size, d_head)
+        keys = scatter_to_slots(keys, indices + window_blocks_before * c, size, state.get("keys"))
+        values = scatter_to_slots(values, indices + window_blocks_before * c, size, state.get("values"))
+        # incomplete blocks are projected too: they are masked now, and overwritten when they are complete
+        # (batch, heads, num_blocks, r, d_head) → (batch, heads, max_blocks_before_window, r, d_head)
+        projected_keys = project_blocks(keys[:, :, : num_blocks * c], self.key_weights)
+        projected_keys = scatter_to_slots(
+            projected_keys, window_starts, max_blocks_before_window, state.get("old_keys")
+        )
+        projected_values = project_blocks(values[:, :, : num_blocks * c], self.value_weights)
+        projected_values = scatter_to_slots(
+            projected_values, window_starts, max_blocks_before_window, state.get("old_values")
+        )
 
         if length > 1:
-            per_block, within = c, torch.arange(c, device=keys.device)[None]
+            per_block, index_in_block = c, torch.arange(c, device=keys.device)[None]
         else:
-            # a single token needs no block of queries around it
-            per_block, within, slots = 1, slots.clamp(min=0), slots.clamp(max=0)
-        queries = scatter_to_slots(queries, slots, blocks * per_block).unflatten(2, (blocks, per_block))
-        visible = self._visible(numbers, within, near + 1, old)
-        mixed, weights = self._attend(queries, keys, values, old_keys, old_values, visible)
+            # a single token does not need a whole block of queries
+            per_block, index_in_block, indices = 1, indices.clamp(min=0), indices.clamp(max=0)
+        queries = scatter_to_slots(queries, indices, num_blocks * per_block).unflatten(2, (num_blocks, per_block))
+        visible = self._visible(window_starts, index_in_block, window_blocks_before + 1, max_blocks_before_window)
+        mixed, weights = self._attend(queries, keys, values, projected_keys, projected_values, visible)
 
         if cache is not None:
             count = count + new_tokens
-            newest = (count // c - first)[:, None] * c + torch.arange(self.window * c, device=first.device)
-            # a slot beyond the layout belongs to an open block: it is filled before it is seen
-            keys, values = (gather_from_slots(states, newest, newest.shape[1]) for states in (keys, values))
+            kept = (count // c - first_block)[:, None] * c + torch.arange(self.window * c, device=first_block.device)
+            # an index beyond `size` is in an incomplete block: it is written before a token sees it
+            keys, values = (gather_from_slots(states, kept, kept.shape[1]) for states in (keys, values))
             cache.states |= {"count": count, "keys": keys, "values": values}
-            cache.states |= {"old_keys": old_keys, "old_values": old_values}
-        shows_weights = self.config._attn_implementation == "eager"
-        shown = gather_from_slots(weights.flatten(2, 3), slots, length) if shows_weights else None
-        return gather_from_slots(mixed.flatten(2, 3), slots, length), shown
+            cache.states |= {"old_keys": projected_keys, "old_values": projected_values}
+        returns_weights = self.config._attn_implementation == "eager"
+        weights_or_none = gather_from_slots(weights.flatten(2, 3), indices, length) if returns_weights else None
+        return gather_from_slots(mixed.flatten(2, 3), indices, length), weights_or_none
 
-    def _visible(self, numbers: torch.Tensor, within: torch.Tensor, window: int, old: int) -> torch.Tensor:
-        """(batch, 1, blocks, queries of a block, old · r + w), True for what a token sees: all of its past, once.
+    def _visible(
+        self, window_starts: torch.Tensor, index_in_block: torch.Tensor, window: int, projected_blocks: int
+    ) -> torch.Tensor:
+        """The boolean mask, (batch, 1, blocks, queries of a block, projected keys + w): each past token counts once.
 
         Args:
-            numbers: (batch, blocks), the first block in the window of each block.
-            within: (batch or 1, queries of a block), the place of each token in its block.
+            window_starts: (batch, blocks), the first block in the window of each block.
+            index_in_block: (batch or 1, queries of a block), the index of each token in its block.
             window: number of blocks in a window.
-            old: number of projected blocks.
+            projected_blocks: number of projected blocks.
         """
-        window, device = window * self.block, numbers.device
-        projected = torch.arange(old, device=device).repeat_interleave(self.key_weights.shape[1])
-        projected = (projected < numbers[..., None])[:, :, None]  # (batch, blocks, 1, old · r)
-        slots = torch.arange(window, device=device)
-        exists = (slots >= -self.block * numbers[..., None])[:, :, None]  # (batch, blocks, 1, w)
-        past = (slots <= within[..., None] + window - self.block)[:, None]  # (batch or 1, 1, queries, w)
-        projected = projected.expand(-1, -1, within.shape[-1], -1)
+        window, device = window * self.block, window_starts.device
+        projected = torch.arange(projected_blocks, device=device).repeat_interleave(self.key_weights.shape[1])
+        projected = (projected < window_starts[..., None])[:, :, None]  # (batch, blocks, 1, projected keys)
+        window_indices = torch.arange(window, device=device)
+        exists = (window_indices >= -self.block * window_starts[..., None])[:, :, None]  # (batch, blocks, 1, w)
+        # (batch or 1, 1, queries, w)
+        past = (window_indices <= index_in_block[..., None] + window - self.block)[:, None]
+        projected = projected.expand(-1, -1, index_in_block.shape[-1], -1)
         return torch.cat((projected, exists & past), dim=-1)[:, None]
 
-    def _attend(self, queries, keys, values, old_keys, old_values, visible) -> tuple[torch.Tensor, torch.Tensor]:
-        """(batch, heads, blocks, queries of a block, ·): the mixed values of each block of queries, and the weights."""
+    def _attend(
+        self, queries, keys, values, projected_keys, projected_values, visible
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The mixed values and the weights of each block of queries, (batch, heads, blocks, queries of a block, ·)."""
         window = keys.shape[2] - (queries.shape[2] - 1) * self.block
-        near_keys, near_values = keys.unfold(2, window, self.block), values.unfold(2, window, self.block)
+        window_keys, window_values = keys.unfold(2, window, self.block), values.unfold(2, window, self.block)
         queries = queries * self.scaling
-        old_scores = queries.flatten(2, 3) @ old_keys.flatten(2, 3).transpose(-1, -2)
-        scores = torch.cat((old_scores.unflatten(2, queries.shape[2:4]), queries @ near_keys), dim=-1)
-        # in place: it is the largest tensor here, and only the softmax reads it
+        projected_scores = queries.flatten(2, 3) @ projected_keys.flatten(2, 3).transpose(-1, -2)
+        scores = torch.cat((projected_scores.unflatten(2, queries.shape[2:4]), queries @ window_keys), dim=-1)
+        # in place: the scores are the largest tensor here, and only the softmax reads them
         dropout = self.config.attention_dropout if self.training else 0.0
         weights = attention_weights(scores.masked_fill_(~visible, -torch.inf), dropout)
-        old_weights, near_weights = weights.tensor_split((old_scores.shape[-1],), dim=-1)
-        old_mixed = old_weights.flatten(2, 3) @ old_values.flatten(2, 3)
-        return old_mixed.unflatten(2, queries.shape[2:4]) + near_weights @ near_values.transpose(-1, -2), weights
+        projected_weights, window_weights = weights.tensor_split((projected_scores.shape[-1],), dim=-1)
+        mixed = projected_weights.flatten(2, 3) @ projected_values.flatten(2, 3)
+        return mixed.unflatten(2, queries.shape[2:4]) + window_weights @ window_values.transpose(-1, -2), weights
 
 
 def project_blocks(states: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """E K_b of each block b: (batch, heads, blocks · c, d_head) by (heads, r, c) → (…, blocks, r, d_head)."""
+    """E K_b of each block b: (batch, heads, blocks · c, d_head), (heads, r, c) → (batch, heads, blocks, r, d_head)."""
     return weights[:, None] @ states.unflatten(2, (-1, weights.shape[-1]))
 
 
@@ -207,7 +220,7 @@ def naive_blockwise_attention(
     Args:
         queries, keys, values: (batch, heads, length, d_head).
         key_weights, value_weights: E and F, (heads, r, c).
-        window: tokens, a multiple of c.
+        window: w, the tokens in a window, a multiple of c.
 
     Returns:
         (batch, heads, length, d_head).
@@ -218,10 +231,10 @@ def naive_blockwise_attention(
     all_values = torch.cat((project_blocks(values[:, :, :complete], value_weights).flatten(2, 3), values), dim=2)
 
     tokens = torch.arange(length, device=queries.device)
-    oldest_near = (tokens // c - window // c + 1)[:, None]
-    sees_slot = torch.arange(length // c, device=queries.device).repeat_interleave(r) < oldest_near
-    sees_token = (tokens // c >= oldest_near) & (tokens <= tokens[:, None])
-    visible = torch.cat((sees_slot, sees_token), dim=1)  # (length, slots + length)
+    window_starts = (tokens // c - window // c + 1)[:, None]
+    sees_projected = torch.arange(length // c, device=queries.device).repeat_interleave(r) < window_starts
+    sees_token = (tokens // c >= window_starts) & (tokens <= tokens[:, None])
+    visible = torch.cat((sees_projected, sees_token), dim=1)  # (length, projected keys + length)
     scores = queries @ all_keys.transpose(-1, -2) * queries.shape[-1] ** -0.5
     return scores.masked_fill(~visible, -torch.inf).softmax(dim=-1) @ all_values
 
@@ -235,10 +248,10 @@ def linformer_noncausal(
 ) -> torch.Tensor:
     """The attention of the paper (2006.04768, equation 7), softmax(Q (E K)ᵀ / √d_head) (F V): for encoders only.
 
-    No mask over the (length, k) scores makes it causal: a mask decides which projected keys a token reads, but each
-    projected key, as a sum over all j, already contains every token, also the later ones. To hide the future from
-    token t, a mask would have to hide all k of them. The sums themselves must end in time: at the end of a block, as
-    here, or at t, as in `attention_abc.py`.
+    A mask over the (length, k) scores cannot make it causal. A mask decides which projected keys a token reads. But
+    each projected key is a sum over all tokens, including later ones. To hide the future from token t, a mask would
+    have to hide all k projected keys. The sums must end earlier: at the end of a block, as in `LinformerAttention`, or
+    at t, as in `attention_abc.py`.
 
     Args:
         queries, keys, values: (batch, heads, length, d_head).

@@ -1,21 +1,20 @@
-"""Perceiver: the blocks between the first and the last work on a few latents (after Jaegle et al., 2103.03206).
+"""Perceiver: the blocks between the first and the last process m latents, not tokens (Jaegle et al., 2103.03206).
 
-With C the trained basis of m latents and x the embedded tokens, each block followed by y + MLP(LN y):
+C is the trained basis of the latents and x the embedded tokens. In each block, y + MLP(LN y) follows:
 
     first    y = C + Attn(LN C; LN x)             latents attend to tokens
     between  y = y + Attn(LN y; LN y)             latents attend to latents
     last     x + Attn(LN x; [LN y, LN x])         tokens attend to latents and to the newest tokens
 
-Latent j = 0 … m − 1 ends at position p_j = (j + 1)s − 1, where s is the length of its segment of tokens. It sees the
-tokens up to p_j and the latents up to itself; the token at position t sees the latents with p_j ≤ t. So everything is
-causal, a prefix has the same values, and decoding adds a latent when its segment is complete. The kinds differ in s
-and in the last block:
+Latent j = 0 … m − 1 ends at position p_j = (j + 1)s − 1, where s is the length of a segment of tokens. It sees the
+tokens up to p_j and the latents up to j. The token at position t sees the latents with p_j ≤ t. So everything is
+causal, and decoding adds a latent when its segment is complete. `perceiver_kind` decides s and the last block:
 
-`segments`: s = ⌈max_position_embeddings / m⌉. Beside the finished latents, token t sees exactly the tokens that none
-of them covers, and itself. So it sees all of its past, up to m·s tokens.
+`segments`: s = ⌈max_position_embeddings / m⌉. Token t also sees itself and the tokens that no finished latent covers.
+So it sees its whole past, up to m·s tokens.
 
-`cs224n`, the form of the CS224N assignment: s = 1, and the last block attends to latents alone. It has a blind spot: a
-token at t ≥ m sees the tokens 0 … m − 1 and itself, and nothing between.
+`cs224n`: the form of the CS224N assignment. s = 1, and the last block attends only to latents. It has a blind spot: a
+token at t ≥ m sees the tokens 0 … m − 1 and itself, and nothing between them.
 """
 
 import math
@@ -32,20 +31,12 @@ from .block import Block
 from .cache import StateCacheLayer, layer_state
 from .canon import Canon, CanonConfig
 from .configuration_base import BaseConfig
-from .layers import (
-    INVALID_POSITION,
-    MLP,
-    Projections,
-    RotaryEmbedding,
-    apply_rotary,
-    build_norm,
-    select_positions,
-)
+from .layers import INVALID_POSITION, MLP, Projections, RotaryEmbedding, apply_rotary, build_norm, select_positions
 from .masks import additive_mask
 from .settings import setting
 
 QUERIES_AT_ONCE = 256
-"""Tokens that the last block handles together under sdpa, with the latents and the keys of nearby tokens only."""
+"""Tokens that the last block computes together under sdpa, with only the latents and the keys of nearby tokens."""
 
 
 class PerceiverConfig(CanonConfig):
@@ -59,12 +50,11 @@ class PerceiverConfig(CanonConfig):
 
 @register_attention_type("perceiver")
 class PerceiverBlock(Block):
-    """The first, a middle or the last block of a Perceiver, as its layer index says.
+    """The first, a middle or the last block of a Perceiver, depending on its layer index.
 
-    Between the first and the last block the states are latents, (batch, new latents, hidden_size): those that a call
-    can finish in any row. So are the `hidden_states` that a model returns there.
-
-    Canon follows the norms of tokens, in the first and the last block; there is none along the latents.
+    Between the first and the last block the states are latents, (batch, new latents, hidden_size): the latents that a
+    call can finish in some row. The `hidden_states` that a model returns there are latents too. Canon follows the norms
+    of tokens, in the first and the last block. Latents have no Canon layer.
     """
 
     config_class = PerceiverConfig
@@ -72,11 +62,13 @@ class PerceiverBlock(Block):
 
     @classmethod
     def check_config(cls, config: BaseConfig) -> None:
-        """A Perceiver has at least two layers, and all of them."""
+        """Raise ValueError unless all layers, at least two, have this type."""
         if config.num_hidden_layers < 2:
-            raise ValueError("attention_type='perceiver' needs num_hidden_layers of at least 2: one down and one up")
+            raise ValueError(
+                "attention_type='perceiver' has a first and a last block: set num_hidden_layers to at least 2"
+            )
         if not isinstance(config.attention_type, str):
-            raise ValueError("attention_type='perceiver' spans all layers: it cannot be in a list with one a layer")
+            raise ValueError("attention_type='perceiver' spans all layers and cannot be in a list: give one name")
 
     def __init__(self, config: PerceiverConfig, layer_idx: int):
         super().__init__(config, layer_idx)
@@ -97,18 +89,10 @@ class PerceiverBlock(Block):
         past_key_values: Cache | None = None,
         **kwargs,
     ) -> torch.Tensor:
-        """The first block turns tokens into latents, the last one latents into tokens; see `Block.forward`.
-
-        Args:
-            hidden_states: (batch, new latents, hidden_size); in the first block, the tokens.
-            inputs_embeds: (batch, length, hidden_size), the embedded tokens.
-
-        Returns:
-            (batch, new latents, hidden_size); from the last block, the states of the tokens.
+        """The states after this block: latents, or tokens after the last block; see `Block.forward`.
 
         Raises:
-            ValueError: a sequence longer than the segments; an attention implementation that does not take the
-                masks of this type.
+            ValueError: a sequence longer than all segments; an `attn_implementation` other than sdpa and eager.
         """
         kwargs["past_key_values"] = past_key_values
         hidden_states, mixed, weights = self.attention(hidden_states, inputs_embeds, **kwargs)
@@ -125,45 +109,44 @@ class LatentBasis(nn.Embedding):
     """C: one trained vector for each latent, (latents, hidden_size)."""
 
     def initialize_parameters(self) -> None:
-        """Xavier's rule, as in the assignment."""
+        """Draw by Xavier's rule, as in the assignment."""
         init.xavier_uniform_(self.weight)
 
 
 class KeysAndValues(NamedTuple):
-    """What queries attend to."""
+    """The keys and values, (batch, heads, keys, d_head) each, that queries attend to."""
 
     keys: torch.Tensor
-    """(batch, heads, keys, d_head)."""
     values: torch.Tensor
-    """(batch, heads, keys, d_head)."""
     ends: torch.Tensor
-    """(batch or 1, keys), the last position that each key tells of."""
+    """(batch or 1, keys), the position of a token or the last position of a latent."""
 
 
 class LatentProgress(NamedTuple):
-    """How many latents of each row are finished before and after a call."""
+    """The number of finished latents of each row before and after a call."""
 
     positions: torch.Tensor
-    """(batch, length), of the tokens of the call; `INVALID_POSITION` for padding."""
+    """(batch, length), the positions of the tokens of the call; `INVALID_POSITION` for padding."""
     before: torch.Tensor
     """(batch, 1), the number of latents that earlier calls finished."""
     finished: torch.Tensor
-    """(batch, 1), the number that is finished now."""
+    """(batch, 1), the number of latents that are finished after the call."""
     most: int
-    """A bound on that number, from the lengths alone; at least one."""
+    """An upper bound of `finished`, computed from lengths; at least one."""
 
     def numbers(self, new: int) -> torch.Tensor:
-        """(batch, new): the numbers of the next latents of each row."""
+        """(batch, new): the indices of the next latents of each row."""
         return self.before + torch.arange(new, device=self.before.device)
 
 
 class PerceiverAttention(nn.Module):
-    """What the three kinds of blocks share: where latents end, how many are finished, which keys are visible.
+    """Base class for the attention of the three kinds of blocks: counts finished latents, builds masks, attends.
 
-    `forward` takes the states of the block before, the tokens, and what `Attention.forward` takes; it returns the
-    states that the queries came from, what they read, and the weights. The cache of a layer keeps `finished`,
-    (batch, 1), and keys and values: in the first block those of all tokens, with their `positions`; in the others those
-    of the finished latents, latent j in slot j of its row; in the last block also those of the open tokens.
+    `forward` takes the states of the previous block, the embedded tokens, and the arguments of `Attention.forward`. It
+    returns the residual states, the mixed states, and the weights. The cache of a layer contains `finished`,
+    (batch, 1), and keys and values: in the first block those of all tokens, with their `positions`; in the other blocks
+    those of the finished latents, latent j at index j; in the last block also those of the open tokens, which no
+    finished latent covers.
     """
 
     def __init__(self, config: PerceiverConfig, layer_idx: int):
@@ -177,7 +160,7 @@ class PerceiverAttention(nn.Module):
         self.rotary_embedding = RotaryEmbedding(config) if config.position_embedding_type == "rotary" else None
 
     def progress(self, position_ids, token_mask, batch: int, cache: StateCacheLayer | None) -> LatentProgress:
-        """Count the latents that the tokens of a call finish, and keep the number in the cache."""
+        """Count the latents that the tokens of a call finish, and store the number in the cache."""
         positions = position_ids.expand(batch, -1)
         if token_mask is not None:
             positions = positions.masked_fill(~token_mask, INVALID_POSITION)
@@ -192,19 +175,19 @@ class PerceiverAttention(nn.Module):
         return LatentProgress(positions, before, finished, most)
 
     def latent_ends(self, latents: torch.Tensor) -> torch.Tensor:
-        """p_j of each latent j."""
+        """p_j, the last position of each latent j."""
         return (latents + 1) * self.segment_length - 1
 
     def queries_at(self, positions: torch.Tensor, normed: torch.Tensor) -> torch.Tensor:
-        """(batch, length, hidden_size) → (batch, heads, length, d_head), turned where positions are rotary."""
-        return self._turn(self.projections.queries(normed), positions)
+        """(batch, length, hidden_size) → (batch, heads, length, d_head), rotated if positions are rotary."""
+        return self._rotate(self.projections.queries(normed), positions)
 
     def keys_at(self, positions: torch.Tensor, normed: torch.Tensor) -> KeysAndValues:
-        """Keys and values of (batch, length, hidden_size) states, keys turned where positions are rotary."""
+        """Keys and values of (batch, length, hidden_size) states; keys are rotated if positions are rotary."""
         keys, values = self.projections.keys_and_values(normed)
-        return KeysAndValues(self._turn(keys, positions), values, positions)
+        return KeysAndValues(self._rotate(keys, positions), values, positions)
 
-    def _turn(self, states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    def _rotate(self, states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         if self.rotary_embedding is None:
             return states
         return apply_rotary(states, *self.rotary_embedding(positions, states.dtype))
@@ -212,25 +195,25 @@ class PerceiverAttention(nn.Module):
     def latent_keys(
         self, normed: torch.Tensor, progress: LatentProgress, cache: StateCacheLayer | None
     ) -> KeysAndValues:
-        """All latents of each row by number: the cached ones, then (batch, new latents, hidden_size)."""
+        """Keys and values of all latents: the cached ones, then those of (batch, new latents, hidden_size)."""
         keys, values, _ = self.keys_at(self.latent_ends(progress.numbers(normed.shape[1])), normed)
-        slots = torch.arange(progress.most, device=normed.device)
+        indices = torch.arange(progress.most, device=normed.device)
         if cache is not None:
             if "keys" in cache.states:
                 kept = cache.states["keys"]
-                # rows differ in how many they kept; the slot of an unfinished latent is hidden, and filled later
-                source = torch.where(slots < progress.before, slots, slots - progress.before + kept.shape[2])
-                source = source.clamp(max=kept.shape[2] + normed.shape[1] - 1)  # (batch, slots)
+                # rows differ in their number of cached latents; an unfinished latent is masked, and written later
+                source = torch.where(indices < progress.before, indices, indices - progress.before + kept.shape[2])
+                source = source.clamp(max=kept.shape[2] + normed.shape[1] - 1)  # (batch, latents)
                 keys = gather_keys(torch.cat((kept, keys), dim=2), source)
                 values = gather_keys(torch.cat((cache.states["values"], values), dim=2), source)
             cache.states |= {"keys": keys, "values": values}
-        return KeysAndValues(keys, values, self.latent_ends(slots)[None])
+        return KeysAndValues(keys, values, self.latent_ends(indices)[None])
 
     def attend_visible(
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, visible: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Attend under a boolean mask (batch, 1, queries, keys), True for a visible key."""
-        # only padding sees nothing, and there any finite output is fine
+        # padding may see no key: its output must be finite, and is not used
         visible = visible | ~visible.any(dim=-1, keepdim=True)
         mask = self._mask_for_implementation(visible, queries.dtype)
         mixed, weights = attend(self, self.config, queries, keys, values, mask, is_causal=False)
@@ -243,13 +226,13 @@ class PerceiverAttention(nn.Module):
         if implementation == "eager":
             return additive_mask(visible, dtype)
         raise ValueError(
-            f"attention_type='perceiver' has masks of its own, which {implementation} does not take: "
-            "set attn_implementation to sdpa or eager"
+            f"attn_implementation={implementation} does not support the masks of attention_type='perceiver': "
+            "choose sdpa or eager"
         )
 
 
 class DownProjection(PerceiverAttention):
-    """C + Attn(LN C; LN x)."""
+    """The first block: C + Attn(LN C; LN x)."""
 
     def __init__(self, config: PerceiverConfig, layer_idx: int):
         super().__init__(config, layer_idx)
@@ -277,7 +260,7 @@ class DownProjection(PerceiverAttention):
             )
             if cache.seen and not (progress.finished > progress.before).any():
                 return inputs_embeds[:, :0], inputs_embeds[:, :0], None
-        # at the right place in a segment, so many tokens can finish so many latents
+        # the most latents that `length` tokens can finish
         new = min(math.ceil(length / self.segment_length), progress.most)
         numbers = progress.numbers(new)
         latents, ends = self.basis(numbers.clamp(max=self.num_latents - 1)), self.latent_ends(numbers)
@@ -287,7 +270,7 @@ class DownProjection(PerceiverAttention):
 
     def _check_length(self, position_ids, token_mask, cache: StateCacheLayer | None) -> None:
         limit = self.num_latents * self.segment_length
-        # reading the positions is needed only where padding can explain the length
+        # positions are read only beyond the limit, where padding may explain the length
         if not self.has_segments or position_ids.shape[-1] + (cache.seen if cache is not None else 0) <= limit:
             return
         if token_mask is not None:
@@ -302,7 +285,7 @@ class DownProjection(PerceiverAttention):
 
 
 class LatentAttention(PerceiverAttention):
-    """y + Attn(LN y; LN y)."""
+    """A middle block: y + Attn(LN y; LN y)."""
 
     def forward(
         self, hidden_states, inputs_embeds, *, position_ids, token_mask=None, past_key_values: Cache | None = None, **_
@@ -321,7 +304,7 @@ class LatentAttention(PerceiverAttention):
 
 
 class UpProjection(PerceiverAttention):
-    """x + Attn(LN x; LN y), for `segments` x + Attn(LN x; [LN y, LN x])."""
+    """The last block: x + Attn(LN x; [LN y, LN x]) for `segments`, x + Attn(LN x; LN y) for `cs224n`."""
 
     def __init__(self, config: PerceiverConfig, layer_idx: int):
         super().__init__(config, layer_idx)
@@ -348,7 +331,7 @@ class UpProjection(PerceiverAttention):
         return inputs_embeds, *self._attend(queries, positions, latents, tokens)
 
     def _attend(self, queries, positions, latents: KeysAndValues, tokens: KeysAndValues):
-        """Attend to the latents that are finished at each position, and to the tokens that none of them covers."""
+        """Attend to the latents that are finished at each position, and to the open tokens."""
         first_open = (positions + 1) // self.segment_length * self.segment_length
         sees_latents = in_range(latents.ends, 0, positions)
         # the token that completes a segment is covered, and still sees itself
@@ -361,15 +344,15 @@ class UpProjection(PerceiverAttention):
         )
 
     def _attend_in_parts(self, queries, positions, latents: KeysAndValues, tokens: KeysAndValues) -> torch.Tensor:
-        """The same for a part of the queries at a time, with only the tokens that may be open to it."""
-        # padding first, then the tokens in order: what is near by position is then near by index
-        order = positions.argsort(dim=1, stable=True)
-        queries, positions = gather_keys(queries, order), positions.take_along_dim(order, dim=1)
-        ordered = tokens.ends.argsort(dim=1, stable=True)
+        """Compute `_attend` for parts of the queries, each with only the tokens that may be open for it."""
+        # sorted by position, padding first: tokens that are near by position are then near by index
+        query_order = positions.argsort(dim=1, stable=True)
+        queries, positions = gather_keys(queries, query_order), positions.take_along_dim(query_order, dim=1)
+        token_order = tokens.ends.argsort(dim=1, stable=True)
         tokens = KeysAndValues(
-            gather_keys(tokens.keys, ordered),
-            gather_keys(tokens.values, ordered),
-            tokens.ends.take_along_dim(ordered, dim=1),
+            gather_keys(tokens.keys, token_order),
+            gather_keys(tokens.values, token_order),
+            tokens.ends.take_along_dim(token_order, dim=1),
         )
         earlier = tokens.ends.shape[1] - positions.shape[1]
         mixed = []
@@ -378,10 +361,10 @@ class UpProjection(PerceiverAttention):
             near = slice(max(0, earlier + start - self.segment_length + 1), earlier + stop)
             near_tokens = KeysAndValues(tokens.keys[:, :, near], tokens.values[:, :, near], tokens.ends[:, near])
             mixed.append(self._attend(queries[:, :, start:stop], positions[:, start:stop], latents, near_tokens)[0])
-        return torch.cat(mixed, dim=1).take_along_dim(order.argsort(dim=1)[..., None], dim=1)
+        return torch.cat(mixed, dim=1).take_along_dim(query_order.argsort(dim=1)[..., None], dim=1)
 
     def _with_open_tokens(self, tokens: KeysAndValues, cache: StateCacheLayer | None) -> KeysAndValues:
-        """The tokens of earlier calls that no latent covers, then those of this call; the newest s − 1 are kept."""
+        """The open tokens of earlier calls, then the tokens of this call; the cache keeps the newest s − 1."""
         if cache is None:
             return tokens
         names = ("open_keys", "open_values", "open_positions")
@@ -392,7 +375,7 @@ class UpProjection(PerceiverAttention):
                 torch.cat((values, tokens.values), dim=2),
                 torch.cat((positions, tokens.ends), dim=1),
             )
-        # by position, because padding may be between them
+        # by position, because padding may be between the tokens
         newest = tokens.ends.topk(min(self.segment_length - 1, tokens.ends.shape[1]), dim=1).indices
         kept = (
             gather_keys(tokens.keys, newest),
@@ -404,12 +387,12 @@ class UpProjection(PerceiverAttention):
 
 
 def gather_keys(states: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    """The keys, or values, of (batch, heads, keys, d_head) at (batch or 1, indices)."""
+    """The keys or values, (batch, heads, keys, d_head), at (batch or 1, indices)."""
     return states.take_along_dim(indices[:, None, :, None], dim=2)
 
 
 def in_range(ends: torch.Tensor, first: torch.Tensor | int, last: torch.Tensor) -> torch.Tensor:
-    """(batch, 1, queries, keys): whether first ≤ end ≤ last, for (batch, keys) ends and (batch, queries) bounds."""
+    """The boolean mask first ≤ end ≤ last, (batch, 1, queries, keys), from (batch, keys) and (batch, queries)."""
     ends = ends[:, None]
     if isinstance(first, torch.Tensor):
         first = first[..., None]

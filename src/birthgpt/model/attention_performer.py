@@ -3,15 +3,15 @@
     exp(q_t·k_j / √d_head) ≈ φ(q_t)·φ(k_j)
     o_t = φ(q_t)·S_t / φ(q_t)·z_t    with    S_t = Σ_{j≤t} φ(k_j) v_jᵀ    and    z_t = Σ_{j≤t} φ(k_j)
 
-The features of x = q / d_head^¼, or k / d_head^¼, by m random directions, the rows of W (m × d_head):
+The features of x = q / d_head^¼ or k / d_head^¼ use m random directions, the rows of W (m × d_head):
 
     positive         φ(x) = exp(Wx − ‖x‖²/2) / √m
     trigonometric    φ(x) = exp(‖x‖²/2) [cos Wx; sin Wx] / √m
-    relu             φ(x) = (relu(Wx) + ε) / √m, a kernel of its own, not an estimate of softmax
+    relu             φ(x) = (relu(Wx) + ε) / √m, another kernel, not an estimate of softmax
 
-Exponentials overflow, so φ(x) is stored as exp(s)·f with f of at most 1/√m. The s of a query cancels. The s of a key
-counts relative to the largest so far, c_t = max_{j≤t} s_j: it enters o_t as exp(s_j − c_t) ≤ 1. The usual maximum over
-the whole sequence would let a token know how large later keys are.
+Exponentials overflow, so φ(x) is stored as exp(s)·f, with features f of at most 1/√m and a scale s. The scale of a
+query cancels. The scale of a key enters o_t as exp(s_j − c_t) ≤ 1, where c_t = max_{j≤t} s_j is the largest scale so
+far. The usual maximum over the whole sequence is not causal: it depends on later keys.
 """
 
 from typing import Literal
@@ -30,17 +30,17 @@ from .masks import boolean_mask
 from .settings import setting
 
 QUADRATIC_LENGTH = 256
-"""Up to this length the weights are computed; on a CPU the two forms cost the same at about 128 tokens."""
+"""Up to this length the quadratic form is used; on a CPU both forms take the same time at about 128 tokens."""
 
 RELU_EPSILON = 1e-3
-"""Added to the features of `relu`, as in the code of the authors: a query with no feature would divide by zero."""
+"""Added to the features of `relu`, as in the authors' code: a query without any feature would divide by zero."""
 
 SMALLEST_SUM = {"positive": 1e-20, "trigonometric": 1e-6, "relu": 1e-20}
-"""The smallest absolute divisor, on the scale of the largest feature.
+"""The smallest absolute divisor, relative to the largest scale.
 
-Trigonometric estimates of small weights are negative about as often as positive, and their sum may be close to zero,
-with either sign: the row is then large and wrong, but finite. The other sums are positive, and smaller only where the
-features of query and keys do not overlap within the range of a float.
+Trigonometric estimates of small weights are negative about as often as positive, and their sum may be close to zero.
+The output is then large and wrong, but finite. The other sums are positive. They are smaller than this only if the
+products of query features and key features underflow.
 """
 
 
@@ -56,10 +56,10 @@ class PerformerConfig(BaseConfig):
 
 @register_attention_type("performer")
 class PerformerAttention(Attention):
-    """Attention by random features: quadratic in short inputs, else by chunks with a state of fixed size.
+    """Attention by random features: quadratic for short inputs, else in chunks with a state of fixed size.
 
-    The two forms are equal. `attention_dropout` acts on the weights, which only the quadratic form has; that form is
-    used without a cache for up to `QUADRATIC_LENGTH` tokens, and for branches.
+    Both forms compute the same. The quadratic form is used for branches, and for up to `QUADRATIC_LENGTH` tokens
+    without a cache. `attention_dropout` acts on the weights, which only the quadratic form has.
     """
 
     config_class = PerformerConfig
@@ -79,18 +79,18 @@ class PerformerAttention(Attention):
         self.register_buffer("projection", torch.empty(shape))
 
     def initialize_parameters(self) -> None:
-        """The features are saved with the weights."""
+        """Draw the random directions, which are saved with the weights."""
         init.copy_(self.projection, self._draw())
 
     def between_updates(self, step: int, generator: torch.Generator) -> None:
-        """Draw new features every `performer_redraw_steps` updates; the forward pass never does."""
+        """Draw new features every `performer_redraw_steps` updates; `forward` never draws."""
         every = self.layer_config.performer_redraw_steps
         if every and step % every == 0:
             self.redraw_features(generator)
 
     @torch.no_grad()
     def redraw_features(self, generator: torch.Generator | None = None) -> None:
-        """Replace the random directions by others."""
+        """Draw new random directions."""
         self.projection.copy_(self._draw(generator))
 
     def _draw(self, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -109,11 +109,11 @@ class PerformerAttention(Attention):
         past_key_values: Cache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Causal self-attention; see `Attention.forward`. Only the quadratic form has weights to show."""
+        """Causal self-attention; see `Attention.forward`. Only the quadratic form returns weights."""
         queries, keys, values = self.projections(hidden_states, position_embeddings)
 
         cache, weights = layer_state(past_key_values, self.layer_idx), None
-        # exponentials and long sums are beyond half precision
+        # half precision is too coarse for exponentials and long sums
         with maybe_autocast(device_type=hidden_states.device.type, enabled=False):
             dtype = torch.promote_types(values.dtype, torch.float32)
             projection = self.projection.to(dtype)
@@ -131,8 +131,8 @@ class PerformerAttention(Attention):
         return self.projections.output(mixed.to(values.dtype).transpose(1, 2)), weights
 
     def _attend_by_chunks(self, queries, keys, scales, values, cache: StateCacheLayer | None) -> torch.Tensor:
-        """(batch, heads, length, d_head): each chunk from itself and from the sums over all chunks before it."""
-        # one more value, always one: its sum is z
+        """(batch, heads, length, d_head): each chunk attends to itself and to the sums over all earlier chunks."""
+        # one more value, which is always 1: its sum is z
         values = nn.functional.pad(values, (0, 1), value=1.0)
         if cache is not None and "sums" in cache.states:
             sums, largest = cache.states["sums"], cache.states["largest"]
@@ -151,7 +151,7 @@ class PerformerAttention(Attention):
 
 
 def random_features(states: torch.Tensor, projection: torch.Tensor, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """φ(x) = exp(scales) · features of queries or keys.
+    """The features and scales of queries or keys: φ(x) = exp(scale) · feature.
 
     Args:
         states: (batch, heads, length, d_head).
@@ -166,7 +166,7 @@ def random_features(states: torch.Tensor, projection: torch.Tensor, kind: str) -
     half_norms = states.square().sum(dim=-1) / 2
     if kind == "positive":
         exponents = projected - half_norms[..., None]
-        # subtracting a scale here and adding it elsewhere changes nothing: it needs no gradient
+        # no gradient is needed: the scale is subtracted here and added elsewhere
         scales = exponents.detach().amax(dim=-1)
         features = (exponents - scales[..., None]).exp()
     elif kind == "trigonometric":
@@ -186,15 +186,15 @@ def quadratic_weights(
     Args:
         queries: features, (batch, heads, length, features).
         keys: features, (batch, heads, keys, features).
-        scales: of the keys, (batch, heads, keys).
-        visible: (batch or 1, 1, length, keys), True where a key is visible; at least one in every row.
+        scales: the scales of the keys, (batch, heads, keys).
+        visible: a boolean mask, (batch or 1, 1, length, keys), with at least one visible key for each query.
         smallest: see `SMALLEST_SUM`.
 
     Returns:
         (batch, heads, length, keys).
     """
     scales = scales[..., None, :].masked_fill(~visible, -torch.inf)  # (batch, heads, length, keys)
-    # over the keys that this query sees: no other branch, padding or later key counts
+    # only over the visible keys: no other branch, padding or later key has an effect
     largest = scales.detach().amax(dim=-1, keepdim=True)
     weights = (queries @ keys.transpose(-1, -2)) * (scales - largest).exp()
     return weights / clamp_abs_min(weights.sum(dim=-1, keepdim=True), smallest)
@@ -208,11 +208,11 @@ def chunk_sums(
     sums: torch.Tensor,
     largest: torch.Tensor,
 ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-    """φ(q_t)·S_t for the tokens of one chunk, and the state after it; both divided by exp(largest scale so far).
+    """φ(q_t)·S_t for the tokens of one chunk, and the state after it; both are divided by exp(largest scale so far).
 
     Args:
         queries, keys: features, (batch, heads, chunk, features).
-        scales: of the keys, (batch, heads, chunk); −∞ for padding.
+        scales: the scales of the keys, (batch, heads, chunk); −∞ for padding.
         values: (batch, heads, chunk, size).
         sums: S before the chunk, (batch, heads, features, size).
         largest: the largest scale before the chunk, (batch, heads, 1).
@@ -240,17 +240,17 @@ def empty_sums(keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, 
 
 
 def clamp_abs_min(sums: torch.Tensor, smallest: float) -> torch.Tensor:
-    """`sums`, with ±`smallest` in place of values nearer to zero."""
+    """`sums`, with ±`smallest` instead of values that are closer to zero."""
     return torch.where(sums.abs() < smallest, torch.full_like(sums, smallest).copysign(sums), sums)
 
 
 def draw_projection(
     heads: int, rows: int, head_dim: int, orthogonal: bool, generator: torch.Generator | None = None
 ) -> torch.Tensor:
-    """(heads, rows, d_head) random directions; each row by itself is Gaussian.
+    """Random directions, (heads, rows, d_head); each single row has a Gaussian distribution.
 
-    Orthogonal rows come in blocks of d_head with a uniformly random rotation. Each has the norm of an independent
-    Gaussian row.
+    Orthogonal rows are orthogonal in blocks of d_head. Each block is a uniformly random rotation, and each row has the
+    norm of an independent Gaussian row.
     """
     device = generator.device if generator is not None else "cpu"
     rows_shape = (heads, rows, head_dim)

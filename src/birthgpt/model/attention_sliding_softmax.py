@@ -19,7 +19,7 @@ class SlidingSoftmaxConfig(BaseConfig):
 
 @register_attention_type("sliding_softmax")
 class SlidingSoftmaxAttention(SoftmaxAttention):
-    """Softmax attention to the last `sliding_window` tokens, the own token included."""
+    """Softmax attention to the last `sliding_window` tokens, including the token itself."""
 
     config_class = SlidingSoftmaxConfig
     mask_type = "sliding"
@@ -29,11 +29,11 @@ class SlidingSoftmaxAttention(SoftmaxAttention):
 
     @classmethod
     def check_config(cls, config: BaseConfig) -> None:
-        """A window is needed."""
+        """Raise ValueError without a window."""
         assert isinstance(config, SlidingSoftmaxConfig)
         if config.sliding_window is None:
-            raise ValueError("attention_type='sliding_softmax' needs sliding_window, the number of tokens it sees")
+            raise ValueError("attention_type='sliding_softmax' needs sliding_window: set the number of visible tokens")
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """As for softmax, within the window; flash attention takes no mask, and is told the window."""
+        """Softmax attention within the window. Flash attention receives the window itself, because it takes no mask."""
         return super().forward(hidden_states, sliding_window=self.layer_config.sliding_window, **kwargs)

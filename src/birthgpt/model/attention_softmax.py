@@ -12,7 +12,7 @@ from .layers import Projections
 
 @register_attention_type("softmax")
 class SoftmaxAttention(Attention):
-    """Multi-head softmax attention, by the implementation that `attn_implementation` names."""
+    """Multi-head softmax attention, computed by `attn_implementation`."""
 
     cache_type = "full_attention"
     supports_branches = True
@@ -52,15 +52,15 @@ def attend(
     attention_mask: torch.Tensor | None,
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Softmax attention by the implementation that `config` names, with its dropout where `module` is training.
+    """Softmax attention by the implementation in `config`, with dropout if `module` is in training mode.
 
     Args:
         queries: (batch, heads, length, d_head).
         keys, values: (batch, heads, keys, d_head).
-        attention_mask: as that implementation expects it.
+        attention_mask: in the form that the implementation expects.
 
     Returns:
-        The mixed values, (batch, length, heads, d_head), and the weights, where the implementation shows them.
+        The mixed values, (batch, length, heads, d_head), and the weights, or None if the implementation has none.
     """
     attention_function = ALL_ATTENTION_FUNCTIONS.get_interface(config._attn_implementation, eager_attention_forward)
     return attention_function(
@@ -81,16 +81,16 @@ def cross_attention(
     context_states: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Attention from `hidden_states` to `context_states`, with the weights of `attention`.
+    """Attention from `hidden_states` to `context_states`, with the parameters of `attention`.
 
     Args:
-        hidden_states: (batch, length, hidden_size), which the queries come from.
-        context_states: (batch, keys, hidden_size), which the keys and values come from.
-        attention_mask: as the attention implementation expects it, (batch, 1 or heads, length, keys): for sdpa boolean,
-            True where a key is visible; for eager added to the scores. None: every key is visible.
+        hidden_states: (batch, length, hidden_size), from which queries are computed.
+        context_states: (batch, keys, hidden_size), from which keys and values are computed.
+        attention_mask: (batch, 1 or heads, length, keys): for sdpa a boolean mask, True for a visible key; for eager a
+            mask that is added to the scores. None: every key is visible.
 
     Returns:
-        (batch, length, hidden_size), and the weights where the implementation shows them.
+        (batch, length, hidden_size), and the weights, or None if the implementation has none.
     """
     projections = attention.projections
     keys, values = projections.keys_and_values(context_states)
@@ -109,7 +109,7 @@ def eager_attention_forward(
     dropout: float = 0.0,
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The equation itself, with an additive mask: the reference for the other implementations."""
+    """The equation, with an additive mask: the reference for the other implementations."""
     scores = queries @ keys.transpose(-1, -2) * scaling  # (batch, heads, length, keys)
     if attention_mask is not None:
         scores = scores + attention_mask

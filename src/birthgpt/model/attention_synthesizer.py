@@ -3,12 +3,12 @@
     Y_i = softmax(S_i)(X V_i)        S_i[t, p]: the score of token t, in head i, for position p ≤ t
 
     dense              S_i[t] = ReLU(x_t A_i + b₁)B_i + b₂               A_i: d × d_head, B_i: d_head × ℓ
-    random             S_i = R_i, trained; fixed_random: as drawn        R_i: ℓ × ℓ
+    random             S_i = R_i, trained; fixed_random: not trained     R_i: ℓ × ℓ
     factorized_dense   S_i[t, p] = F_i(x_t)[⌊p/b⌋] · G_i(x_t)[p mod b]   F_i, G_i: like dense, to a and b = ⌈ℓ/a⌉ scores
     factorized_random  S_i = R₁R₂ᵀ                                       R₁, R₂: ℓ × k
 
 ℓ is `max_position_embeddings`; a and k are `synthesizer_rank`. A mixture adds the scores of softmax attention: `plus`
-is S + QKᵀ/√d_head, `alpha` is αS + (1 − α)QKᵀ/√d_head with one trained α a layer.
+is S + QKᵀ/√d_head, `alpha` is αS + (1 − α)QKᵀ/√d_head with one trained α for each layer.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,7 @@ class SynthesizerConfig(BaseConfig):
 
 @register_attention_type("synthesizer")
 class SynthesizerAttention(Attention):
-    """Multi-head attention with synthesised scores, alone or mixed with those of softmax attention."""
+    """Multi-head attention with synthesised scores, alone or mixed with the scores of softmax attention."""
 
     config_class = SynthesizerConfig
     mask_type = "boolean"
@@ -68,7 +68,7 @@ class SynthesizerAttention(Attention):
             self.alpha_logit = nn.Parameter(torch.empty(1))
 
     def initialize_parameters(self) -> None:
-        """A mixture starts as the mean of both scores."""
+        """Start a mixture as the mean of both scores."""
         if self.mixture == "alpha":
             init.zeros_(self.alpha_logit)
 
@@ -87,7 +87,7 @@ class SynthesizerAttention(Attention):
         """Causal self-attention; see `Attention.forward`.
 
         Raises:
-            ValueError: a token at a position beyond the scores.
+            ValueError: a token at a position that has no scores.
         """
         positions = positions_of_tokens(position_ids, token_mask, self.config.max_position_embeddings)
         cache = layer_state(past_key_values, self.layer_idx)
@@ -116,7 +116,7 @@ class SynthesizerAttention(Attention):
         return queries @ keys.transpose(-1, -2) * self.config.head_dim**-0.5
 
     def mix(self, synthesised: torch.Tensor, softmax: torch.Tensor) -> torch.Tensor:
-        """The sum of two score maps, or their weighted mean."""
+        """The sum of both scores, or their weighted mean."""
         if self.mixture == "plus":
             return synthesised + softmax
         alpha = self.alpha_logit.sigmoid()
@@ -124,16 +124,16 @@ class SynthesizerAttention(Attention):
 
 
 def weigh(scores: torch.Tensor, values: torch.Tensor, dropout: float) -> torch.Tensor:
-    """(batch or 1, heads, length, keys) masked scores → weights for (batch, heads, keys, d_head) values."""
+    """Masked scores, (batch or 1, heads, length, keys) → weights for (batch, heads, keys, d_head) values."""
     # half precision is too coarse for the sum over keys
     weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(values.dtype)
-    # dropout differs from row to row of the batch
+    # each row of the batch has its own dropout
     weights = weights.expand(len(values), -1, -1, -1)
     return nn.functional.dropout(weights, p=dropout, training=dropout > 0)
 
 
 class DenseScores(nn.Module):
-    """ReLU(XA_i + b₁)B_i + b₂; each key has the column of its position."""
+    """ReLU(XA_i + b₁)B_i + b₂; the scores of a key are in the column of its position."""
 
     def __init__(self, config: SynthesizerConfig):
         super().__init__()
@@ -150,10 +150,10 @@ class DenseScores(nn.Module):
 
 
 class FactorizedDenseScores(nn.Module):
-    """F(x)[⌊p/b⌋] · G(x)[p mod b]: each position has its own product of two of the a + b numbers of a token.
+    """F(x)[⌊p/b⌋] · G(x)[p mod b]: the score of each position is a different product of one value of F and one of G.
 
-    The paper repeats both factors along the positions and does not say in which order. Here one changes slowly and one
-    quickly: repeated in the same order, distant positions would have the same score. They share their first layer.
+    The paper repeats both factors along the positions and does not specify the order. Here F changes slowly and G
+    quickly. If both had the same order, distant positions would have the same score. F and G share their first layer.
     """
 
     def __init__(self, config: SynthesizerConfig):
@@ -168,7 +168,7 @@ class FactorizedDenseScores(nn.Module):
     def forward(
         self, hidden_states: torch.Tensor, positions: torch.Tensor, key_positions: torch.Tensor
     ) -> torch.Tensor:
-        """As for `DenseScores`."""
+        """See `DenseScores.forward`."""
         hidden = split_heads(self.hidden_proj(hidden_states).relu(), self.config.num_attention_heads)
         key_positions = key_positions[:, None, None]  # (batch or 1, 1, 1, keys)
         first = torch.take_along_dim(self.first_proj(hidden), key_positions // self.second, dim=-1)
@@ -177,11 +177,11 @@ class FactorizedDenseScores(nn.Module):
 
 
 class RandomScores(nn.Module):
-    """R_i[t, p]: one score for each pair of positions, whatever the tokens are; trained, or fixed as drawn."""
+    """R_i[t, p]: one score for each pair of positions, independent of the tokens; trained or fixed."""
 
     def __init__(self, config: SynthesizerConfig, trained: bool = True):
         super().__init__()
-        # fixed scores cannot grow: they must tell positions apart from the start
+        # fixed scores cannot grow: they must distinguish positions from the start
         self.std = config.initializer_range if trained else 1.0
         length = config.max_position_embeddings
         weight = torch.empty(config.num_attention_heads, length, length)
@@ -196,13 +196,13 @@ class RandomScores(nn.Module):
     def forward(
         self, hidden_states: torch.Tensor, positions: torch.Tensor, key_positions: torch.Tensor
     ) -> torch.Tensor:
-        """As for `DenseScores`; (1, …) where the whole batch has the same positions."""
+        """See `DenseScores.forward`; the result is (1, …) if all rows have the same positions."""
         scores = self.weight[:, positions[..., None], key_positions[:, None]]  # (heads, batch or 1, length, keys)
         return scores.transpose(0, 1)
 
 
 class FactorizedRandomScores(nn.Module):
-    """R₁R₂ᵀ: a trained query and a trained key for each position, k wide."""
+    """R₁R₂ᵀ: a trained query and a trained key of width k for each position."""
 
     def __init__(self, config: SynthesizerConfig):
         super().__init__()
@@ -212,7 +212,7 @@ class FactorizedRandomScores(nn.Module):
         self.column_factor = nn.Parameter(torch.empty(shape))
 
     def initialize_parameters(self) -> None:
-        # so that a sum of k products has the deviation that R would have
+        # so that a sum of k products has the standard deviation of R
         std = (self.std / self.row_factor.shape[1] ** 0.5) ** 0.5
         init.normal_(self.row_factor, std=std)
         init.normal_(self.column_factor, std=std)
@@ -220,7 +220,7 @@ class FactorizedRandomScores(nn.Module):
     def forward(
         self, hidden_states: torch.Tensor, positions: torch.Tensor, key_positions: torch.Tensor
     ) -> torch.Tensor:
-        """As for `DenseScores`."""
+        """See `DenseScores.forward`."""
         return columns_of(self.row_factor, positions).transpose(-1, -2) @ columns_of(self.column_factor, key_positions)
 
 
@@ -262,7 +262,7 @@ def columns_of(weights: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
 
 
 def positions_of_tokens(position_ids: torch.Tensor, token_mask: torch.Tensor | None, limit: int) -> torch.Tensor:
-    """(batch or 1, length) positions, 0 for padding; ValueError for a token outside 0 … limit − 1."""
+    """The positions, (batch or 1, length), 0 for padding; raises ValueError outside 0 … limit − 1."""
     positions = position_ids if token_mask is None else torch.where(token_mask, position_ids, 0)
     # a compiled model cannot stop here
     if not torch.compiler.is_compiling():

@@ -1,4 +1,4 @@
-"""The registry: importing the file of an attention type registers it, so a new type is one line here."""
+"""The registry: importing the file of an attention type registers it, so a new type needs one line here."""
 
 from .attention import ATTENTION_TYPES, Attention, AttentionType
 from .attention_abc import ABCAttention
@@ -17,7 +17,7 @@ from .settings import unknown_choice
 
 
 def get_attention_type(name: str) -> type[AttentionType]:
-    """The class of an attention type; ValueError, with the nearest name, where there is none."""
+    """The class of an attention type; raises ValueError with the most similar name for an unknown name."""
     if name not in ATTENTION_TYPES:
         raise unknown_choice("attention_type", name, ATTENTION_TYPES)
     return ATTENTION_TYPES[name]
@@ -31,7 +31,7 @@ def config_classes() -> list[type[BaseConfig]]:
 
 
 def build_block(config: CanonConfig, attention_type: str, layer_idx: int) -> Block:
-    """The block of one layer: that of the attention type, or the ordinary block around its attention."""
+    """The block of one layer: the attention type itself if it is a block, else the standard block around it."""
     attention_class = get_attention_type(attention_type)
     if issubclass(attention_class, Block):
         return attention_class(config, layer_idx)

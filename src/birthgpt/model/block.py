@@ -1,4 +1,4 @@
-"""The blocks that the model stacks."""
+"""The blocks of the model."""
 
 import torch
 from torch import nn
@@ -12,9 +12,9 @@ from .layers import MLP, build_norm, select_positions
 
 
 class ShownWeights(nn.Module):
-    """The attention weights of a block pass through here, so that `output_attentions` can capture one entry a layer.
+    """Returns the attention weights of a block unchanged, so that `output_attentions` has one entry for each layer.
 
-    transformers leaves out the weights of a layer that returns None among other values. Here the entry is kept.
+    transformers drops a None that a layer returns among other values. It keeps a None that this module returns.
     """
 
     def forward(self, weights: torch.Tensor | None) -> torch.Tensor | None:
@@ -22,10 +22,10 @@ class ShownWeights(nn.Module):
 
 
 class Block(AttentionType, GradientCheckpointingLayer):
-    """Base of every block.
+    """Base class of every block.
 
-    An attention type is a subclass, instead of an `Attention`, where its states have another length between its
-    blocks. Its constructor takes (config, layer_idx).
+    An attention type is a subclass of `Block`, not of `Attention`, if the states between its blocks have another
+    length. Its constructor takes (config, layer_idx).
     """
 
     def __init__(self, config: BaseConfig, layer_idx: int):
@@ -47,9 +47,9 @@ class Block(AttentionType, GradientCheckpointingLayer):
         Args:
             hidden_states: (batch, length, hidden_size).
             inputs_embeds: (batch, length, hidden_size), the embedded tokens, which every block receives.
-            positions_to_keep: the positions whose output is needed, as of `layers.flat_positions`; only for the last
+            positions_to_keep: the positions whose output is needed, from `layers.flat_positions`; only for the last
                 block.
-            past_key_values, kwargs: what `Attention.forward` takes.
+            past_key_values, kwargs: the arguments of `Attention.forward`.
 
         Returns:
             (batch, length, hidden_size), or (*positions, hidden_size).
@@ -60,7 +60,7 @@ class Block(AttentionType, GradientCheckpointingLayer):
 class BirthGPTBlock(Block):
     """Pre-norm block: x + attention(norm x), then x + MLP(norm x).
 
-    With `canon_width`, a Canon layer follows each norm: those that its author calls A and C.
+    With `canon_width`, a Canon layer follows each norm: Canon-A and Canon-C in the paper.
     """
 
     def __init__(self, config: CanonConfig, layer_idx: int, attention_class: type[Attention]):
@@ -94,6 +94,6 @@ class BirthGPTBlock(Block):
         normed = self.mlp_norm(hidden_states)
         if self.mlp_canon is not None:
             normed = self.mlp_canon(normed, **kwargs)
-        # after the last attention every step is position-wise
+        # every step after the last attention is position-wise
         hidden_states, normed = (select_positions(states, positions_to_keep) for states in (hidden_states, normed))
         return hidden_states + self.dropout(self.mlp(normed))

@@ -1,4 +1,4 @@
-"""The cache of a layer that keeps more, or less, than keys and values between calls."""
+"""The cache of a layer that keeps named tensors between calls."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,11 +11,12 @@ STATE_LAYER = "birthgpt_state"
 
 
 class StateCacheLayer(DynamicLayer):
-    """Named tensors, batch first, beside the growing keys and values of `DynamicLayer`.
+    """Named tensors, batch first, in addition to the keys and values of `DynamicLayer`.
 
-    An attention type keeps here what it needs to continue: running sums, projected keys, the last few tokens. Every
-    tensor in `states` follows beams, repeated and selected sequences. `seen` is the number of tokens so far, padding
-    included; the model updates it at the end of a forward pass, so that a layer reads the number from before it.
+    `states` contains what an attention type needs to continue: running sums, projected keys, the last few tokens. When
+    sequences are repeated, selected or reordered by beam search, every tensor in `states` changes with them. `seen` is
+    the number of tokens so far, including padding. The model updates it at the end of a forward pass, so a layer reads
+    the number before this pass.
     """
 
     _layer_type = STATE_LAYER
@@ -37,7 +38,7 @@ class StateCacheLayer(DynamicLayer):
         return self.seen
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        # the mask of a softmax layer beside this one covers all tokens, whatever is kept here
+        # the mask of a softmax layer in the same model covers all tokens
         return self.seen + query_length, 0
 
     def reset(self) -> None:
@@ -48,7 +49,9 @@ class StateCacheLayer(DynamicLayer):
 
     def crop(self, tokens_to_remove: int) -> None:
         if tokens_to_remove:
-            raise ValueError("this attention type keeps sums over its past: tokens cannot be removed from its cache")
+            raise ValueError(
+                "this cache contains sums over past tokens, which cannot be removed: start with a new cache"
+            )
 
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
         self.batch_select_indices(beam_idx)
@@ -75,10 +78,10 @@ def layer_state(past_key_values: Cache | None, layer_idx: int) -> StateCacheLaye
         return None
     layers = past_key_values.layers
     layer: Any = layers[layer_idx] if layer_idx < len(layers) else None
-    # by attribute: a copy of the class may come from the Hub
+    # no isinstance: code from the Hub has its own copy of the class
     if not hasattr(layer, "states"):
         raise ValueError(
-            f"past_key_values holds no state for layer {layer_idx}: build it by DynamicCache(config=model.config)"
+            f"past_key_values has no state for layer {layer_idx}: create it by DynamicCache(config=model.config)"
         )
     return layer
 

@@ -22,8 +22,8 @@ class CanonConfig(BaseConfig):
 class Canon(nn.Module):
     """y_t = x_t + Σ_{i<width} w_i ⊙ x_{t−i}: a causal depthwise convolution with a residual.
 
-    The predecessors of a token in a branch are those in its branch, then the end of the shared prefix. Padding is
-    skipped, and zeros stand before the first token.
+    The predecessors of a token are the earlier tokens of its branch, then the last tokens of the prefix. Padding is
+    skipped. Zeros are before the first token.
     """
 
     def __init__(self, config: CanonConfig, layer_idx: int, name: str):
@@ -33,7 +33,7 @@ class Canon(nn.Module):
         self.weight = nn.Parameter(torch.empty(config.canon_width, config.hidden_size))
 
     def initialize_parameters(self) -> None:
-        """Uniform, as a depthwise nn.Conv1d starts."""
+        """Draw uniformly, as a depthwise nn.Conv1d does."""
         bound = len(self.weight) ** -0.5
         init.uniform_(self.weight, -bound, bound)
 

@@ -1,4 +1,4 @@
-"""The settings that every model has, whatever its attention types."""
+"""The settings that every model has, independent of its attention types."""
 
 from typing import Literal
 
@@ -9,10 +9,10 @@ from .settings import setting
 
 
 class BaseConfig(PreTrainedConfig):
-    """What all attention types share: sizes, positions, norms, MLP, dropout, initialisation.
+    """The settings that all attention types share: sizes, positions, norms, MLP, dropout, initialisation.
 
-    An attention type with settings of its own adds them in a subclass, in its own file. `BirthGPTConfig` inherits
-    from all of these.
+    An attention type with its own settings adds them in a subclass, in its own file. `BirthGPTConfig` inherits from all
+    of these subclasses.
     """
 
     vocab_size: int = setting(256, "number of tokens", min=1, on_command_line=False)

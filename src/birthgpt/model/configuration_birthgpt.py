@@ -15,14 +15,14 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
     r"""Configuration of a pre-norm GPT with switchable attention.
 
     The defaults are the model of the CS224N assignment: 4 layers, 8 heads, width 256, learned positions. A setting is
-    declared, with its help, in the file of what it sets: `configuration_base.py`, or the file of an attention type.
-    `docs/settings.md` lists all of them.
+    declared, with its help text, in `configuration_base.py` or in the file of the attention type that uses it.
+    `docs/settings.md` lists all settings.
 
-    Layers of one type may differ: `per_layer_config={2: {"sliding_window": 8}}` gives the third layer its own value.
+    Layers of one type may differ: `per_layer_config={2: {"sliding_window": 8}}` sets the value of the third layer.
 
     Raises:
-        ValueError: a value of another type, outside its bounds or unknown; a width that the heads do not divide; a list
-            of another length than the layers; settings that an attention type cannot combine.
+        ValueError: a value with a wrong type, out of its bounds or unknown; a width that is not a multiple of the
+            heads; a list that has not one entry for each layer; settings that an attention type cannot combine.
     """
 
     model_type = "birthgpt"
@@ -35,7 +35,7 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs) -> Any:
-        """The configuration of a checkpoint; ValueError for one of version 0.1, which must be converted."""
+        """The configuration of a checkpoint; raises ValueError for version 0.1, which must be converted first."""
         if "linformer_summaries" in config_dict:
             raise ValueError("this checkpoint was written by birthgpt 0.1: convert it by `birthgpt convert FOLDER`")
         return super().from_dict(config_dict, **kwargs)
@@ -49,20 +49,20 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
 
     @property
     def layer_types(self) -> list[str]:
-        """The cache of each layer, by the names that transformers gives them."""
+        """The cache of each layer, by its name in transformers."""
         if self.canon_width or self.ngram_orders:
             return [STATE_LAYER] * self.num_hidden_layers
         caches = [get_attention_type(name).cache_type for name in self.attention_types]
         if "sliding_window" in (self.per_layer_attributes or ()):
-            # older versions of transformers know one window for all layers
+            # older versions of transformers have one window for all layers
             return [STATE_LAYER if cache == "sliding_attention" else cache for cache in caches]
         return caches
 
     def validate_layer_type(self):
-        """Nothing to check: `layer_types` is derived, and contains caches of this package."""
+        """Check nothing: `layer_types` is derived, and transformers does not know the caches of this package."""
 
     def validate_head_width(self):
-        """The heads share the width evenly; rotary positions turn pairs of features."""
+        """Check that the heads divide the width; rotary positions rotate pairs of features."""
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size={self.hidden_size} is not a multiple of num_attention_heads={self.num_attention_heads}"
@@ -74,17 +74,17 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
             )
 
     def validate_rope_type(self):
-        """The angles are computed here, in the default way."""
+        """Check that the angles are the default ones: `RotaryEmbedding` computes no others."""
         rope_type = (self.rope_parameters or {}).get("rope_type", "default")
         if rope_type != "default":
-            raise ValueError(f"rope_parameters: rope_type={rope_type!r} does not exist here: choose default")
+            raise ValueError(f"rope_parameters: rope_type={rope_type!r} is not supported: choose default")
 
     def validate_attention_types(self):
-        """A list of attention types names one a layer, and the settings of each fit together."""
+        """Check that each layer has one attention type, and that its settings can be combined."""
         if len(self.attention_types) != self.num_hidden_layers:
             raise ValueError(
                 f"attention_type lists {len(self.attention_types)} types for "
-                f"num_hidden_layers={self.num_hidden_layers}: give one name, or one a layer"
+                f"num_hidden_layers={self.num_hidden_layers}: give one name, or one for each layer"
             )
         for name, layer_config in zip(self.attention_types, self.per_layer_config, strict=True):
             assert isinstance(layer_config, BaseConfig), "it is a copy of this configuration"
@@ -92,7 +92,7 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
 
 
 def _check_overrides(overrides: dict) -> None:
-    """Layers may differ in the settings of attention types, which only that layer reads."""
+    """Raise ValueError unless all overrides are settings of attention types, which only their own layer reads."""
     common = {entry.name for entry in settings_of(BaseConfig)}
     allowed = {entry.name for cls in config_classes() for entry in settings_of(cls)} - common
     for name in overrides:

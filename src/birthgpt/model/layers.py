@@ -1,4 +1,4 @@
-"""The parts that blocks and attention types share: norms, rotary positions, projections, the MLP, slots."""
+"""The parts that blocks and attention types share: norms, rotary positions, projections, MLP, slots."""
 
 import torch
 from torch import nn
@@ -7,7 +7,7 @@ from transformers.activations import ACT2FN
 from .configuration_base import BaseConfig
 
 INVALID_POSITION = -(2**40)
-"""The position, or slot, of padding and of what does not exist: below zero, whatever is added to it."""
+"""The position or slot of padding and of missing tokens. It stays negative if other positions are added to it."""
 
 
 def build_norm(config: BaseConfig, size: int) -> nn.Module:
@@ -17,10 +17,10 @@ def build_norm(config: BaseConfig, size: int) -> nn.Module:
 
 
 class RotaryEmbedding(nn.Module):
-    """Rotary positions (Su et al., 2104.09864): position p turns feature pair i by the angle p · θ^(−2i/d_head).
+    """Rotary positions (Su et al., 2104.09864): position p rotates feature pair i by p · θ^(−2i/d_head).
 
-    The angles are computed from the configuration at every call: a buffer of frequencies would come back as garbage
-    from a construction on the meta device.
+    Every call computes the angles from the configuration: after a construction on the meta device, a buffer of
+    frequencies would be undefined.
     """
 
     def __init__(self, config: BaseConfig):
@@ -32,7 +32,7 @@ class RotaryEmbedding(nn.Module):
     @torch.no_grad()
     def forward(self, position_ids: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines of (batch, length) positions, (batch, length, d_head) each."""
-        # Apple's devices have no double precision
+        # mps devices do not support float64
         precise = torch.float32 if position_ids.device.type == "mps" else torch.float64
         exponents = torch.arange(0, self.head_dim, 2, device=position_ids.device) / self.head_dim
         angles = position_ids[..., None].to(precise) * self.theta ** -exponents.to(precise)
@@ -41,10 +41,10 @@ class RotaryEmbedding(nn.Module):
 
 
 def apply_rotary(states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
-    """Turn (batch, heads, length, d_head) states by angles given as (batch, length, d_head)."""
+    """Rotate (batch, heads, length, d_head) states by angles, given by (batch, length, d_head) cosines and sines."""
     first, second = states.chunk(2, dim=-1)
-    turned = torch.cat((-second, first), dim=-1)
-    return states * cosines.unsqueeze(1) + turned * sines.unsqueeze(1)
+    rotated = torch.cat((-second, first), dim=-1)
+    return states * cosines.unsqueeze(1) + rotated * sines.unsqueeze(1)
 
 
 def split_heads(states: torch.Tensor, heads: int) -> torch.Tensor:
@@ -53,11 +53,11 @@ def split_heads(states: torch.Tensor, heads: int) -> torch.Tensor:
 
 
 class OutputProjection(nn.Linear):
-    """The linear map that writes into the residual stream; it starts at zero under `zero_init_residual`."""
+    """The linear map that writes into the residual stream; it starts at zero with `zero_init_residual`."""
 
 
 class Projections(nn.Module):
-    """The linear maps around an attention: to queries, keys and values, with norms under `qk_norm`, and back."""
+    """The linear maps of an attention: to queries, keys and values, with norms if `qk_norm`, and to the output."""
 
     def __init__(self, config: BaseConfig):
         super().__init__()
@@ -75,7 +75,7 @@ class Projections(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Queries, keys and values: (batch, length, hidden_size) → three times (batch, heads, length, d_head).
 
-        Rotary positions, given as cosines and sines, turn queries and keys.
+        Rotary positions, given as cosines and sines, rotate queries and keys.
         """
         queries = self.queries(hidden_states)
         keys, values = self.keys_and_values(hidden_states)
@@ -99,7 +99,7 @@ class Projections(nn.Module):
 
 
 class MLP(nn.Module):
-    """W₂ act(W₁ x): the position-wise half of a block."""
+    """W₂ act(W₁ x): the position-wise part of a block."""
 
     def __init__(self, config: BaseConfig):
         super().__init__()
@@ -113,26 +113,26 @@ class MLP(nn.Module):
 
 
 def attention_weights(scores: torch.Tensor, dropout: float) -> torch.Tensor:
-    """Softmax over the last dimension, in single precision at least, with dropout at this rate."""
+    """Softmax over the last dimension, in float32 at least, then dropout."""
     # half precision is too coarse for the sum over keys
     weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
     return nn.functional.dropout(weights.to(scores.dtype), p=dropout, training=dropout > 0)
 
 
 def upcast_to_float32(states: torch.Tensor) -> torch.Tensor:
-    """In float32, or in float64 if it was."""
+    """`states` in float32, or in float64 if they are float64."""
     return states.to(torch.promote_types(states.dtype, torch.float32))
 
 
 def flat_positions(
     logits_to_keep: int | torch.Tensor, batch: int, length: int, device: torch.device
 ) -> torch.Tensor | None:
-    """The positions to keep, as indices into the batch · length positions of a flattened batch; None for all.
+    """The positions to keep, as indices of a flattened batch with batch · length positions; None for all.
 
     Args:
-        logits_to_keep: the last k positions (0: all), or positions, (count,) or (batch, count), which return
-            (batch, k or count) indices; or a boolean (batch, length), which returns (positions,). A boolean mask may
-            be on another device: its True positions are counted where it is, and counting on a GPU waits for it.
+        logits_to_keep: an int for the last k positions (0: all), which returns (batch, k); positions, (count,) or
+            (batch, count), which return (batch, count); or a boolean mask, (batch, length), which returns (positions,).
+            The mask may be on the CPU: counting its True positions on a GPU would wait for the GPU.
     """
     if isinstance(logits_to_keep, int):
         if not 0 < logits_to_keep < length:
@@ -144,19 +144,19 @@ def flat_positions(
 
 
 def select_positions(states: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
-    """(batch, length, hidden_size) → (*positions, hidden_size) at `flat_positions`; unchanged where they are None."""
+    """(batch, length, hidden_size) → (*positions, hidden_size) at `flat_positions`; unchanged for None."""
     return states if positions is None else states.flatten(0, 1)[positions]
 
 
 def scatter_to_slots(
     new: torch.Tensor, slots: torch.Tensor | int, size: int, kept: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Write `new` into a buffer of `size` slots that starts as `kept`, filled up with zeros.
+    """A buffer of `size` slots: `kept` and then zeros, where the states at `slots` are replaced by `new`.
 
     Args:
         new: (batch, heads, length, …).
-        slots: (batch, length), the slot of each token, the same for all heads; a slot outside 0 … size − 1 is ignored.
-            An int is the slot of the first token, and the others follow it: faster, and only with `kept` None.
+        slots: (batch, length), the slot of each token, the same for all heads. Tokens with a slot outside 0 … size − 1
+            are ignored. An int is the slot of the first token, and the others follow it: faster, only without `kept`.
         size: number of slots.
         kept: (batch, heads, at most size, …), or None.
 
@@ -167,7 +167,7 @@ def scatter_to_slots(
         assert kept is None
         return nn.functional.pad(new, (0, 0) * (new.ndim - 3) + (slots, size - slots - new.shape[2]))
     kept = new[:, :, :0] if kept is None else kept
-    # one slot more takes what is ignored
+    # an extra slot receives the ignored tokens
     base = torch.cat((kept, new.new_zeros(*new.shape[:2], size + 1 - kept.shape[2], *new.shape[3:])), dim=2)
     slots = torch.where((slots >= 0) & (slots < size), slots, size)
     index = slots.view(slots.shape[0], 1, slots.shape[1], *[1] * (new.ndim - 3))
@@ -175,7 +175,7 @@ def scatter_to_slots(
 
 
 def gather_from_slots(states: torch.Tensor, slots: torch.Tensor | int, length: int) -> torch.Tensor:
-    """Read (batch, heads, size, ·) at `slots` of `scatter_to_slots` → (batch, heads, length, ·).
+    """The states at `slots` of `scatter_to_slots`: (batch, heads, size, ·) → (batch, heads, length, ·).
 
     The value is undefined for tokens without a slot.
     """

@@ -1,4 +1,4 @@
-"""Which tokens see which: one mask for each `mask_type` of the layers, and what cannot be masked."""
+"""Masks: which keys a query sees, for each `mask_type` of the layers."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,11 +10,11 @@ from transformers.masking_utils import create_causal_mask, create_sliding_window
 from .block import Block
 
 LAYER_TYPE_OF_MASK = {"causal": "full_attention", "sliding": "sliding_attention"}
-"""The key of a mask that `generate` makes beforehand, for a static cache."""
+"""The key of each mask in the dictionary that `generate` makes for a static cache."""
 
 
 def build_masks(layers: Iterable[Block], config, **arguments) -> list[Any]:
-    """The mask of each layer, as of `build_mask`; layers with the same type and window share one."""
+    """The mask of each layer, by `build_mask`; layers with the same type and window share a mask."""
     made: dict[tuple, Any] = {}
     masks = []
     for layer in layers:
@@ -36,13 +36,14 @@ def build_mask(
     branch_ids: torch.Tensor | None = None,
     window: int | None = None,
 ) -> Any:
-    """The mask of a type.
+    """The mask of one `mask_type`.
 
     Args:
-        mask_type: `causal` or `sliding`, built by transformers as the attention implementation expects it; `boolean`,
-            (batch or 1, 1, length, keys), for attention types that compute their own scores; None, no mask.
+        mask_type: `causal` or `sliding`: built by transformers in the form that the attention implementation expects;
+            `boolean`: a boolean mask, (batch or 1, 1, length, keys), for attention types that compute their own scores;
+            None: no mask.
         config: the configuration of the model.
-        window: of a `sliding` mask, in tokens.
+        window: the number of tokens that a `sliding` mask shows.
     """
     if mask_type is None:
         return None
@@ -70,13 +71,13 @@ def boolean_mask(
     seen: int = 0,
     branch_ids: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """True where a key is visible; padding sees itself, so that its weights sum to one.
+    """The boolean mask, True for a visible key; padding sees itself, so that its weights sum to one.
 
     Args:
         states: (batch, length, hidden_size).
         attention_mask: (batch, seen + length), False for padding; or a 4-D mask of the caller, boolean or additive.
         seen: the number of tokens in the cache.
-        branch_ids: (batch, length), as of `BirthGPTModel.forward`.
+        branch_ids: (batch, length), see `BirthGPTModel.forward`.
 
     Returns:
         (batch or 1, 1, length, seen + length).
@@ -95,15 +96,15 @@ def boolean_mask(
 
 
 def additive_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """A boolean mask in the form that eager attention adds to the scores: 0 for a visible key, else the lowest number.
+    """The mask that eager attention adds to the scores: 0 for a visible key, else the lowest finite number.
 
-    It is finite, so that padding that sees nothing does not become NaN.
+    With −∞, padding that sees no key would become NaN.
     """
     return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
 
 
 def same_branch_or_prefix(branch_ids: torch.Tensor) -> Callable:
-    """A mask function that lets a token see the shared prefix and its own branch."""
+    """A mask function: a token sees the prefix and its own branch."""
 
     def mask_function(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
         return (branch_ids[batch, key] == 0) | (branch_ids[batch, key] == branch_ids[batch, query])
@@ -112,7 +113,7 @@ def same_branch_or_prefix(branch_ids: torch.Tensor) -> Callable:
 
 
 def within_window(branch_ids: torch.Tensor, position_ids: torch.Tensor, window: int) -> Callable:
-    """A mask function for branches that lets a token see the `window` positions up to its own."""
+    """A mask function: a token sees the last `window` positions of the prefix and its own branch."""
     same_branch = same_branch_or_prefix(branch_ids)
     position_ids = position_ids.expand_as(branch_ids)
 
@@ -130,21 +131,21 @@ def _branch_mask(config, inputs_embeds, attention_mask, position_ids, branch_ids
         if window is not None:
             visible = visible & (position_ids[:, None, :, None] - position_ids[:, None, None] < window)
         return visible if config._attn_implementation == "sdpa" else additive_mask(visible, inputs_embeds.dtype)
-    # a window by index would run through other branches: this one runs by position
+    # a window of tensor indices would contain other branches: this one counts positions
     may_see = same_branch_or_prefix(branch_ids) if window is None else within_window(branch_ids, position_ids, window)
     return create_causal_mask(
         config=config,
         inputs_embeds=inputs_embeds,
         attention_mask=attention_mask,
         past_key_values=None,
-        # positions that restart would be taken for packed sequences, and the prefix would be hidden
+        # transformers would take positions that restart for packed sequences, and hide the prefix
         position_ids=None,
         and_mask_function=may_see,
     )
 
 
 def _with_window(config, window: int | None) -> Any:
-    """The configuration itself or, where layers differ in their windows, that of a layer with this window."""
+    """The configuration, or that of a layer with this window if layers have different windows."""
     if not config.is_heterogeneous:
         return config
     return next(layer for layer in config.per_layer_config if getattr(layer, "sliding_window", None) == window)

@@ -23,11 +23,11 @@ from .ngrams import NgramEmbedding
 
 
 class LearnedPositions(nn.Embedding):
-    """One trained vector for each position; zero at first, as in the model of the assignment."""
+    """One trained vector for each position; it starts at zero, as in the assignment."""
 
 
 class BirthGPTPreTrainedModel(PreTrainedModel):
-    """Initialisation, loading and saving; which features of transformers the model supports."""
+    """Initialisation, loading, saving, and the features of transformers that the model supports."""
 
     config: BirthGPTConfig
     config_class = BirthGPTConfig
@@ -69,7 +69,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         self.layers = nn.ModuleList(build_block(config, name, i) for i, name in enumerate(config.attention_types))
         self.norm = build_norm(config, config.hidden_size)
         self.gradient_checkpointing = False
-        # FSDP looks for every class that is named here, so only those in the model are named
+        # FSDP needs every class in this list, so it contains only classes that are in the model
         self._no_split_modules = {type(layer).__name__ for layer in self.layers}
         self.post_init()
 
@@ -87,23 +87,23 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         positions_to_keep: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
-        """Run the blocks.
+        """The normalised hidden states after the last block.
 
         Args:
             input_ids: (batch, length); or `inputs_embeds`, (batch, length, hidden_size).
-            attention_mask: (batch, seen + length), 0 for padding on either side; or a 4-D mask of the caller; or one
-                for each layer type, as `generate` makes them for a static cache.
-            position_ids: (batch, length); counted from `attention_mask` if not given.
+            attention_mask: (batch, seen + length), 0 for padding on either side; or a 4-D mask of the caller; or a
+                dictionary with a mask for each layer type, which `generate` makes for a static cache.
+            position_ids: (batch, length); computed from `attention_mask` if not given.
             past_key_values: the cache to continue from.
             branch_ids: (batch, length): 0 for the shared prefix, k > 0 for branch k, −1 for padding, as in tree
-                attention. A branch sees the prefix and itself only; `position_ids` restart after the prefix.
-            positions_to_keep: the positions whose state is returned, as of `layers.flat_positions`; None for all.
+                attention. A branch sees only the prefix and itself. `position_ids` restart after the prefix.
+            positions_to_keep: the positions whose states are returned, from `layers.flat_positions`; None for all.
 
         Raises:
-            ValueError: both or none of `input_ids` and `inputs_embeds`, or the second with n-grams; a sequence longer
-                than learned positions; branches with a cache, with flash attention, without `position_ids` or with an
-                attention type that does not support them; a boolean 4-D mask that would be added to scores; a 4-D
-                mask, or positions that restart without branches, for a model that reads its past by order.
+            ValueError: both or neither of `input_ids` and `inputs_embeds`, or `inputs_embeds` with n-grams; a sequence
+                longer than the learned positions; branches with a cache, with flash attention, without `position_ids`
+                or with an attention type that does not support them; a boolean 4-D mask that would be added to scores;
+                a 4-D mask, or positions that restart without branches, for a model that reads its past in token order.
         """
         layers: list[Block] = list(self.layers)  # type: ignore[arg-type]
         check_tokens(input_ids, inputs_embeds, needs_ids=self.embed_ngrams is not None)
@@ -126,7 +126,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             self.config,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
-            # default positions never restart; given, transformers would look for packed sequences in them
+            # only given positions: transformers looks for packed sequences in them, and default positions never restart
             position_ids=position_ids,
             past_key_values=past_key_values,
             branch_ids=branch_ids,
@@ -157,7 +157,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         past_key_values: Cache | None,
         branch_ids: torch.Tensor | None,
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
-        """The embedded tokens, with learned positions added or with rotary cosines and sines beside them."""
+        """The embedded tokens, with learned positions added, and the rotary cosines and sines or None."""
         if self.config.position_embedding_type == "rotary":
             return self.dropout(inputs_embeds), self.rotary_embedding(position_ids, inputs_embeds.dtype)
         if branch_ids is not None:
@@ -170,7 +170,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
     def run_blocks(
         self, hidden_states: torch.Tensor, masks: list, positions_to_keep: torch.Tensor | None, **kwargs
     ) -> torch.Tensor:
-        """All blocks, one after another; the last one returns only the positions that are kept."""
+        """The states after all blocks; the last block returns only the positions to keep."""
         inputs_embeds, last = hidden_states, len(masks) - 1
         for index, (layer, mask) in enumerate(zip(self.layers, masks, strict=True)):
             hidden_states = layer(
@@ -186,7 +186,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
 def positions_from_mask(
     attention_mask: torch.Tensor | dict | None, inputs_embeds: torch.Tensor, seen: int
 ) -> torch.Tensor:
-    """(batch, length) positions that do not count padding; (1, length) where no padding is marked."""
+    """The position of each token, (batch, length), padding not counted; (1, length) without a mask of padding."""
     length = inputs_embeds.shape[1]
     if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
         return (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)[:, -length:]
@@ -194,7 +194,7 @@ def positions_from_mask(
 
 
 def token_mask_of(attention_mask: torch.Tensor | dict | None, length: int) -> torch.Tensor | None:
-    """(batch, length), True for the newest tokens and False for padding; None where no padding is marked."""
+    """(batch, length), True for a new token, False for padding; None without a mask of padding."""
     if not isinstance(attention_mask, torch.Tensor) or attention_mask.ndim == 4:
         return None
     return attention_mask[:, -length:].bool()
@@ -235,27 +235,27 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
         num_items_in_batch: int | torch.Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Predict the next token; the arguments of `BirthGPTModel.forward`, and:
+        """Predict the next token. It takes the arguments of `BirthGPTModel.forward`, and:
 
         Args:
-            labels: (batch, length), the inputs again, −100 where nothing is to be learned; shifted inside.
-            shift_labels: (batch, length), the target of each position itself, −100 for none.
-            logits_to_keep: the last k positions (0: all); positions, (count,) or (batch, count); or a boolean
-                (batch, length): the head is computed at the True positions only, and the logits are
+            labels: (batch, length), the input ids, or −100 for no target; the model shifts them.
+            shift_labels: (batch, length), the target of each position, or −100 for no target.
+            logits_to_keep: an int for the last k positions (0: all); positions, (count,) or (batch, count); or a
+                boolean mask, (batch, length): the head is computed only at the True positions, and the logits are
                 (positions, vocab_size).
-            num_items_in_batch: divide the summed loss by this number, instead of averaging over these targets.
+            num_items_in_batch: the number by which the summed loss is divided; by default the number of targets.
 
         Returns:
-            `loss` where targets are given, `logits` (batch, length or k, vocab_size), `past_key_values`,
-            `hidden_states` and `attentions` (one entry for each layer, None where the type has no weights to show).
+            `loss` if there are targets, `logits` (batch, length or k, vocab_size), `past_key_values`, `hidden_states`
+            and `attentions` (one entry for each layer, None if the type does not return weights).
         """
         inputs = input_ids if input_ids is not None else inputs_embeds
         positions = None
-        # without inputs, the model raises the error
+        # without inputs, `self.model` raises the error
         if inputs is not None:
             batch, length = inputs.shape[:2]
             positions = flat_positions(logits_to_keep, batch, length, inputs.device)
-        # the last block skips positions that nobody reads; all are read where its states are an output
+        # the last block skips positions without logits, unless its states are an output
         shows_states = kwargs.get("output_hidden_states", self.config.output_hidden_states)
         outputs = self.model(
             input_ids=input_ids,

@@ -1,4 +1,4 @@
-"""Embeddings of n-grams: what a few tokens mean together, looked up before the first layer."""
+"""Embeddings of n-grams, which are added to the token embeddings before the first layer."""
 
 import torch
 from torch import nn
@@ -28,14 +28,14 @@ class NgramConfig(BaseConfig):
         super().__post_init__(**kwargs)
 
     def validate_ngram_orders(self):
-        """An n-gram has at least two tokens; each order has one table."""
+        """Check that an n-gram has at least two tokens, and that each order has one table."""
         orders = self.ngram_orders or []
         if any(order < 2 for order in orders) or len(set(orders)) < len(orders):
             raise ValueError(f"ngram_orders={orders}: give different lengths of at least 2, such as [2, 3]")
 
     @property
     def special_ids(self) -> list[int]:
-        """The tokens that are not text: padding, begin and end."""
+        """The tokens that are not text: padding, beginning and end."""
         ends = self.eos_token_id if isinstance(self.eos_token_id, list) else [self.eos_token_id]
         return [token for token in (self.pad_token_id, self.bos_token_id, *ends) if token is not None]
 
@@ -43,15 +43,14 @@ class NgramConfig(BaseConfig):
 class NgramEmbedding(nn.Module):
     """Σ_n E_n[hash(x_{t−n+1}, …, x_t)] over the orders n (hashed n-gram embeddings: Huang et al., 2501.16975).
 
-    Names share their tokens, but rarely their pairs and triples of tokens: these give a person vectors of their own,
-    at no cost in FLOPs. N-grams with the same hash share a vector. An n-gram that starts before the first token, or
-    contains padding or a special token, has no vector. Before the first token of a branch come the last tokens of the
-    shared prefix.
+    Different names share tokens, but rarely pairs and triples of tokens. So each person has its own vectors, at no cost
+    in FLOPs. N-grams with the same hash share a vector. An n-gram that starts before the first token, or contains
+    padding or a special token, has no vector. The last tokens of the prefix are before the first token of a branch.
     """
 
     def __init__(self, config: NgramConfig):
         super().__init__()
-        assert config.ngram_orders, "the model builds it only where there are orders"
+        assert config.ngram_orders, "the model builds it only if there are orders"
         self.orders = config.ngram_orders
         self.history = max(self.orders) - 1
         self.special_ids = config.special_ids
@@ -90,7 +89,7 @@ class NgramEmbedding(nn.Module):
 
 
 def hash_ngrams(grams: torch.Tensor, rows: int) -> torch.Tensor:
-    """(…, n) token ids → (…,) rows of a table: a polynomial of the ids modulo a prime, so that their order counts."""
+    """(…, n) token ids → (…,) rows of a table: a polynomial of the ids in order, modulo a prime."""
     value = torch.zeros_like(grams[..., 0])
     for ids in grams.unbind(dim=-1):
         value = (value * 1_000_003 + ids + 2) % PRIME

@@ -1,6 +1,6 @@
-"""Which tokens come before a token: along its branch and then the shared prefix, past padding, and into the cache.
+"""The predecessors of a token: the tokens of its branch, then of the prefix, then of the cache, without padding.
 
-`history` tokens from the cache, or zeros, are put before the tokens of a call. An index counts from the first of them.
+`history` tokens from the cache, or zeros, are before the tokens of a call. Index 0 is the first of them.
 """
 
 import torch
@@ -12,7 +12,7 @@ def previous_indices(
 ) -> torch.Tensor | None:
     """The index of the token before each token, (batch, history + length + 1).
 
-    The last entry belongs to a token that is still to come. None where every token follows the one before it.
+    The last entry is for the first token of the next call. None if each token directly follows its predecessor.
     """
     if branch_ids is not None:
         return previous_in_branch(branch_ids, history)
@@ -30,13 +30,13 @@ def previous_token(token_mask: torch.Tensor, history: int) -> torch.Tensor:
 def previous_in_branch(branch_ids: torch.Tensor, history: int) -> torch.Tensor:
     """`previous_indices` for (batch, length) branches: 0 for the shared prefix, k > 0 for branch k, −1 for padding.
 
-    The prefix comes first, the tokens of a branch follow one another, and padding is at the end.
+    The prefix is first, the tokens of a branch are next to each other, and padding is last.
     """
     indices = torch.arange(branch_ids.shape[1] + 1, device=branch_ids.device).expand(len(branch_ids), -1) + history
-    left = nn.functional.pad(branch_ids, (1, 0), value=0)
-    here = nn.functional.pad(branch_ids, (0, 1), value=-1)
+    branch_before = nn.functional.pad(branch_ids, (1, 0), value=0)
+    branch = nn.functional.pad(branch_ids, (0, 1), value=-1)
     prefix_end = (branch_ids == 0).sum(dim=1, keepdim=True) - 1 + history
-    previous = torch.where((left != here) & (here > 0), prefix_end, indices - 1)
+    previous = torch.where((branch_before != branch) & (branch > 0), prefix_end, indices - 1)
     before = torch.arange(-1, history - 1, device=branch_ids.device).clamp(min=0)
     return torch.cat((before.expand(len(branch_ids), -1), previous), dim=1)
 
@@ -52,14 +52,14 @@ def shift_back(states: torch.Tensor, previous: torch.Tensor | None, distance: in
 def last_tokens(states: torch.Tensor, previous: torch.Tensor | None, history: int) -> torch.Tensor:
     """The states of the last `history` tokens, in order: (batch, history + length, ·) → (batch, history, ·)."""
     if previous is None:
-        # a copy, so that the memory of the others can be freed
+        # a copy, so that the memory of the other states can be freed
         return states[:, states.shape[1] - history :].clone()
     indices = [walk_back(previous, distance)[:, -1] for distance in range(history, 0, -1)]
     return torch.take_along_dim(states, torch.stack(indices, dim=1)[..., None], dim=1) if indices else states[:, :0]
 
 
 def walk_back(previous: torch.Tensor, distance: int) -> torch.Tensor:
-    """Follow `previous` `distance` times: (batch, indices) → the same shape."""
+    """The index `distance` tokens before each token: (batch, indices) → the same shape."""
     indices = previous
     for _ in range(distance - 1):
         indices = torch.take_along_dim(previous, indices, dim=1)

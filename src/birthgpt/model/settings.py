@@ -1,7 +1,7 @@
-"""Settings: fields of a dataclass with default, bounds, choices and help, declared once in the file of what they set.
+"""Settings: fields of a dataclass with default, bounds, choices and help, declared once in the file that uses them.
 
-The model's configuration, the command line, `--help`, the check of YAML files and the tables of the documentation are
-all derived from these declarations.
+The configuration of the model, the command line, `--help`, the checks of YAML files and the tables of the documentation
+are derived from these declarations.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,15 +29,15 @@ def setting(
     on_command_line: bool = True,
     free_on_resume: bool = False,
 ) -> Any:
-    """A dataclass field with its help.
+    """A dataclass field that is a setting.
 
     Args:
-        default: the default value; without one, the setting must be given. A list is copied for each instance.
+        default: the default value; without it, the setting is required. A list is copied for each instance.
         help: what the setting means, for `--help` and the documentation.
         min, max: the smallest and the largest value that is allowed.
-        above, below: bounds that are themselves excluded.
-        choices: the allowed values, where `Literal` cannot list them.
-        on_command_line: whether a command takes it; False for what other settings decide.
+        above, below: bounds that are not allowed themselves.
+        choices: the allowed values, if `Literal` cannot list them.
+        on_command_line: whether commands take it; False if other settings decide it.
         free_on_resume: whether a resumed run may have another value, because it does not change the result.
     """
     limits = {"at least": min, "at most": max, "greater than": above, "less than": below}
@@ -58,10 +58,10 @@ def setting(
 def checked(cls: type[Settings]) -> type[Settings]:
     """Class decorator for a dataclass of settings: values are checked on construction and on assignment.
 
-    Types, choices and bounds are checked by `strict` of huggingface_hub, then every method `validate_*` of the class.
-    A bad value is a ValueError of one line: name, value, what is wrong.
+    `strict` of huggingface_hub checks types, choices and bounds, then calls every method `validate_*` of the class. A
+    bad value raises a ValueError with one line: name, value, what is wrong.
     """
-    # the methods that are added are unknown to type checkers
+    # type checkers do not know the methods that `strict` adds
     made: Any = strict(cls)
     check_and_set, validate = made.__setattr__, made.validate
 
@@ -71,7 +71,7 @@ def checked(cls: type[Settings]) -> type[Settings]:
         except StrictDataclassFieldValidationError as error:
             raise ValueError(_what_is_wrong(made.__dataclass_fields__[name], value, error.__cause__)) from None
 
-    # with the mark that `strict` left: it replaces a method of this name in a subclass only where it made it
+    # `wraps` copies the mark of `strict`: in a subclass, `strict` replaces this method only if it has the mark
     @wraps(validate)
     def validate_together(self: Any) -> None:
         try:
@@ -89,7 +89,7 @@ def settings_of(cls: type) -> list[Field]:
 
 
 def choices_of(entry: Field) -> tuple:
-    """The values that a setting may have; empty where they are not listed."""
+    """The values that a setting may have; empty if they are not listed."""
     if entry.metadata.get("choices"):
         return entry.metadata["choices"]
     kinds = get_args(entry.type) if get_origin(entry.type) is not Literal else (entry.type,)
@@ -103,7 +103,7 @@ def unknown_choice(name: str, value: object, choices: Iterable[str]) -> ValueErr
 
 
 def did_you_mean(name: object, choices: Iterable[str]) -> str:
-    """`did you mean 'softmax'?`, or an empty string where no choice resembles the name."""
+    """`did you mean 'softmax'?`, or an empty string if no choice is similar to the name."""
     nearest = get_close_matches(str(name), list(choices), n=1)
     return f"did you mean {nearest[0]!r}?" if nearest else ""
 

@@ -1,1 +1,1 @@
-"""Examples and a model in, a checkpoint out."""
+"""Training: from examples and a model to a checkpoint."""

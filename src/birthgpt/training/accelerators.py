@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @checked
 @dataclass(kw_only=True)
 class ComputeSettings:
-    """How the training is computed."""
+    """The settings of the computation."""
 
     gradient_accumulation_steps: int = setting(1, "batches an update", min=1, free_on_resume=True)
     mixed_precision: Literal["no", "bf16"] | None = setting(
@@ -30,12 +30,12 @@ class ComputeSettings:
 
 
 def build_accelerator(settings: "TrainingSettings") -> Accelerator:
-    """The accelerator of a run, on all cores of this machine however it was launched.
+    """The accelerator of a run, on all cores of this machine, for every kind of launch.
 
-    It also sets the seed of all global random numbers.
+    It also seeds all global random number generators.
 
     Raises:
-        ValueError: a precision other than float32 and bfloat16, or settings that sharded weights exclude.
+        ValueError: a precision other than float32 and bfloat16, or settings that do not work with sharded weights.
     """
     compute = settings.compute
     accelerator = Accelerator(
@@ -43,12 +43,12 @@ def build_accelerator(settings: "TrainingSettings") -> Accelerator:
         mixed_precision=compute.mixed_precision,
         log_with=settings.logging.report_to if settings.logging.with_tracking else None,
         project_dir=settings.run.output_dir,
-        # batches differ in size: each process draws its own instead of a part of a common one
+        # batches differ in size, so each process takes whole batches instead of parts of one batch
         dataloader_config=DataLoaderConfiguration(even_batches=False, dispatch_batches=False),
         step_scheduler_with_optimizer=False,
     )
     if accelerator.mixed_precision not in ("no", "bf16"):
-        raise ValueError(f"mixed precision {accelerator.mixed_precision} is not supported: launch with bf16")
+        raise ValueError(f"mixed_precision={accelerator.mixed_precision} is not supported: choose no or bf16")
     check_sharding(accelerator, flatten_settings(settings))
     use_all_cores(accelerator)
     set_seed(settings.run.seed)

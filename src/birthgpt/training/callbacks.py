@@ -1,7 +1,7 @@
-"""What happens around the updates of a run: logging, evaluation, redrawing of features, saving.
+"""Callbacks before and after the updates of a run: logging, evaluation, new random features, saving.
 
-The events have the names of transformers' `TrainerCallback`. Each receives the trainer, whose `state`, `models` and
-`log` are public. Callbacks are called in the order of the list.
+Events have the same names as in the `TrainerCallback` of transformers. Each event receives the trainer, whose `state`,
+`models` and `log` are public. Callbacks are called in the order of the list.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ class LoggingSettings:
     report_to: Literal["tensorboard", "trackio", "wandb"] = setting("tensorboard", "the tracker", free_on_resume=True)
 
     def validate_tracker(self):
-        """A tracker is a package."""
+        """Check that the package of the tracker is installed."""
         if self.with_tracking and find_spec(self.report_to) is None:
             raise ValueError(f"report_to={self.report_to} needs its package: pip install {self.report_to}")
 
@@ -48,7 +48,7 @@ class LoggingSettings:
 @checked
 @dataclass(kw_only=True)
 class ValidationSettings:
-    """Evaluation on questions while training."""
+    """Evaluation on questions during training."""
 
     validation_size: int = setting(0, "train questions that are held out for evaluation", min=0)
     eval_steps: int | None = setting(
@@ -63,7 +63,7 @@ def standard_callbacks(
     accelerator: Accelerator,
     evaluation: "EvaluationCallback | None" = None,
 ) -> list["TrainerCallback"]:
-    """The callbacks of a run, in the order in which they depend on one another."""
+    """The callbacks of a run, in the order in which they depend on each other."""
     return [
         FeatureRedrawCallback(),
         LoggingCallback(logging),
@@ -74,16 +74,16 @@ def standard_callbacks(
 
 
 class TrainerCallback:
-    """Base of callbacks: every event does nothing."""
+    """Base class of callbacks. Every event does nothing."""
 
     def on_train_begin(self, trainer: "Trainer") -> None:
-        """Before the first update, with the checkpoint loaded."""
+        """Before the first update, after the checkpoint was loaded."""
 
     def on_step_begin(self, trainer: "Trainer") -> None:
-        """Before an update; `trainer.state` is that after the update before."""
+        """Before an update; `trainer.state` is the state after the previous update."""
 
     def on_step_end(self, trainer: "Trainer") -> None:
-        """After an update, whose loss may still be computed: see `trainer.flush_loss`."""
+        """After an update. Its loss may not be ready: see `trainer.flush_loss`."""
 
     def on_log(self, trainer: "Trainer", metrics: Metrics) -> None:
         """After `trainer.log`."""
@@ -107,7 +107,7 @@ class FeatureRedrawCallback(TrainerCallback):
 
 
 class LoggingCallback(TrainerCallback):
-    """Logs the mean loss every `logging_steps` updates, with a bar that shows how much of the budget is used."""
+    """Logs the mean loss every `logging_steps` updates. A bar shows how much of the budget is used."""
 
     def __init__(self, settings: LoggingSettings):
         self.logging_steps = settings.logging_steps
@@ -127,7 +127,7 @@ class LoggingCallback(TrainerCallback):
 
     def on_log(self, trainer: "Trainer", metrics: Metrics) -> None:
         if "loss" not in metrics and not self.bar.disable:
-            # beside the bar, which stays
+            # through the bar, so that the bar stays intact
             shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
             self.bar.write(f"step {trainer.state.step}: {shown}")
 
@@ -153,7 +153,7 @@ class LoggingCallback(TrainerCallback):
 
 
 class TrackingCallback(TrainerCallback):
-    """Sends everything that is logged to accelerate's trackers; the last in the list, to receive the last metrics."""
+    """Sends all metrics to the trackers of accelerate; it is last in the list, to receive the last metrics."""
 
     def __init__(self, accelerator: Accelerator):
         accelerator.init_trackers("logs")
@@ -162,7 +162,7 @@ class TrackingCallback(TrainerCallback):
         trainer.accelerator.log(metrics, step=trainer.state.step)
 
     def on_train_end(self, trainer: "Trainer") -> None:
-        # accelerate's end_training would end the process group with them
+        # end_training of accelerate would also end the process group
         for tracker in trainer.accelerator.trackers:
             tracker.finish()
 
@@ -173,7 +173,7 @@ class EvaluationCallback(TrainerCallback):
     Args:
         evaluate: returns metrics of a model; they are logged.
         eval_steps: updates between two evaluations; the first is before, the last after the training.
-        metric_for_best_model: the metric by which the best weights are kept and restored at the end; None: the last
+        metric_for_best_model: the metric that selects the best weights, which are restored at the end; None: the last
             weights are kept.
     """
 
@@ -227,16 +227,16 @@ class CheckpointCallback(TrainerCallback):
             self.save(trainer)
 
     def save(self, trainer: "Trainer") -> None:
-        """Save a checkpoint of every model, then remove the oldest."""
+        """Save a checkpoint of every model, then remove the oldest ones."""
         trainer.flush_loss()
         trainer.models.check_finite(trainer.state.step)
         accelerator, replicas = trainer.accelerator, trainer.models.replicas
         accelerator.wait_for_everyone()
         for replica in replicas:
-            # every process has its part in this
+            # every process takes part in this
             save_checkpoint(replica, self.tokenizer, trainer.state, writes=accelerator.is_main_process)
         if accelerator.is_main_process:
-            # after all are written: the one that is pruned may be the last that all models have
+            # after all are written: an old checkpoint may be the last one that all models have
             for replica in replicas:
                 prune_checkpoints(replica.spec.folder, self.settings.save_total_limit)
         accelerator.wait_for_everyone()

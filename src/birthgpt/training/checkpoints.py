@@ -1,8 +1,8 @@
-"""Checkpoints: folders that `from_pretrained` loads, written whole or not at all.
+"""Checkpoints: folders that `from_pretrained` loads, written completely or not at all.
 
-Beside the model is `training_state/`, as safetensors and JSON: what a run needs to continue as if it had never
-stopped. It is not needed to use the model. Its manifest lists every file of the checkpoint with its size and SHA-256,
-so that a damaged checkpoint is recognised before anything is read from it.
+`training_state/` contains, as safetensors and JSON, what a run needs to continue as if it had never stopped. The model
+can be used without it. Its manifest lists every file of the checkpoint with its size and SHA-256, so that a damaged
+checkpoint is found before it is read.
 """
 
 import json
@@ -34,7 +34,7 @@ from birthgpt.training.state import TrainerState
 @checked
 @dataclass(kw_only=True)
 class CheckpointSettings:
-    """What a run saves while it trains."""
+    """What a run saves during training."""
 
     save_steps: int = setting(
         500, "updates between two checkpoints; 0: only the finished model", min=0, free_on_resume=True
@@ -43,7 +43,7 @@ class CheckpointSettings:
 
 
 def save_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write a model and its tokenizer into an existing run folder; `config.json`, which loading needs, last."""
+    """Write a model and its tokenizer into a run folder. `config.json` is last, because loading needs it."""
     temporary = folder / f"{UNFINISHED}model"
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary)
@@ -57,10 +57,10 @@ def save_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeni
 def save_checkpoint(
     replica: Replica, tokenizer: PreTrainedTokenizerBase, state: TrainerState, *, writes: bool = True
 ) -> Path:
-    """Write `checkpoint-STEP` under a temporary name and rename it. All processes call it; one of them writes.
+    """Write `checkpoint-STEP` under a temporary name and rename it. All processes call this; one of them writes.
 
     Raises:
-        ValueError: it could not be written, as on a full disk; what was there before is unchanged.
+        ValueError: it could not be written, for example on a full disk. Older files are unchanged.
     """
     folder = replica.spec.folder
     target = folder / f"checkpoint-{state.step}"
@@ -79,7 +79,7 @@ def save_checkpoint(
         shutil.rmtree(temporary, ignore_errors=True)
         written = list_checkpoints(folder)
         raise ValueError(
-            f"{target} could not be written ({error}): make room and pass --resume_from_checkpoint latest; "
+            f"{target} could not be written ({error}): free some space and pass --resume_from_checkpoint latest; "
             + (f"the last checkpoint is {written[-1]}" if written else "there is no checkpoint yet")
         ) from error
     if target.is_dir():
@@ -89,15 +89,15 @@ def save_checkpoint(
 
 
 def load_checkpoint(checkpoint: Path, models: ModelGroup, *, expected: TrainerState) -> TrainerState:
-    """Restore all models of a run, and return how far it had come.
+    """Restore all models of a run, and return its state.
 
     Args:
-        checkpoint: that of the first model; the others have one of the same name in their folders.
+        checkpoint: the checkpoint of the first model; the others have one with the same name in their folders.
         expected: a state with the number of models, the micro-batches and the precision of this run.
 
     Raises:
-        ValueError: a checkpoint of another model or optimiser, of another number of models, processes or accumulation
-            steps, under another precision, or of a run with or without an average of the weights.
+        ValueError: the checkpoint has another model, optimizer or precision; another number of models, processes or
+            accumulation steps; or an average of the weights, but this run has none, or the reverse.
     """
     single = len(models) == 1
     folders = [checkpoint if single else replica.spec.folder / checkpoint.name for replica in models.replicas]
@@ -127,19 +127,19 @@ def _save_training_state(folder: Path, replica: Replica, optimizer_state: dict[s
 def _load_state(checkpoint: Path, expected: TrainerState) -> TrainerState:
     file = checkpoint / TRAINING_STATE / "trainer_state.json"
     if not file.is_file():
-        raise ValueError(f"{checkpoint} was written by an earlier version of birthgpt, which alone can resume it")
+        raise ValueError(f"{checkpoint} was written by an earlier version of birthgpt: resume it with that version")
     state = TrainerState(**json.loads(file.read_text()))
     if len(state.loss_sums) != len(expected.loss_sums):
-        raise ValueError(f"{checkpoint} was written by a run of {len(state.loss_sums)} models: give the same")
+        raise ValueError(f"{checkpoint} was written by a run of {len(state.loss_sums)} models: train the same models")
     if state.num_micro_batches != expected.num_micro_batches:
         raise ValueError(
             f"{checkpoint} was written by a run of {state.num_micro_batches} processes × gradient_accumulation_steps, "
-            f"this one has {expected.num_micro_batches}: give the same"
+            f"this run has {expected.num_micro_batches}: use the same number"
         )
     if state.mixed_precision not in (None, expected.mixed_precision):
         raise ValueError(
-            f"{checkpoint} was written under mixed precision {state.mixed_precision}, this run is under "
-            f"{expected.mixed_precision}: launch it with the same"
+            f"{checkpoint} was written with mixed_precision={state.mixed_precision}, this run has "
+            f"{expected.mixed_precision}: use the same"
         )
     state.mixed_precision = expected.mixed_precision
     return state
@@ -151,10 +151,10 @@ def _load_replica(checkpoint: Path, replica: Replica) -> None:
     _check_same_model(checkpoint, weights, replica.model)
     groups = json.loads((folder / "optimizer.json").read_text())
     if groups["optimizers"] != _optimizer_names(replica):
-        raise ValueError(f"{checkpoint} was written with another optimizer than this run's: give the same settings")
+        raise ValueError(f"{checkpoint} was written with another optimizer: use the settings of that run")
     if (folder / "average.safetensors").is_file() != (replica.average is not None):
         negation = "" if replica.average is None else "out"
-        raise ValueError(f"{checkpoint} was written with{negation} ema_decay: give the same")
+        raise ValueError(f"{checkpoint} was written with{negation} ema_decay: use the setting of that run")
     load_full_weights(replica.model, weights)
     state: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in load_file(folder / "optimizer.safetensors").items():
@@ -174,7 +174,7 @@ def _check_same_model(checkpoint: Path, weights: dict[str, torch.Tensor], model:
     missing = set(own) - set(weights) - set(model._tied_weights_keys or {})
     different = [name for name in weights if name not in own or own[name].shape != weights[name].shape]
     for name in (*sorted(missing), *different):
-        raise ValueError(f"{checkpoint} contains another model than this run's: {name} is missing or differs in shape")
+        raise ValueError(f"{checkpoint} contains another model: {name} is missing or has another shape")
 
 
 def _optimizer_names(replica: Replica) -> list[str]:

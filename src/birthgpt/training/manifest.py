@@ -1,4 +1,4 @@
-"""Which checkpoints a run has, and whether they are whole: a manifest lists every file with its size and SHA-256."""
+"""The checkpoints of a run, and whether they are complete: a manifest lists every file with size and SHA-256."""
 
 import json
 import logging
@@ -14,11 +14,11 @@ logger = logging.getLogger(__name__)
 TRAINING_STATE = "training_state"
 MANIFEST = "manifest.json"
 UNFINISHED = ".unfinished-"
-"""The beginning of the name of a folder that is being written, or removed."""
+"""The beginning of the name of a folder that is being written or removed."""
 
 
 def write_manifest(folder: Path) -> None:
-    """List every file with its size and SHA-256, once all of them are on the disk itself."""
+    """Write the size and SHA-256 of every file, then make sure that all files are on the disk."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     entries = {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in files
@@ -31,7 +31,7 @@ def write_manifest(folder: Path) -> None:
 
 
 def check_checkpoint(checkpoint: Path) -> None:
-    """ValueError, with the file and what is wrong with it, unless the checkpoint is as it was written."""
+    """Raise ValueError, with the file and what is wrong, unless the checkpoint is as it was written."""
     manifest = checkpoint / TRAINING_STATE / MANIFEST
     if not manifest.is_file():
         raise ValueError(f"{checkpoint} is not a checkpoint of a run, or is damaged: {manifest.name} is missing")
@@ -45,16 +45,16 @@ def check_checkpoint(checkpoint: Path) -> None:
         if not file.is_file():
             raise ValueError(f"{checkpoint} is damaged: {name} is missing")
         if file.stat().st_size != size:
-            raise ValueError(f"{checkpoint} is damaged: {name} has {file.stat().st_size:,} bytes of {size:,}")
+            raise ValueError(f"{checkpoint} is damaged: {name} has {file.stat().st_size:,} bytes instead of {size:,}")
         if sha256_of(file) != digest:
-            raise ValueError(f"{checkpoint} is damaged: {name} is not what was written (its SHA-256 differs)")
+            raise ValueError(f"{checkpoint} is damaged: {name} has changed since it was written (its SHA-256 differs)")
 
 
 def latest_valid(candidates: Iterable[Sequence[Path]], output_dir: str | Path) -> Sequence[Path] | None:
-    """The first of some candidates, newest first, all of whose folders are valid; None where there is no candidate.
+    """The first candidate with only valid folders, from newest to oldest; None if there are no candidates.
 
     Raises:
-        ValueError: all of them are damaged; the message says what is wrong with each.
+        ValueError: all candidates are damaged; the message says what is wrong with each.
     """
     faults = []
     for checkpoints in candidates:
@@ -72,13 +72,13 @@ def latest_valid(candidates: Iterable[Sequence[Path]], output_dir: str | Path) -
 
 
 def list_checkpoints(run_folder: Path) -> list[Path]:
-    """The checkpoints of a run by step, valid or not."""
+    """The checkpoints of a run, sorted by step, valid or not."""
     found = (path for path in run_folder.glob("checkpoint-*") if step_of(path) >= 0 and path.is_dir())
     return sorted(found, key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step in the name of a checkpoint; −1 for a folder that is not named so."""
+    """The step in the name of a checkpoint; −1 for a folder with another name."""
     number = checkpoint.name.removeprefix("checkpoint-")
     return int(number) if number.isdecimal() else -1
 
@@ -90,7 +90,7 @@ def prune_checkpoints(run_folder: Path, save_total_limit: int) -> None:
 
 
 def remove_checkpoint(checkpoint: Path) -> None:
-    """Rename it first, so that no half of it is ever found."""
+    """Remove a checkpoint. It is renamed first, so that a partly removed checkpoint is never found."""
     temporary = checkpoint.with_name(f"{UNFINISHED}{checkpoint.name}-removed")
     shutil.rmtree(temporary, ignore_errors=True)
     os.replace(checkpoint, temporary)

@@ -1,4 +1,4 @@
-"""What the trainer trains: one model, or a group of models on the same batches, each with its own optimisers."""
+"""What the trainer trains: one model, or a group of models on the same batches, each with its own optimizers."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from birthgpt.training.sharding import full_tensor
 
 @dataclass(frozen=True)
 class ReplicaSpec:
-    """What sets one model of a group apart, and the folder that it is saved in."""
+    """The seed and the learning rate of one model of a group, and the folder in which it is saved."""
 
     folder: Path
     seed: int
@@ -24,7 +24,7 @@ class ReplicaSpec:
 
 @dataclass
 class Replica:
-    """One model in training, with what belongs to it alone."""
+    """One model in training, with its own optimizers, average and best weights."""
 
     spec: ReplicaSpec
     model: PreTrainedModel
@@ -34,7 +34,7 @@ class Replica:
 
     @property
     def eval_model(self) -> PreTrainedModel:
-        """The model that is evaluated, and saved at the end: the weights themselves, or their running average."""
+        """The model that is evaluated, and saved at the end: the trained weights or their running average."""
         if self.average is None:
             return self.model
         assert isinstance(self.average.module, PreTrainedModel)
@@ -42,11 +42,11 @@ class Replica:
 
     @property
     def plain_optimizers(self) -> list[torch.optim.Optimizer]:
-        """The optimisers without the wrapper of accelerate."""
+        """The optimizers without the wrapper of accelerate."""
         return [unwrap_optimizer(optimizer) for optimizer in self.optimizers]
 
     def step(self, accelerator: Accelerator, lr_scale: float, max_grad_norm: float) -> None:
-        """Clip the gradient, and move the weights at `lr_scale` times the peak learning rate."""
+        """Clip the gradient, and update the weights with `lr_scale` times the peak learning rate."""
         if max_grad_norm:
             accelerator.clip_grad_norm_(self.model.parameters(), max_grad_norm)
         for optimizer in self.optimizers:
@@ -59,12 +59,12 @@ class Replica:
 
 
 class ModelGroup:
-    """The models that a trainer trains: their losses on a batch, and their steps. This one trains a single model.
+    """The models that a trainer trains: their losses on a batch, and their updates. This class trains a single model.
 
     Args:
         spec: folder, seed and learning rate of the model.
         model: the model, on any device.
-        settings: how its weights move.
+        settings: the settings of its optimizers.
         torch_compile: whether the forward pass is compiled.
     """
 
@@ -93,7 +93,7 @@ class ModelGroup:
             replica.model.train()
 
     def accumulate(self) -> AbstractContextManager:
-        """The context of one micro-batch: gradients are exchanged between processes after the last one only."""
+        """The context of one micro-batch: processes exchange gradients only after the last micro-batch."""
         return self.accelerator.accumulate(self.model)
 
     def losses(self, inputs: dict) -> torch.Tensor:
@@ -101,21 +101,21 @@ class ModelGroup:
         return self.model(**inputs).loss[None]
 
     def step(self, lr_scale: float) -> None:
-        """Move the weights of all models by their gradients, and forget these."""
+        """Update the weights of all models, and clear the gradients."""
         for replica in self.replicas:
             replica.step(self.accelerator, lr_scale, self.settings.max_grad_norm)
 
     def check_finite(self, step: int) -> None:
-        """ValueError for a weight that is not a finite number after `step` updates.
+        """Raise ValueError for a weight that is not finite after `step` updates.
 
-        Gradients may be bad where the loss is not.
+        Gradients may be NaN or infinite even if the loss is finite.
         """
         for replica in self.replicas:
             for name, weights in [*replica.model.named_parameters(), *replica.eval_model.named_parameters()]:
                 if not full_tensor(weights.isfinite().all()):
                     raise ValueError(
                         f"{replica.spec.folder}: {name} is not finite after update {step}: lower learning_rate or "
-                        "max_grad_norm; the last checkpoint is from before it"
+                        "max_grad_norm; the last checkpoint is from an earlier update"
                     )
 
 
@@ -125,7 +125,7 @@ def running_average(model: PreTrainedModel, decay: float) -> AveragedModel | Non
 
 
 def count_parameters(model: PreTrainedModel) -> int:
-    """Parameters of the matrix products that a token goes through: without embeddings, with the head."""
+    """The number of parameters in the matrix products for a token: without embeddings, with the head."""
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
     head = model.get_output_embeddings()
     embeddings -= {id(head.weight)} if head is not None else set()
@@ -133,5 +133,5 @@ def count_parameters(model: PreTrainedModel) -> int:
 
 
 def training_flops(model: PreTrainedModel, tokens: float) -> float:
-    """6 · N · tokens, pads counted: nominal, as if every parameter were applied at every token."""
+    """6 · N · tokens, including padding: a nominal count, as if every token used every parameter."""
     return 6.0 * count_parameters(model) * tokens

@@ -1,4 +1,4 @@
-"""Optimisers: AdamW, or Muon for the matrices of the blocks with AdamW for the rest."""
+"""Optimizers: AdamW, or Muon for the matrices of the blocks with AdamW for the rest."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from birthgpt.settings import Number, checked, setting
 @checked
 @dataclass(kw_only=True)
 class OptimizerSettings:
-    """How the weights move."""
+    """How the weights are updated."""
 
     optimizer: Literal["adamw", "muon"] = setting(
         "adamw", "adamw, or muon for the matrices of the blocks and adamw for the rest"
@@ -29,12 +29,12 @@ class OptimizerSettings:
 
 
 def build_optimizers(model: nn.Module, settings: OptimizerSettings) -> list[torch.optim.Optimizer]:
-    """The optimisers of a run; together they hold every trained parameter once.
+    """The optimizers of a run; together they contain every trained parameter once.
 
-    `adamw` decays the weights of linear maps alone, as the assignment does. `muon` (Jordan et al. 2024)
-    orthogonalises the momentum of each matrix in the blocks, scaled by 0.2·√max(rows, columns) to the size of an
-    AdamW step (2502.16982), so that one learning rate serves both; embeddings, head, norms and biases go to AdamW.
-    Neither decays anything else.
+    `adamw` decays only the weights of linear maps, as in the assignment. `muon` (Jordan et al. 2024) orthogonalises the
+    momentum of each matrix in the blocks, and scales it by 0.2·√max(rows, columns) to the size of an AdamW step
+    (2502.16982), so that both have the same learning rate. It decays only these matrices. AdamW trains the embeddings,
+    head, norms and biases.
     """
     matrices, others = split_parameters(model)
     lr, decay, betas = settings.learning_rate, settings.weight_decay, (settings.adam_beta1, settings.adam_beta2)
@@ -53,7 +53,7 @@ def build_optimizers(model: nn.Module, settings: OptimizerSettings) -> list[torc
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The weights of linear maps inside blocks, and everything else that is trained."""
+    """The weights of linear maps in blocks, and all other trained parameters."""
     inside = {
         id(module.weight)
         for name, module in model.named_modules()
@@ -66,5 +66,5 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 
 
 def unwrap_optimizer(optimizer) -> torch.optim.Optimizer:
-    """The optimiser itself, without the wrapper of accelerate."""
+    """The optimizer without the wrapper of accelerate."""
     return getattr(optimizer, "optimizer", optimizer)

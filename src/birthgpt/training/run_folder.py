@@ -1,4 +1,4 @@
-"""The folder of a run: whether it may be used, which checkpoint to resume from, with which settings it began."""
+"""The folder of a run: whether it can be used, which checkpoint to resume from, and whether the settings fit."""
 
 import json
 import logging
@@ -32,7 +32,7 @@ SETTINGS_FILE = "settings.json"
 @checked
 @dataclass(kw_only=True)
 class RunSettings:
-    """Where a run is saved, and its random numbers."""
+    """The folder of a run, and its seeds."""
 
     output_dir: str = setting(help="folder of the checkpoint", free_on_resume=True)
     overwrite_output_dir: bool = setting(False, "delete what the folder contains", free_on_resume=True)
@@ -48,17 +48,17 @@ class RunSettings:
 
 
 def open_run_folder(settings: Any, run: RunSettings, accelerator: Accelerator, folders: Sequence[Path]) -> Path | None:
-    """Make the folder of a run, with those of its models; the checkpoint to resume from, or None.
+    """Make the folders of a run and of its models; return the checkpoint to resume from, or None.
 
-    The main process decides for all: folders on other machines may contain something else.
+    The main process decides for all processes: folders on other machines may have other contents.
 
     Args:
-        settings: all settings of the run, which are saved beside it.
-        folders: those of the models, where there are several; else empty.
+        settings: all settings of the run, which are saved in its folder.
+        folders: the folders of the models if there are several, else empty.
 
     Raises:
-        ValueError: on every process: a folder that contains a run; no checkpoint where one is named; a run that began
-            with other settings; a checkpoint that some process does not have.
+        ValueError: on every process: a new run in a folder that is not empty; no checkpoint at the given path; a run
+            that started with other settings; a checkpoint that some process does not have.
     """
     folder = Path(run.output_dir)
     resume_from = decided_by_main(lambda: _choose_checkpoint(settings, run, folders), accelerator)
@@ -76,32 +76,34 @@ def open_run_folder(settings: Any, run: RunSettings, accelerator: Accelerator, f
 
 
 def check_run_folder(run: RunSettings) -> None:
-    """ValueError where a new run would mix with what the folder contains."""
+    """Raise ValueError if a new run would mix with what the folder contains."""
     folder = Path(run.output_dir)
     if folder.is_file():
-        raise ValueError(f"output_dir={run.output_dir} is a file")
+        raise ValueError(f"output_dir={run.output_dir} is a file: choose a folder")
     if folder.is_dir() and any(folder.iterdir()) and not run.overwrite_output_dir:
         raise ValueError(
-            f"{run.output_dir} is not empty: pass --overwrite_output_dir true to begin a new run, or "
+            f"output_dir={run.output_dir} is not empty: pass --overwrite_output_dir true to start a new run, or "
             "--resume_from_checkpoint latest to continue"
         )
 
 
 def check_output_is_not_input(run: RunSettings, **sources: str | None) -> None:
-    """ValueError where `output_dir`, which is emptied, is or contains a file or checkpoint that the run reads."""
+    """Raise ValueError if `output_dir`, which is emptied, is or contains a file or checkpoint that the run reads."""
     folder = Path(run.output_dir).resolve()
     for name, source in sources.items():
-        # a name that is not a path here may be one on the Hub
+        # a name that is not a path here may be a name on the Hub
         if source is None or not Path(source).exists():
             continue
         if folder in (Path(source).resolve(), *Path(source).resolve().parents):
-            raise ValueError(f"output_dir={run.output_dir} is emptied, but contains {name}={source}: choose another")
+            raise ValueError(
+                f"output_dir={run.output_dir} would be emptied, but contains {name}={source}: choose another"
+            )
 
 
 def check_same_settings(folder: Path, settings: Any) -> None:
-    """ValueError where the run in this folder began with another value of a setting that changes the result."""
+    """Raise ValueError if the run in this folder started with another value of a setting that changes the result."""
     if not (folder / SETTINGS_FILE).is_file():
-        logger.warning("%s does not say with which settings the run began: make sure they are the same", folder)
+        logger.warning("%s does not contain the settings of its run: make sure that they are the same", folder)
         return
     begun = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
     declared = declared_settings(type(settings))
@@ -109,13 +111,13 @@ def check_same_settings(folder: Path, settings: Any) -> None:
         before = begun.get(name, value)
         if before != value and not declared[name].metadata["free_on_resume"]:
             raise ValueError(
-                f"{folder} was begun with {name}={before}, not {value}: a run is resumed with the settings it began "
-                "with; give the same, or begin another run in its own output_dir"
+                f"{folder} was started with {name}={before}, not {value}: give the same settings, or start another run "
+                "in its own output_dir"
             )
 
 
 def check_no_foreign_files(folder: Path, *, folders: Sequence[Path] = ()) -> None:
-    """ValueError where a run without a checkpoint is to be resumed, and its folder has files that no new run leaves."""
+    """Raise ValueError if a folder without a checkpoint contains files that a stopped run does not leave."""
     known = ("logs", "checkpoint-", SETTINGS_FILE, UNFINISHED, *(path.name for path in folders))
     found = [path.name for path in sorted(folder.glob("*")) if not path.name.startswith(known)]
     if found:
@@ -124,13 +126,13 @@ def check_no_foreign_files(folder: Path, *, folders: Sequence[Path] = ()) -> Non
 
 
 def checkpoint_to_resume(output_dir: str, resume_from_checkpoint: str | None) -> Path | None:
-    """The checkpoint that `resume_from_checkpoint` means, checked: a path, or the last valid one for `latest`.
+    """The valid checkpoint that `resume_from_checkpoint` names: a path, or the last valid one for `latest`.
 
-    None means the beginning, also for `latest` in a run that was stopped before its first checkpoint.
+    None means the beginning. `latest` returns None too if the run was stopped before its first checkpoint.
 
     Raises:
-        ValueError: a folder that is not a checkpoint, or a damaged one; a checkpoint that the run in `output_dir` is
-            beyond; a run all of whose checkpoints are damaged.
+        ValueError: a folder that is not a checkpoint or is damaged; a checkpoint older than others in `output_dir`; a
+            run with only damaged checkpoints.
     """
     if resume_from_checkpoint is None:
         return None
@@ -148,20 +150,20 @@ def checkpoint_to_resume(output_dir: str, resume_from_checkpoint: str | None) ->
 
 
 def checkpoint_of_all(folders: Sequence[Path], resume_from_checkpoint: str) -> Path | None:
-    """The newest checkpoint that is valid for every model of a group, in the folder of the first; None: the beginning.
+    """The newest checkpoint that is valid for all models, in the folder of the first model; None: the beginning.
 
     Raises:
-        ValueError: another value than `latest`; checkpoints of which none is valid for all; a model that has none where
-            others have some.
+        ValueError: another value than `latest`; no checkpoint is valid for all models; a model has no checkpoint, but
+            others have.
     """
     if resume_from_checkpoint != "latest":
         raise ValueError("several models are resumed together: pass --resume_from_checkpoint latest")
     found = {folder: {path.name for path in list_checkpoints(folder)} for folder in folders}
     names = set.intersection(*found.values())
-    # a run that is stopped while it writes the very first has one of some models, and a folder for each
+    # a run that was stopped during the first save has all folders, but checkpoints of only some models
     stopped_early = all(folder.is_dir() and len(of_one) < 2 for folder, of_one in found.items())
     if any(found.values()) and not names and not stopped_early:
-        raise ValueError(f"these have no checkpoint in common: {', '.join(map(str, found))}; give the same models")
+        raise ValueError(f"no checkpoint exists in all of {', '.join(map(str, found))}: give the same models")
     newest_first = sorted(names, key=lambda name: -step_of(Path(name)))
     candidates = ([folder / name for folder in folders] for name in newest_first)
     valid = latest_valid(candidates, folders[0].parent)
@@ -169,7 +171,7 @@ def checkpoint_of_all(folders: Sequence[Path], resume_from_checkpoint: str) -> P
 
 
 def empty_folder(folder: Path) -> None:
-    """Remove its content; the folder itself may be a link, or the place where a disk is mounted."""
+    """Remove the contents of a folder, but not the folder: it may be a link or a mount point."""
     for entry in folder.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
@@ -178,13 +180,13 @@ def empty_folder(folder: Path) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a run that was killed was writing."""
+    """Remove the unfinished files of a run that was killed."""
     for path in folder.glob(f"{UNFINISHED}*"):
         shutil.rmtree(path)
 
 
 def decided_by_main(decide: Callable[[], Path | None], accelerator: Accelerator) -> Path | None:
-    """What the main process decides, on all of them; its ValueError is raised on all."""
+    """What the main process decides, on all processes; its ValueError is raised on all processes."""
     found, fault = None, None
     if accelerator.is_main_process:
         try:
@@ -198,7 +200,7 @@ def decided_by_main(decide: Callable[[], Path | None], accelerator: Accelerator)
 
 
 def check_same_on_all_processes(checkpoint: Path, accelerator: Accelerator) -> None:
-    """ValueError on every process unless each of them has the same checkpoint as the main one."""
+    """Raise ValueError on every process unless all of them have the checkpoint of the main process."""
     fault = None
     manifest = checkpoint / TRAINING_STATE / MANIFEST
     (expected,) = broadcast_object_list([sha256_of(manifest) if accelerator.is_main_process else None])
@@ -206,14 +208,14 @@ def check_same_on_all_processes(checkpoint: Path, accelerator: Accelerator) -> N
         if not accelerator.is_main_process:
             check_checkpoint(checkpoint)
             if sha256_of(manifest) != expected:
-                raise ValueError(f"{checkpoint} is not that of the main process: {MANIFEST} differs")
+                raise ValueError(f"{checkpoint} is not the one of the main process: {MANIFEST} differs")
     except ValueError as error:
         fault = f"process {accelerator.process_index} of {platform.node()}: {error}"
     faults = [fault for fault in gather_object([fault]) if fault is not None]
     if faults:
         raise ValueError(
             f"the run cannot continue from {checkpoint}, which the main process has: {'; '.join(faults)}; put "
-            "output_dir on a disk that all machines share, or copy the checkpoint to each"
+            "output_dir on a disk that all machines share, or copy the checkpoint to each machine"
         )
 
 

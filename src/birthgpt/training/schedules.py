@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the factor on the peak rate at a point of the run."""
+"""Learning-rate schedules: the factor of the peak learning rate for each update."""
 
 import math
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from birthgpt.settings import checked, setting
 class ScheduleSettings:
     """How the learning rate changes over a run.
 
-    - `linear`: falls to zero; `cosine`: falls to zero along half a cosine; `constant`: stays.
-    - `warmup_stable_decay`: stays until 80% of the run, then falls linearly to zero.
-    - `assignment_cosine`: that of the CS224N assignment, a cosine of half-period `lr_cycle_steps` with floor 0.1 that
-      is *not clamped at its end*: in a longer run it rises to the peak again. For comparison only.
+    - `linear`: falls linearly to zero. `cosine`: falls to zero along half a cosine. `constant`: does not change.
+    - `warmup_stable_decay`: does not change until 80% of the run, then falls linearly to zero.
+    - `assignment_cosine`: the schedule of the CS224N assignment, a cosine of half-period `lr_cycle_steps` with floor
+      0.1. It is *not clamped at its end*: in a longer run it rises to the peak again. For comparison only.
 
-    Each rises linearly over `warmup_steps` first. All but the last never rise after that.
+    Every schedule first rises linearly over `warmup_steps`. After that, only `assignment_cosine` rises again.
     """
 
     lr_scheduler_type: Literal["linear", "cosine", "constant", "warmup_stable_decay", "assignment_cosine"] = setting(
@@ -27,13 +27,13 @@ class ScheduleSettings:
     lr_cycle_steps: int | None = setting(None, "half-period of assignment_cosine, in updates", min=1)
 
     def validate_cycle(self):
-        """The cosine of the assignment has a period of its own."""
+        """Check that the cosine of the assignment has a period."""
         if self.lr_scheduler_type == "assignment_cosine" and self.lr_cycle_steps is None:
             raise ValueError("lr_scheduler_type=assignment_cosine needs lr_cycle_steps, its half-period")
 
 
 def lr_scale(settings: ScheduleSettings, *, step: int, progress: float) -> float:
-    """The factor for the update after `step` updates, when the fraction `progress` in [0, 1] of the run is done."""
+    """The factor of the next update, after `step` updates and the fraction `progress` in [0, 1] of the run."""
     warmup = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
     if settings.lr_scheduler_type == "constant":
         return warmup

@@ -1,8 +1,7 @@
-"""Weights and optimiser states that accelerate's FSDP2 spreads over processes, as whole tensors and back.
+"""Weights and optimizer states under FSDP2 of accelerate: gathered into whole tensors, and sharded again.
 
-PyTorch's `torch.distributed.checkpoint.state_dict` does the work: it gathers and distributes, and names every state by
-its parameter. A model that is not sharded passes through it unchanged, so a checkpoint is the same folder however its
-run was launched.
+`torch.distributed.checkpoint.state_dict` of PyTorch gathers and shards them, and names every state by its parameter. It
+does not change a model that is not sharded. So a checkpoint is the same folder for every kind of launch.
 """
 
 from typing import Any
@@ -24,13 +23,13 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 
 def check_sharding(accelerator: Accelerator, settings: dict[str, Any]) -> None:
-    """Under FSDP, keep losses and sums of gradients in float32 where weights are bfloat16.
+    """Check the settings under FSDP; with bfloat16 weights, keep losses and sums of gradients in float32.
 
     Args:
         settings: all settings of the training by name.
 
     Raises:
-        ValueError: FSDP of version 1, or settings that need whole weights all the time.
+        ValueError: FSDP of version 1, or settings that always need whole weights.
     """
     if accelerator.distributed_type != DistributedType.FSDP:
         return
@@ -48,28 +47,28 @@ def check_sharding(accelerator: Accelerator, settings: dict[str, Any]) -> None:
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether the weights are spread over processes."""
+    """Whether the weights are sharded over processes."""
     return isinstance(model, FSDPModule)
 
 
 def full_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Whole weights by name. All processes call it; of a sharded model, only the main process has them, on its CPU."""
-    # what PyTorch declares is wider: a state dict may also hold other things than tensors
+    """Whole weights by name; all processes call this. Of a sharded model only the main process has them, on the CPU."""
+    # PyTorch declares a wider type: a state dict may also contain other values than tensors
     return get_model_state_dict(model, options=_options(model))  # type: ignore[return-value]
 
 
 def load_full_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Load whole weights, of which a sharded model needs those of the main process. Others keep what they are."""
+    """Load whole weights; a sharded model takes them from the main process. Missing weights do not change."""
     set_model_state_dict(model, dict(weights), options=_options(model, loads=True))
 
 
 def full_optimizer_state(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Any]:
-    """`state` and `param_groups` of several optimisers, by the names of the parameters. All processes call it."""
+    """`state` and `param_groups` of several optimizers, by parameter name. All processes call this."""
     return get_optimizer_state_dict(model, optimizers, options=_options(model))
 
 
 def load_full_optimizer_state(model: nn.Module, optimizers: list[torch.optim.Optimizer], state: dict[str, Any]) -> None:
-    """Load what `full_optimizer_state` returned, of which a sharded model needs that of the main process."""
+    """Load what `full_optimizer_state` returned; a sharded model takes it from the main process."""
     set_optimizer_state_dict(model, optimizers, state, options=_options(model, loads=True))
 
 
@@ -81,7 +80,7 @@ def _options(model: nn.Module, loads: bool = False) -> StateDictOptions:
 
 
 def unsharded(model: PreTrainedModel) -> PreTrainedModel:
-    """The model itself or, of a sharded model, an ordinary copy; all processes call it, and each gets one."""
+    """The model, or an unsharded copy of a sharded model. All processes call this, and each gets a copy."""
     if not is_sharded(model):
         return model
     with model.device:
@@ -94,5 +93,5 @@ def unsharded(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor itself or, of a sharded tensor, all of it; all processes call it, and each gets it."""
+    """The tensor, or the whole of a sharded tensor. All processes call this, and each gets the whole."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

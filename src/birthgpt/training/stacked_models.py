@@ -1,8 +1,8 @@
-"""Several models of one shape trained at once: other seeds, or other learning rates, on the same batches.
+"""Several models of one shape, trained at once on the same batches with different seeds or learning rates.
 
-Their weights are stacked, and one forward and backward pass, vectorised over the stack (`torch.func`), computes all of
-them. A small model leaves a GPU idle; many of them fill it. Without dropout and up to rounding, each is the model that
-its seed gives alone.
+Their weights are stacked. One forward and backward pass, vectorised over the stack (`torch.func`), computes all models.
+One small model does not use a whole GPU, but many do. Without dropout and up to rounding, each model is the same as if
+it was trained alone.
 """
 
 import copy
@@ -32,17 +32,17 @@ class ReplicaSettings:
     learning_rates: list[Number] = setting([], "train a model for each peak rate at once")
 
     def validate_rates(self):
-        """A rate moves weights against the gradient."""
+        """Check that learning rates are positive."""
         if any(rate <= 0 for rate in self.learning_rates):
             raise ValueError(f"learning_rates={self.learning_rates}: each must be greater than 0")
 
 
 def replica_specs(settings: ReplicaSettings, *, output_dir: str, seed: int, learning_rate: float) -> list[ReplicaSpec]:
-    """Every seed with every learning rate; none where the settings list neither.
+    """The models of a run: every seed with every learning rate; empty if the settings list neither.
 
     Args:
-        output_dir: the folder that contains those of the models.
-        seed, learning_rate: of all models, where only the other is listed.
+        output_dir: the folder that contains the folders of the models.
+        seed, learning_rate: the value for all models, if only the other is listed.
 
     Raises:
         ValueError: a seed or a rate that is listed twice.
@@ -60,14 +60,14 @@ def replica_specs(settings: ReplicaSettings, *, output_dir: str, seed: int, lear
 
 
 class StackedModels(ModelGroup):
-    """Models of one shape as slices of stacked weights, (models, …): each is still a model to train and to save.
+    """Models of one shape whose weights are slices of stacked weights, (models, …).
 
     It does not support evaluation during training, several processes or `torch_compile`.
 
     Args:
         specs: what `replica_specs` returns.
-        build: makes a model; it is called once for each, with the seed of that model set.
-        settings: how their weights move; each has the learning rate of its spec.
+        build: makes a model; it is called once for each model, after the seed of that model is set.
+        settings: the settings of their optimizers; each has the learning rate of its spec.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class StackedModels(ModelGroup):
         self.template.train()
 
     def step(self, lr_scale: float) -> None:
-        """Give each model its part of the gradients, move its weights, and forget the gradients of all."""
+        """Give each model its gradients, update its weights, and clear all gradients."""
         for index, replica in enumerate(self.replicas):
             unstack_gradients(replica.model, self.weights, index)
             replica.step(self.accelerator, lr_scale, self.settings.max_grad_norm)
@@ -111,7 +111,7 @@ class StackedModels(ModelGroup):
 
 
 def stack_weights(models: Sequence[PreTrainedModel]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Weights and buffers by name, (models, …); those of each model become views of the stacks."""
+    """Weights and buffers by name, (models, …); the tensors of each model become views of the stacks."""
     weights, buffers = stack_module_state(list(models))
     for index, model in enumerate(models):
         for name, parameter in model.named_parameters():
@@ -122,9 +122,9 @@ def stack_weights(models: Sequence[PreTrainedModel]) -> tuple[dict[str, torch.Te
 
 
 def template_of(model: PreTrainedModel) -> PreTrainedModel:
-    """A copy of a model without weights, to be called with those of others."""
+    """A copy of a model without weights, which is called with the weights of other models."""
     template = copy.deepcopy(model).to("meta")  # type: ignore[arg-type]
-    # fused kernels on CUDA refuse a mask that all models share
+    # fused kernels on CUDA do not support a mask that all models share
     template.set_attn_implementation("eager")
     # `.to("meta")` unties the weights
     template.tie_weights()
@@ -137,12 +137,12 @@ def stacked_losses(template: PreTrainedModel, weights: dict, buffers: dict, inpu
     def loss_of(own_weights, own_buffers):
         return functional_call(template, (own_weights, own_buffers), kwargs=inputs).loss
 
-    # dropout differs from model to model
+    # each model has its own dropout
     return vmap(loss_of, randomness="different")(weights, buffers)
 
 
 def unstack_gradients(model: PreTrainedModel, weights: dict[str, torch.Tensor], index: int) -> None:
-    """Give one of the models its part of the gradients."""
+    """Give the model at `index` its part of the gradients."""
     for name, parameter in model.named_parameters():
         gradient = weights[name].grad
         parameter.grad = None if gradient is None else gradient[index]

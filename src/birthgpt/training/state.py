@@ -1,4 +1,4 @@
-"""How far a run has come, how long it may go on, and what it did."""
+"""The budget, the progress and the summary of a run."""
 
 from dataclasses import dataclass, field, replace
 
@@ -15,7 +15,7 @@ class BudgetSettings:
     max_train_flops: float | int | None = setting(None, "budget: 6 × parameters (without embeddings) × tokens", above=0)
 
     def validate_budget(self):
-        """One budget ends the run."""
+        """Check that exactly one budget is given."""
         names = ("max_train_steps", "num_train_epochs", "max_train_flops")
         given = [name for name in names if getattr(self, name) is not None]
         if len(given) != 1:
@@ -31,14 +31,14 @@ class TrainerState:
     batch: int = 0
     """Micro-batches of this epoch that are done, over all processes."""
     tokens: int = 0
-    """Tokens so far, pads counted."""
+    """Tokens so far, including padding."""
     targets: int = 0
     seconds: float = 0.0
     num_micro_batches: int = 1
-    """Processes × gradient accumulation steps, by which epochs are planned."""
+    """Processes × gradient accumulation steps, for which epochs are planned."""
     mixed_precision: str | None = None
     loss_sums: list[float] = field(default_factory=list)
-    """Of each model, over the updates since the last report."""
+    """The sum of losses of each model since the last report."""
     loss_steps: int = 0
     best_metric: float | None = None
     evaluated_at: int | None = None
@@ -46,7 +46,7 @@ class TrainerState:
     log_history: list[dict] = field(default_factory=list)
 
     def fraction_done(self, budget: BudgetSettings, flops_per_token: float, batches_per_epoch: int) -> float:
-        """The fraction of the budget that is used up; 1 or more at the end."""
+        """The fraction of the budget that is used; 1 or more at the end."""
         if budget.max_train_steps is not None:
             return self.step / budget.max_train_steps
         if budget.max_train_flops is not None:
@@ -57,10 +57,10 @@ class TrainerState:
 
 @dataclass
 class TrainingSummary:
-    """What a run did. `tokens` counts pads; `target_ratio` is the part of them that carried loss.
+    """The summary of a run. `tokens` includes padding; `target_ratio` is the fraction of tokens with a target.
 
-    Where several models are trained at once, every value is that of one model, but for `seconds` and
-    `tokens_per_second`, which are those of all.
+    If several models are trained at once, `seconds` and `tokens_per_second` are for all models together. All other
+    values are for one model.
     """
 
     steps: int
@@ -77,7 +77,7 @@ class TrainingSummary:
     history: list[dict] = field(default_factory=list)
 
     def of_model(self, index: int) -> "TrainingSummary":
-        """The summary of one of the models; its time is its part of the time of all."""
+        """The summary of one of the models; its time is an equal part of the total time."""
         if self.models == 1:
             return self
         history = [

@@ -4,8 +4,7 @@
     callbacks = standard_callbacks(settings.logging, settings.checkpoints, tokenizer, accelerator)
     summary = Trainer(models, batches, accelerator, settings, callbacks).train()
 
-What is trained is a `ModelGroup`; what happens around the updates are callbacks; how far a run has come is a
-`TrainerState`.
+A `ModelGroup` contains the models. Callbacks run before and after updates. A `TrainerState` is the progress of a run.
 """
 
 import math
@@ -37,7 +36,7 @@ from birthgpt.training.state import BudgetSettings, TrainerState, TrainingSummar
 @checked
 @dataclass(kw_only=True)
 class TrainingSettings:
-    """What every training command shares."""
+    """The settings that every training command has."""
 
     budget: BudgetSettings
     batches: BatchSettings
@@ -50,7 +49,7 @@ class TrainingSettings:
 
 
 class Update(NamedTuple):
-    """One update of the weights, whose losses, (models,), may still be computed."""
+    """One update of the weights; its losses, (models,), may not be ready."""
 
     losses: torch.Tensor
     step: int
@@ -59,14 +58,14 @@ class Update(NamedTuple):
 
 
 class Trainer:
-    """Trains a group of models on planned batches until the budget is used up.
+    """Trains a group of models on planned batches until the budget is used.
 
     Args:
-        models: the models, with their optimisers.
+        models: the models, with their optimizers.
         batches: the epochs, planned for processes × gradient accumulation steps micro-batches.
-        accelerator: as `build_accelerator` makes it.
+        accelerator: the result of `build_accelerator`.
         settings: budget, schedule, computation, and the seed of dropout.
-        callbacks: called around the updates, in this order; see `standard_callbacks`.
+        callbacks: called before and after updates, in this order; see `standard_callbacks`.
     """
 
     def __init__(
@@ -86,7 +85,7 @@ class Trainer:
             num_workers=settings.compute.dataloader_num_workers,
             pin_memory=accelerator.device.type == "cuda",
         )
-        # batches stay on the host until their targets are counted: reading a count from a GPU would wait for it
+        # batches stay on the host until their targets are counted: reading a count from a GPU would wait for the GPU
         self.loader = accelerator.prepare_data_loader(loader, device_placement=False)
         self.flops_per_token = training_flops(models.replicas[0].model, 1)
         self.state = TrainerState(
@@ -100,7 +99,7 @@ class Trainer:
         """Train to the end of the budget, from a checkpoint or from the beginning."""
         if resume_from is not None:
             self.state = load_checkpoint(resume_from, self.models, expected=self.state)
-            # epochs differ in length: the fraction done of this one depends on its own
+            # epochs differ in length, and the progress depends on the length of this epoch
             self.batches.set_epoch(self.state.epoch)
         self.models.train()
         started, seconds_before = time.perf_counter(), self.state.seconds
@@ -110,7 +109,7 @@ class Trainer:
             for callback in self.callbacks:
                 callback.on_step_begin(self)
             update = self.update(micro_batches)
-            # the loss of the update before: a GPU works on this one meanwhile
+            # the loss of the previous update, while a GPU computes this one
             self.flush_loss()
             self.pending = update
             self.state.seconds = seconds_before + time.perf_counter() - started
@@ -123,7 +122,7 @@ class Trainer:
         return self.summary()
 
     def updates(self) -> Iterator[list[TensorBatch]]:
-        """The micro-batches of one update after another, from the current state until the budget ends."""
+        """Yield the micro-batches of each update, from the current state until the budget is used."""
         while self.fraction_done() < 1:
             self.batches.set_epoch(self.state.epoch)
             self.loader.set_epoch(self.state.epoch)
@@ -143,14 +142,14 @@ class Trainer:
             self.state.batch = 0
 
     def update(self, micro_batches: list[TensorBatch]) -> Update:
-        """One step of the optimisers on the mean loss over all targets of the global batch."""
+        """One optimizer step on the mean loss over all targets of the global batch."""
         tokens, targets = self.count(micro_batches)
         torch.manual_seed(self.step_seed(self.settings.run.seed, self.accelerator.process_index))
         losses = torch.zeros(len(self.models), device=self.accelerator.device)
         for batch in micro_batches:
             with self.models.accumulate():
                 parts = self.models.losses(self.inputs(batch, targets))
-                # accelerate divides by the steps, and averages over the processes: undo both
+                # accelerate divides by the accumulation steps and averages over processes: undo both
                 self.accelerator.backward(parts.sum() * len(micro_batches) * self.accelerator.num_processes)
             losses += parts.detach()
         scale = lr_scale(self.settings.schedule, step=self.state.step, progress=min(1.0, self.fraction_done()))
@@ -164,7 +163,7 @@ class Trainer:
         return update
 
     def count(self, micro_batches: list[TensorBatch]) -> tuple[int, int]:
-        """Tokens, pads counted, and targets of the global batch."""
+        """The numbers of tokens, including padding, and of targets in the global batch."""
         tokens = sum(batch["input_ids"].numel() for batch in micro_batches)
         targets = sum(int((batch["shift_labels"] != IGNORE).sum()) for batch in micro_batches)
         if self.accelerator.num_processes == 1:
@@ -174,14 +173,14 @@ class Trainer:
         return tokens, targets
 
     def inputs(self, batch: TensorBatch, targets: int) -> dict:
-        """The keywords of a model's call; the head is computed at the targets only."""
+        """The arguments of the model; the head is computed only at the targets."""
         # the mask stays on the host, where finding the targets does not wait for the device
         keep = batch["shift_labels"] != IGNORE
         inputs = send_to_device(model_inputs(batch), self.accelerator.device, non_blocking=True)
         return {**inputs, "logits_to_keep": keep, "num_items_in_batch": targets, "use_cache": False}
 
     def flush_loss(self) -> None:
-        """Add the loss of the newest update to the sum for the next report; ValueError where it is not finite."""
+        """Add the loss of the newest update to the sum for the next report; raises ValueError if it is not finite."""
         update, self.pending = self.pending, None
         if update is None:
             return
@@ -193,19 +192,19 @@ class Trainer:
                 raise ValueError(
                     f"{replica.spec.folder}: the loss of update {update.step} is {loss}, at learning rate {rate:.2e}, "
                     f"for the lines with line_id {lines}: lower learning_rate or max_grad_norm, or look at these "
-                    "lines; the last checkpoint is from before it"
+                    "lines; the last checkpoint is from an earlier update"
                 )
         self.state.loss_sums = [total + loss for total, loss in zip(self.state.loss_sums, losses, strict=True)]
         self.state.loss_steps += 1
 
     def log(self, metrics: dict[str, float], **lists: list[float]) -> None:
-        """Add metrics to the history of the run, and tell the callbacks."""
+        """Add metrics to the history of the run, and pass them to the callbacks."""
         self.state.log_history.append({"step": self.state.step, **metrics, **lists})
         for callback in self.callbacks:
             callback.on_log(self, metrics)
 
     def fraction_done(self) -> float:
-        """The fraction of the budget that is used up."""
+        """The fraction of the budget that is used."""
         length = 0
         if self.settings.budget.num_train_epochs is not None:
             assert isinstance(self.batches, Sized), "a stream does not know the length of an epoch"
@@ -213,11 +212,11 @@ class Trainer:
         return self.state.fraction_done(self.settings.budget, self.flops_per_token, length)
 
     def step_seed(self, seed: int, process: int) -> int:
-        """The seed of the next update: a resumed run draws what an uninterrupted one would draw."""
+        """The seed of the next update, which is the same in a resumed and in an uninterrupted run."""
         return int(np.random.SeedSequence((seed, self.state.step, process)).generate_state(1, np.uint64)[0])
 
     def summary(self) -> TrainingSummary:
-        """What the run did so far."""
+        """The summary of the run so far."""
         state, model = self.state, self.models.replicas[0].model
         losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
         return TrainingSummary(
@@ -237,6 +236,6 @@ class Trainer:
 
 
 def first_item(items: list[TensorBatch]) -> TensorBatch:
-    """An item of the dataset is a whole batch already."""
+    """The only item: each item of the dataset is already a whole batch."""
     assert len(items) == 1
     return items[0]
