@@ -1,6 +1,5 @@
 """Print examples of a corpus, or of questions, as the model sees them."""
 
-import logging
 from dataclasses import dataclass
 
 from birthgpt.commands.building import build_tokenizer
@@ -40,8 +39,6 @@ def preview(settings: PreviewSettings) -> list[str]:
     if settings.question_file is None:
         source, objective = corpus, build_objective(settings.objective, tokenizer)
     else:
-        # warnings about the questions would be printed among the examples
-        logging.getLogger("birthgpt.data.questions").setLevel(logging.ERROR)
         source, objective = load_questions(settings.question_file), QuestionAnswering(tokenizer, block_size)
     shown = examples(source, objective, seed=settings.seed, epoch=settings.epoch, count=settings.count)
     return [show_example(tokenizer, example) for example in shown]
