@@ -1,11 +1,14 @@
 # make quickstart: install, train and answer, in a few minutes on two cores
 # make test:       install, and run the tests
+# make lint:       check style and types
+# make wheel:      build sdist and wheel, and run a small quickstart from the wheel, outside of the repository
 
 PYTHON ?= python3
 BIN := .venv/bin
+SMALL := --people 200 --held_out 50 --max_train_flops 2e11
 INSTALLED := .venv/installed
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart test lint wheel clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/python scripts/quickstart.py $(ARGUMENTS)
@@ -18,6 +21,12 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+wheel: $(INSTALLED)
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist . > /dev/null
+	$(BIN)/python -m pip install --quiet --no-deps --target dist/installed dist/*.whl
+	cd dist && PYTHONPATH=installed ../$(BIN)/python -m birthgpt quickstart $(SMALL)
+
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -25,4 +34,4 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv dist runs
