@@ -52,14 +52,29 @@ def build_tokenizer(settings: TokenizerSettings, texts: Iterable[str], block_siz
 
 
 def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint; a ValueError if there is none, or if it has no ⁇ or no □."""
+    """The tokenizer of a checkpoint.
+
+    Raises:
+        ValueError: there is none; it has no mask, eos or pad token; it appends tokens, as in version 0.1.
+    """
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path)
     except (OSError, ValueError) as error:
         raise ValueError(f"{name_or_path} has no tokenizer ({first_line(error)})") from None
-    if tokenizer.mask_token_id is None or tokenizer.pad_token_id is None:
-        raise ValueError(f"the tokenizer of {name_or_path} has no mask token ⁇ or no pad token □")
+    for token in ("mask_token", "eos_token", "pad_token"):
+        if getattr(tokenizer, token) is None:
+            raise ValueError(f"the tokenizer of {name_or_path} has no {token}")
+    if tokenizer.num_special_tokens_to_add():
+        raise ValueError(
+            f"the tokenizer of {name_or_path} appends tokens: convert a checkpoint of birthgpt 0.1 by "
+            f"`birthgpt convert {name_or_path}`"
+        )
     return tokenizer
+
+
+def special_token_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens that are not text: padding, mask and end."""
+    return sorted({tokenizer.pad_token_id, tokenizer.mask_token_id, tokenizer.eos_token_id})
 
 
 def build_model(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, block_size: int) -> PreTrainedModel:
@@ -80,6 +95,7 @@ def build_model(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, blo
         max_position_embeddings=block_size,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
+        ngram_special_token_ids=special_token_ids(tokenizer),
     )
     _check_attn_implementation(attn_implementation, config)
     config._attn_implementation = attn_implementation

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from transformers import AutoTokenizer
 
 from birthgpt.commands.building import load_model
 from birthgpt.commands.command import Command
 from birthgpt.commands.run_metadata import RUN_METADATA
+from birthgpt.data.tokenizers import CHAT_TEMPLATE, bpe_decoder
 from birthgpt.settings import checked, setting
 from birthgpt.utils.files import save_json
 
@@ -61,6 +63,7 @@ def convert(settings: ConvertSettings) -> Path:
     types = config["attention_type"]
     types = types if isinstance(types, list) else [types] * config["num_hidden_layers"]
     weights, metadata = read_weights(source / "model.safetensors")
+    convert_tokenizer(target)
     # the configuration is written last: until then, the folder is recognised as an earlier version
     save_weights({rename_weight(name, types): tensor for name, tensor in weights.items()}, metadata, target)
     if (source / RUN_METADATA).is_file():
@@ -86,7 +89,24 @@ def convert_config(config: dict[str, Any]) -> dict[str, Any]:
         types = config["attention_type"]
         renamed = ["abc" if name == "linformer" else name for name in (types if isinstance(types, list) else [types])]
         config["attention_type"] = renamed if isinstance(types, list) else renamed[0]
+    special = [config[f"{name}_token_id"] for name in ("pad", "bos", "eos")]
+    config["ngram_special_token_ids"] = [token for token in special if token is not None]
     return config
+
+
+def convert_tokenizer(folder: Path) -> None:
+    """Let the tokenizer append nothing and decode without the first space; ⁇ stays the end of an answer."""
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        return
+    content = read_json(file)
+    content["post_processor"] = None
+    if content["decoder"]["type"] == "ByteLevel":
+        content["decoder"] = json.loads(bpe_decoder().__getstate__())
+    save_json(file, content)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.save_pretrained(folder)
 
 
 def convert_metadata(metadata: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from birthgpt.commands.building import load_model, load_tokenizer
 from birthgpt.commands.command import Command
 from birthgpt.commands.report_answers import Questions, ReportSettings, report_answers, show_accuracy, training_cost
-from birthgpt.data.tokenizers import MASK_TOKEN, PAD_TOKEN
+from birthgpt.data.tokenizers import RESERVED_TOKENS
 from birthgpt.evaluation.answering import AnsweringSettings
 from birthgpt.evaluation.ensembling import Member, ensemble_answers
 from birthgpt.settings import checked, setting
@@ -103,7 +103,7 @@ def total_cost(of_members: list[dict]) -> dict:
 
 def _is_cell(answer: str) -> bool:
     """Whether `load_questions` can read an answer: it may be empty, or contain a line break or a special token."""
-    return answer.isprintable() and answer != "" and not {MASK_TOKEN, PAD_TOKEN} & set(answer)
+    return answer.isprintable() and answer != "" and not set(RESERVED_TOKENS) & set(answer)
 
 
 COMMAND = Command(EnsembleSettings, ensemble, show_accuracy)

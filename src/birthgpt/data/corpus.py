@@ -54,7 +54,7 @@ def load_corpus(
 
     Raises:
         ValueError: one line that names the file and the place: a missing or unreadable file, text that is
-            not UTF-8, a missing column, a reserved character (``⁇``, ``□``), no text at all. A stream raises
+            not UTF-8, a missing column, a reserved character (``⁇``, ``␃``, ``□``), no text at all. A stream raises
             all of them except the missing file when it is read.
     """
     check_source(source)

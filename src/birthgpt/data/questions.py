@@ -72,7 +72,7 @@ def load_questions(
     Raises:
         ValueError: one line that names the file and the line: a missing or unreadable file, no question at
             all, text that is not UTF-8, a row with fewer or more columns than the first, a missing column, an
-            empty question or answer, answers in some rows only, a reserved character (``⁇``, ``□``), or no
+            empty question or answer, answers in some rows only, a reserved character (``⁇``, ``␃``, ``□``), or no
             answers although `require_answers` is True.
     """
     columns = (question_column, answer_column)

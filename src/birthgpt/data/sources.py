@@ -21,7 +21,7 @@ import huggingface_hub
 import pyarrow
 import pyarrow.parquet
 
-from birthgpt.data.tokenizers import MASK_TOKEN, PAD_TOKEN
+from birthgpt.data.tokenizers import RESERVED_TOKENS
 from birthgpt.utils.errors import first_line
 
 Row = tuple[str, dict[Any, Any]]
@@ -92,7 +92,7 @@ def clean_text(where: str, value: Any) -> str:
         return ""
     if not isinstance(value, str):
         raise ValueError(f"{where}: expected text, found {type(value).__name__} {value!r}")
-    for token in (MASK_TOKEN, PAD_TOKEN):
+    for token in RESERVED_TOKENS:
         if token in value:
             raise ValueError(
                 f"{where}, character {value.index(token) + 1}: {token!r} (U+{ord(token):04X}) is a special"

@@ -1,13 +1,15 @@
 """Two tokenizers of the tokenizers library: one token per character, and byte-level BPE.
 
-Both have two reserved characters. These are special tokens everywhere in a text, so text that contains them is refused
-when it is read (`sources.clean_text`):
+Both have three reserved characters. These are special tokens everywhere in a text, so text that contains them is
+refused when it is read (`sources.clean_text`):
 
-- ``⁇`` opens and closes a masked span or an answer. It is the mask token and the end-of-sequence token.
+- ``⁇`` is the mask token: it marks where a masked span or an answer begins.
+- ``␃`` is the end-of-sequence token, which ends a span or an answer. The recipe of the assignment has no such token:
+  there, ``⁇`` also ends an answer.
 - ``□`` is the pad token.
 
-The default call appends ``⁇``, so a question alone becomes a complete prompt. ``tokenizer(question, answer)`` returns
-``question⁇answer⁇``. Text that already contains its ``⁇`` is encoded with ``add_special_tokens=False``.
+A tokenizer appends nothing, so the tokens of a prompt are the first tokens of the prompt with its completion. The full
+text of an answered question is ``question⁇answer␃``.
 """
 
 import logging
@@ -16,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -25,8 +27,19 @@ from birthgpt.settings import checked, setting
 logger = logging.getLogger(__name__)
 
 MASK_TOKEN = "⁇"
+EOS_TOKEN = "␃"
 PAD_TOKEN = "□"
+RESERVED_TOKENS = (MASK_TOKEN, EOS_TOKEN, PAD_TOKEN)
 UNKNOWN_TOKEN = "\ufffd"
+
+CHAT_TEMPLATE = """{%- for message in messages -%}
+{%- if message['role'] == 'user' -%}{{ message['content'] + MASK }}
+{%- elif message['role'] == 'assistant' -%}
+{%- generation -%}{{ message['content'] + eos_token }}{%- endgeneration -%}
+{%- else -%}{{ raise_exception('the roles are user (a question) and assistant (its answer)') }}
+{%- endif -%}
+{%- endfor -%}""".replace("MASK", repr(MASK_TOKEN))
+"""`question⁇answer␃`. The markers of the answer are for a loss on the answers only."""
 
 # words, numbers and single punctuation marks, each with the space before it: a mark is never merged with a name
 _PIECES = r" ?\p{L}[\p{L}\p{M}]*| ?\p{N}+| ?[^\s\p{L}\p{N}]|\s+(?!\S)|\s+"
@@ -40,19 +53,30 @@ class TokenizerSettings:
     tokenizer_name_or_path: str | None = setting(None, "use this tokenizer instead of training one")
     tokenizer_type: Literal["character", "bpe"] = setting("character", "kind of tokenizer to train on the corpus")
     vocab_size: int = setting(2048, "tokens of a bpe tokenizer", min=1)
+    answer_end: Literal["eos", "mask"] = setting(
+        "eos", "what ends an answer: eos, a token of its own, or mask, the token ⁇ as in the assignment"
+    )
 
 
 def train_tokenizer(
     settings: TokenizerSettings, texts: Iterable[str], model_max_length: int
 ) -> PreTrainedTokenizerFast:
     """Train a tokenizer of the type that the settings name."""
+    eos_token = EOS_TOKEN if settings.answer_end == "eos" else MASK_TOKEN
     if settings.tokenizer_type == "character":
-        return train_character_tokenizer(texts, model_max_length)
-    return train_bpe_tokenizer(texts, settings.vocab_size, model_max_length)
+        return train_character_tokenizer(texts, model_max_length, eos_token=eos_token)
+    return train_bpe_tokenizer(texts, settings.vocab_size, model_max_length, eos_token=eos_token)
 
 
-def train_character_tokenizer(texts: Iterable[str], model_max_length: int) -> PreTrainedTokenizerFast:
-    """A tokenizer with the vocabulary ``□`` (0), ``⁇`` (1), unknown (2) and all characters of `texts`, sorted.
+def question_prompt(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
+    """A question with the ⁇ after which its answer begins; also the chat template adds it."""
+    return f"{question}{tokenizer.mask_token}"
+
+
+def train_character_tokenizer(
+    texts: Iterable[str], model_max_length: int, *, eos_token: str = EOS_TOKEN
+) -> PreTrainedTokenizerFast:
+    """A tokenizer with the special tokens ``□`` (0), ``⁇`` (1), unknown, ``␃`` and all characters of `texts`, sorted.
 
     Decoding returns exactly the same text, including white space. A character that is not in `texts` becomes the
     unknown token (see `warn_unknown_characters`).
@@ -60,7 +84,7 @@ def train_character_tokenizer(texts: Iterable[str], model_max_length: int) -> Pr
     Raises:
         ValueError: `texts` contains no character.
     """
-    special = [PAD_TOKEN, MASK_TOKEN, UNKNOWN_TOKEN]
+    special = list(dict.fromkeys([PAD_TOKEN, MASK_TOKEN, UNKNOWN_TOKEN, eos_token]))
     characters = sorted({character for text in texts for character in text} - set(special))
     if not characters:
         raise ValueError("no text to build a character vocabulary from")
@@ -69,21 +93,23 @@ def train_character_tokenizer(texts: Iterable[str], model_max_length: int) -> Pr
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN_TOKEN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
-    return _with_special_tokens(tokenizer, special, model_max_length, unk_token=UNKNOWN_TOKEN)
+    return _with_special_tokens(tokenizer, special, model_max_length, eos_token=eos_token, unk_token=UNKNOWN_TOKEN)
 
 
-def train_bpe_tokenizer(texts: Iterable[str], vocab_size: int, model_max_length: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE (Sennrich et al. 2016; Radford et al. 2019) with ``□`` (0), ``⁇`` (1) and all 256 bytes.
+def train_bpe_tokenizer(
+    texts: Iterable[str], vocab_size: int, model_max_length: int, *, eos_token: str = EOS_TOKEN
+) -> PreTrainedTokenizerFast:
+    """Byte-level BPE (Sennrich et al. 2016; Radford et al. 2019) with ``□`` (0), ``⁇`` (1), ``␃`` (2) and all 256 bytes.
 
-    A space is added at the start of a text and after a special token, unless there already is one. So a name has the
-    same tokens at the start of its line, after ``⁇`` and in a question. Decoded text may differ in outer spaces. The
-    vocabulary is smaller than `vocab_size` if `texts` contains fewer repeated pairs. The same arguments always return
+    A space is added at the start of a text and after a special token, unless there already is one, and decoding leaves
+    it out. So a name has the same tokens at the start of its line, after ``⁇`` and in a question, and a decoded answer
+    has no space before it. Decoded text may differ in outer spaces. The vocabulary is smaller than `vocab_size` if `texts` contains fewer repeated pairs. The same arguments always return
     the same tokenizer.
 
     Raises:
         ValueError: `texts` is empty, or `vocab_size` has no room for the bytes and the special tokens.
     """
-    special = [PAD_TOKEN, MASK_TOKEN]
+    special = list(dict.fromkeys([PAD_TOKEN, MASK_TOKEN, eos_token]))
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     smallest = len(special) + len(alphabet)
     if vocab_size < smallest:
@@ -98,7 +124,7 @@ def train_bpe_tokenizer(texts: Iterable[str], vocab_size: int, model_max_length:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.decoder = bpe_decoder()
     trainer = BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=2,
@@ -107,7 +133,12 @@ def train_bpe_tokenizer(texts: Iterable[str], vocab_size: int, model_max_length:
         show_progress=False,
     )
     tokenizer.train_from_iterator(_not_empty(texts), trainer)
-    return _with_special_tokens(tokenizer, special, model_max_length)
+    return _with_special_tokens(tokenizer, special, model_max_length, eos_token=eos_token)
+
+
+def bpe_decoder() -> decoders.Decoder:
+    """The decoder of BPE tokens, which leaves out the space at the start of a text."""
+    return decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", left=1, right=0)])
 
 
 def count_unknown(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> Counter[str]:
@@ -120,7 +151,7 @@ def count_unknown(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> C
         {
             character: count
             for character, count in counts.items()
-            if unknown in tokenizer(character, add_special_tokens=False).input_ids
+            if unknown in tokenizer(character).input_ids
         }
     )
 
@@ -147,16 +178,11 @@ def _with_special_tokens(
     tokenizer: Tokenizer, special: list[str], model_max_length: int, **names: str
 ) -> PreTrainedTokenizerFast:
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"$A {MASK_TOKEN}",
-        pair=f"$A {MASK_TOKEN} $B {MASK_TOKEN}",
-        special_tokens=[(MASK_TOKEN, tokenizer.token_to_id(MASK_TOKEN))],
-    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         mask_token=MASK_TOKEN,
-        eos_token=MASK_TOKEN,
         pad_token=PAD_TOKEN,
+        chat_template=CHAT_TEMPLATE,
         padding_side="left",
         model_max_length=model_max_length,
         model_input_names=["input_ids", "attention_mask"],

@@ -12,6 +12,7 @@ from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from birthgpt.data.tokenizers import question_prompt
 from birthgpt.settings import checked, setting
 
 
@@ -29,7 +30,7 @@ class Answer:
     """An answer and its probability.
 
     `log_probability` is the natural logarithm of p(answer | question): the sum over the answer's tokens
-    and its closing ⁇. An answer that is cut off by the length limit has no closing ⁇.
+    and its eos token. An answer that is cut off by the length limit has no eos token.
     """
 
     text: str
@@ -54,14 +55,14 @@ def answer_questions(
 ) -> list[Answer]:
     """Answer questions by greedy decoding or beam search, in the order of the questions.
 
-    The tokenizer closes a question with ⁇, its eos token. The answer is the text that the model generates
-    up to the next ⁇, without outer spaces. Decoding depends only on the arguments: the generation config of
+    The prompt is the question with its ⁇. The answer is the text that the model generates up to the eos
+    token, without outer spaces. Decoding depends only on the arguments: the generation config of
     the model is not used. Beam search looks for the answer with the highest `log_probability`, without a
     reward or penalty for length.
 
     Args:
         batch_size: questions answered at once, on each process.
-        max_new_tokens: longest answer in tokens, including its closing ⁇; less if a long question leaves
+        max_new_tokens: longest answer in tokens, including its eos token; less if a long question leaves
             less room in a model with learned positions.
         num_beams: 1 for greedy decoding.
         progress: show a progress bar.
@@ -69,8 +70,8 @@ def answer_questions(
             Each process must have the whole model.
 
     Raises:
-        ValueError: a size is less than 1; the tokenizer has no eos or pad token, or does not close a
-            question; a question is too long for the model; scores are not finite.
+        ValueError: a size is less than 1; the tokenizer has no mask, eos or pad token, or appends tokens; a
+            question is too long for the model; scores are not finite.
     """
     sizes = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "num_beams": num_beams}
     for name, size in sizes.items():
@@ -105,11 +106,11 @@ def answer_questions(
 def check_question_lengths(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]
 ) -> list[int]:
-    """The length of each question in tokens, including its closing ⁇.
+    """The length of each question in tokens, including its ⁇.
 
     Raises:
-        ValueError: a question leaves no token of `max_position_embeddings` for its answer, or the tokenizer
-            does not close it with exactly one ⁇.
+        ValueError: a question leaves no token of `max_position_embeddings` for its answer, or does not
+            have exactly one ⁇ at its end.
     """
     lengths = [len(token_ids) for token_ids in _encode(tokenizer, questions)]
     block_size = model.config.max_position_embeddings
@@ -118,7 +119,7 @@ def check_question_lengths(
         first = too_long[0]
         raise ValueError(
             f"question {first + 1} of {len(lengths)}, {questions[first]!r}, has {lengths[first]} tokens with "
-            f"its closing {tokenizer.eos_token}, but the model takes at most {block_size - 1} "
+            f"its {tokenizer.mask_token}, but the model takes at most {block_size - 1} "
             f"(max_position_embeddings={block_size}, minus one for the answer); {len(too_long)} are too long"
         )
     return lengths
@@ -127,22 +128,18 @@ def check_question_lengths(
 def _encode(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> list[list[int]]:
     if isinstance(questions, str):
         raise ValueError(f"questions is one string, {questions!r}: give a list of questions")
-    for token in ("eos_token", "pad_token"):
+    for token in ("mask_token", "eos_token", "pad_token"):
         if getattr(tokenizer, token) is None:
-            raise ValueError(f"the tokenizer has no {token}: eos closes answers, and pad fills batches")
+            raise ValueError(f"the tokenizer has no {token}: mask begins answers, eos ends them, and pad fills batches")
     if not len(questions):
         return []
-    encoded = tokenizer(list(questions))["input_ids"]
+    encoded = tokenizer([question_prompt(tokenizer, question) for question in questions])["input_ids"]
     for question, token_ids in zip(questions, encoded, strict=True):
-        if token_ids[-1:] != [tokenizer.eos_token_id]:
+        if tokenizer.mask_token in question:
+            raise ValueError(f"the question {question!r} contains {tokenizer.mask_token}: leave it out")
+        if token_ids[-1:] != [tokenizer.mask_token_id] or token_ids.count(tokenizer.mask_token_id) > 1:
             raise ValueError(
-                f"the tokenizer does not close the question {question!r} with {tokenizer.eos_token}: "
-                "use the tokenizer of the checkpoint, whose post-processor adds it"
-            )
-        if token_ids.count(tokenizer.eos_token_id) > 1:
-            raise ValueError(
-                f"the question {question!r} contains {tokenizer.eos_token}: "
-                "leave it out, because the tokenizer closes the question with it"
+                f"the tokenizer appends tokens to {question!r}: use the tokenizer of the checkpoint, which appends none"
             )
     return encoded
 
@@ -202,8 +199,9 @@ def _answer_batch(
     questions: list[str],
     generation_config: GenerationConfig,
 ) -> list[Answer]:
+    prompts = [question_prompt(tokenizer, question) for question in questions]
     prompt = tokenizer(
-        questions, padding=True, padding_side="left", return_attention_mask=True, return_tensors="pt"
+        prompts, padding=True, padding_side="left", return_attention_mask=True, return_tensors="pt"
     ).to(model.device)
     output = model.generate(  # type: ignore[operator]
         input_ids=prompt["input_ids"],
@@ -212,7 +210,7 @@ def _answer_batch(
     )
     tokens = output.sequences[:, prompt["input_ids"].shape[1] :]
     closings = (tokens == tokenizer.eos_token_id).long()
-    # the first ⁇ closes the answer; generate() only writes padding after it
+    # the first eos token ends the answer; generate() only writes padding after it
     closed_before = closings.cumsum(dim=1) - closings > 0
     if generation_config.num_beams is None:
         log_probabilities = _greedy_log_probabilities(tokens, output.scores, closed_before)
@@ -235,7 +233,7 @@ def _answer_batch(
 def _greedy_log_probabilities(
     tokens: torch.Tensor, scores: Sequence[torch.Tensor], closed_before: torch.Tensor
 ) -> torch.Tensor:
-    """The sums of log p over `tokens` (batch, new tokens) up to the closing ⁇, of shape (batch,).
+    """The sums of log p over `tokens` (batch, new tokens) up to the eos token, of shape (batch,).
 
     `scores` contains the logits (batch, vocabulary) of each step.
     """

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from birthgpt.data.objectives import IGNORE
+from birthgpt.data.tokenizers import question_prompt
 from birthgpt.evaluation.answering import Answer, answer_questions, evaluation_mode, positions_are_learned
 
 Member = tuple[PreTrainedModel, PreTrainedTokenizerBase]
@@ -60,16 +61,16 @@ def answer_log_probabilities(
     *,
     batch_size: int = 256,
 ) -> list[float]:
-    """The natural logarithm of p(answer ⁇ | question ⁇) of each pair, summed over the answer's tokens and its ⁇.
+    """The natural logarithm of p(answer ␃ | question ⁇) of each pair, summed over the answer's tokens and its ␃.
 
-    Tokens that do not fit into a model with learned positions, such as the ⁇ of a long answer, are not counted.
+    Tokens that do not fit into a model with learned positions, such as the ␃ of a long answer, are not counted.
     """
     if not len(questions):
         return []
     room = model.config.max_position_embeddings if positions_are_learned(model.config) else None
-    prompts = tokenizer(list(questions))["input_ids"]
+    prompts = tokenizer([question_prompt(tokenizer, question) for question in questions])["input_ids"]
     # a question and its answer are tokenized separately, as in training
-    replies = tokenizer(list(answers), add_special_tokens=False)["input_ids"]
+    replies = tokenizer(list(answers))["input_ids"]
     rows = [
         ((prompt + reply)[:room], ([IGNORE] * (len(prompt) - 1) + reply + [tokenizer.eos_token_id])[:room])
         for prompt, reply in zip(prompts, replies, strict=True)

@@ -90,7 +90,7 @@ def answerable(
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    encoded = tokenizer(list(texts))["input_ids"]
     for text, tokens in zip(texts, encoded, strict=True):
         if not tokens:
             raise ValueError(f"{text!r} has no token")

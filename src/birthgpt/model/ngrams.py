@@ -23,8 +23,18 @@ class NgramConfig(BaseConfig):
         32768, "rows in the table of each order; n-grams with the same hash share a row", min=1
     )
 
+    ngram_special_token_ids: list[int] | None = setting(
+        None, "tokens that are not text, and so not in an n-gram; by default padding, beginning and end",
+        on_command_line=False,
+    )  # fmt: skip
+
     def __post_init__(self, **kwargs):
         self.ngram_orders = self.ngram_orders or []
+        if self.ngram_special_token_ids is None:
+            # saved with the model: others may change the special tokens of a model that is trained
+            ends = self.eos_token_id if isinstance(self.eos_token_id, list) else [self.eos_token_id]
+            special = (self.pad_token_id, self.bos_token_id, *ends)
+            self.ngram_special_token_ids = [token for token in dict.fromkeys(special) if token is not None]
         super().__post_init__(**kwargs)
 
     def validate_ngram_orders(self):
@@ -32,12 +42,6 @@ class NgramConfig(BaseConfig):
         orders = self.ngram_orders or []
         if any(order < 2 for order in orders) or len(set(orders)) < len(orders):
             raise ValueError(f"ngram_orders={orders}: give different lengths of at least 2, such as [2, 3]")
-
-    @property
-    def special_ids(self) -> list[int]:
-        """The tokens that are not text: padding, beginning and end."""
-        ends = self.eos_token_id if isinstance(self.eos_token_id, list) else [self.eos_token_id]
-        return [token for token in (self.pad_token_id, self.bos_token_id, *ends) if token is not None]
 
 
 class NgramEmbedding(nn.Module):
@@ -53,7 +57,8 @@ class NgramEmbedding(nn.Module):
         assert config.ngram_orders, "the model builds it only if there are orders"
         self.orders = config.ngram_orders
         self.history = max(self.orders) - 1
-        self.special_ids = config.special_ids
+        assert config.ngram_special_token_ids is not None, "the configuration fills them in"
+        self.special_ids = config.ngram_special_token_ids
         self.rows = config.ngram_vocab_size
         self.tables = nn.ModuleList(nn.Embedding(config.ngram_vocab_size, config.hidden_size) for _ in self.orders)
 
@@ -66,7 +71,8 @@ class NgramEmbedding(nn.Module):
         past_key_values: Cache | None = None,
     ) -> torch.Tensor:
         """(batch, length) → (batch, length, hidden_size)."""
-        ids = input_ids[..., None]
+        # any integer type: the products of the hash need 64 bits
+        ids = input_ids[..., None].long()
         for special_id in self.special_ids:
             ids = ids.masked_fill(ids == special_id, NO_TOKEN)
         # the tokens before these are in the cache of the first layer

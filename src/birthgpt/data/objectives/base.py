@@ -58,7 +58,7 @@ class Objective:
         new = [text for text in dict.fromkeys(texts) if text not in tokens_of]
         if new:
             # not verbose: the objective itself handles lines that are longer than a block
-            encoded = self.tokenizer(new, add_special_tokens=False, return_attention_mask=False, verbose=False)
+            encoded = self.tokenizer(new, return_attention_mask=False, verbose=False)
             encoded = dict(zip(new, encoded["input_ids"], strict=True))
             self._cache.add(encoded)
             tokens_of |= encoded

@@ -9,16 +9,16 @@ from birthgpt.settings import checked
 @checked
 @dataclass
 class QuestionAnswering(Objective):
-    """`question ⁇ answer ⁇`; the targets are the answer and both ⁇."""
+    """`question ⁇ answer ␃`; the targets are ⁇, the answer and ␃."""
 
     def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
         examples = new_batch()
         questions = self.encode(batch["question"])
         answers = self.encode(batch["answer"])
-        mask = [self.tokenizer.mask_token_id]
+        mask, end = [self.tokenizer.mask_token_id], [self.tokenizer.eos_token_id]
         for index, question_id in enumerate(batch["question_id"]):
             question, answer = questions[index], answers[index]
-            text = question + mask + answer + mask
+            text = question + mask + answer + end
             if len(text) > self.block_size:
                 raise ValueError(
                     f"question {question_id}, {batch['question'][index]!r}, is {len(text)} tokens long with its "

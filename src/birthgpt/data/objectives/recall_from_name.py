@@ -28,10 +28,10 @@ class Span(NamedTuple):
 
 @dataclass
 class RecallFromName(Objective):
-    """Each span of a line is a branch `cue ⁇ span ⁇` after the shared prefix, which ends with the name.
+    """Each span of a line is a branch `cue ⁇ span ␃` after the shared prefix, which ends with the name.
 
     A branch sees only the prefix and itself, and its positions continue the positions of the prefix. So the order of
-    the branches does not matter. Targets are the spans and their closing ⁇, but not the prefix, a cue or the ⁇ before
+    the branches does not matter. Targets are the spans and their ␃, but not the prefix, a cue or the ⁇ before
     a span. Punctuation at the edges of a span is left out, so that a fact is stored in the form of an answer.
 
     The prefix starts with 0 to `max_noise_tokens` random tokens of the vocabulary. A model that has seen names only at
@@ -108,12 +108,12 @@ class RecallFromName(Objective):
             append_branches(examples, line_id, prefix, group)
 
     def _branch(self, cue: list[int], text: list[int], longest: int) -> tuple[list[int], list[int], bool]:
-        """Inputs and targets of `cue ⁇ text ⁇`, and whether the text was truncated to `longest` tokens."""
-        mask = self.tokenizer.mask_token_id
+        """Inputs and targets of `cue ⁇ text ␃`, and whether the text was truncated to `longest` tokens."""
+        mask, end = self.tokenizer.mask_token_id, self.tokenizer.eos_token_id
         # a span has priority over its cue if both do not fit into the block
         cue = cue if len(cue) + len(text) <= longest else []
         inputs = [*cue, mask, *text[:longest]]
-        targets = [IGNORE] * len(cue) + [*text, mask][: longest + 1]
+        targets = [IGNORE] * len(cue) + [*text, end][: longest + 1]
         return inputs, targets, len(text) > longest
 
 

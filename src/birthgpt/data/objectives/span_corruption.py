@@ -11,7 +11,7 @@ from birthgpt.settings import checked, setting
 @checked
 @dataclass
 class SpanCorruption(Objective):
-    """`prefix ⁇ suffix ⁇ masked ⁇`, then pads up to the block.
+    """`prefix ⁇ suffix ⁇ masked ␃`, then pads up to the block.
 
     A line is truncated to a random length in [4, 7/8 of the block] and cut into prefix, masked span (of random length,
     a quarter of the line on average) and suffix. Every token except the pads is a target. Without `truncate_lines`,
@@ -29,8 +29,8 @@ class SpanCorruption(Objective):
         examples = new_batch()
         for line_id, tokens in zip(batch["line_id"], self.encode(batch["text"]), strict=True):
             prefix, masked, suffix = self.cut(tokens, line_generator(seed, epoch, line_id))
-            mask = [self.tokenizer.mask_token_id]
-            text = prefix + mask + suffix + mask + masked + mask
+            mask, end = [self.tokenizer.mask_token_id], [self.tokenizer.eos_token_id]
+            text = prefix + mask + suffix + mask + masked + end
             pads = [self.tokenizer.pad_token_id] * (self.block_size - len(text))
             truncated = len(prefix) + len(masked) + len(suffix) < len(tokens)
             append_example(examples, line_id, text + pads, text[1:], truncated)
@@ -39,7 +39,7 @@ class SpanCorruption(Objective):
     def cut(self, tokens: list[int], generator: np.random.Generator) -> tuple[list[int], list[int], list[int]]:
         """Prefix, masked span and suffix of the truncated line."""
         drawn = int(generator.integers(4, self.block_size * 7 // 8, endpoint=True))
-        # the block also contains the three ⁇
+        # the block also contains ⁇, ⁇ and ␃
         tokens = tokens[: drawn if self.truncate_lines else self.block_size - 3]
         longest_mask = max(1, round(len(tokens) / 2 - 1))
         mask_length = int(generator.integers(1, longest_mask, endpoint=True))
