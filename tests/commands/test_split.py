@@ -30,12 +30,14 @@ def test_every_question_is_held_out_once_and_trained_on_otherwise(question_file,
         assert 4 <= len(held_out) <= 6
 
 
-def test_a_cell_that_a_tsv_cannot_contain_is_refused(tmp_path):
+def test_a_line_break_in_a_question_is_written_as_a_space(tmp_path):
     path = tmp_path / "questions.jsonl"
-    path.write_text('{"question": "Where was Ann\\nBell born?", "answer": "Cork"}\n' * 2)
-    with pytest.raises(ValueError, match="contains a tab or line break"):
-        make_folds(SplitSettings(question_file=str(path), output_dir=str(tmp_path / "folds"), folds=2))
-    assert not (tmp_path / "folds").exists()
+    path.write_text(
+        '{"question": "Where was Ann\\nBell born?", "answer": "Cork"}\n{"question": "Who?", "answer": "A\\tB"}'
+    )
+    folders = make_folds(SplitSettings(question_file=str(path), output_dir=str(tmp_path / "folds"), folds=2))
+    rows = {row for folder in folders for row in lines(folder / "held_out.tsv")}
+    assert rows == {"Where was Ann Bell born?\tCork", "Who?\tA B"}
 
 
 def test_folds_depend_on_the_seed_alone(question_file, tmp_path):

@@ -23,8 +23,9 @@ from birthgpt.commands.evaluators import Evaluator, build_accuracy_evaluator, bu
 from birthgpt.commands.run_metadata import save_run_metadata, show_summary
 from birthgpt.data.batching import EpochBatches, MixedBatches, StreamedBatches
 from birthgpt.data.corpus import CorpusSettings, corpus_report, lines_by_name, load_corpus
+from birthgpt.data.names import NameFinder, odd_names
 from birthgpt.data.objectives import OBJECTIVES, ObjectiveSettings, QuestionAnswering, RecallFromName, build_objective
-from birthgpt.data.questions import MixedQuestionSettings, load_questions
+from birthgpt.data.questions import MixedQuestionSettings, load_questions, warn_odd_questions
 from birthgpt.data.tokenizers import TokenizerSettings, warn_unknown_characters
 from birthgpt.model.attention_types import get_attention_type
 from birthgpt.settings import checked
@@ -166,6 +167,9 @@ def read_corpus(settings: CorpusSettings, *, verbose: bool = False) -> datasets.
     if verbose and not settings.streaming:
         counts = ", ".join(f"{key.replace('_', ' ')} {count:,}" for key, count in corpus_report(corpus).items())
         logger.info("%s: %s", settings.train_file, counts)
+        for kind, names in odd_names(dict.fromkeys(filter(None, corpus["name"]))).items():
+            if names:
+                logger.warning("%s: %s, first %r", settings.train_file, kind.replace("_", " "), names[0])
     return corpus
 
 
@@ -210,8 +214,9 @@ def build_data(
         report_truncated(batches, settings)
     if settings.questions.question_file is None:
         return batches, None
-    questions = load_questions(settings.questions.question_file)
+    questions = load_questions(settings.questions.question_file, names=NameFinder(corpus["name"]))
     if accelerator.is_main_process:
+        warn_odd_questions(settings.questions.question_file, questions, lines_by_name=set(corpus["name"]))
         texts = questions["question"][:] + questions["answer"][:]
         warn_unknown_characters(tokenizer, texts, settings.questions.question_file)
     seed = training.run.seed_of_data
