@@ -6,14 +6,12 @@ import shutil
 import pytest
 import torch
 from builders import LINES, run_finetuning, run_pretraining
-from datasets import Dataset
 from processes import in_two_processes
 from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from birthgpt.commands import evaluators
-from birthgpt.commands.building import train_validation_split
 from birthgpt.commands.compare import CompareSettings, compare
 from birthgpt.commands.evaluate import EvaluateSettings, evaluate
 from birthgpt.commands.report_answers import training_cost
@@ -240,7 +238,7 @@ def test_a_corpus_without_names_is_refused_for_name_first(tmp_path):
         ("", "give model_name_or_path to finetune a checkpoint"),
         ("--model_name_or_path nowhere", "nowhere has no model that can be loaded"),
         ("--model_name_or_path {pretrained} --hidden_size 64", "hidden_size=64 does not fit .* trained with 32"),
-        ("--model_name_or_path {pretrained} --corpus_file {people_files}/wiki.txt", "has its own tokenizer"),
+        ("--model_name_or_path {pretrained} --tokenizer_name_or_path {pretrained}", "has its own tokenizer"),
         ("--model_name_or_path {pretrained} --validation_size 100", "validation_size=100 of 100 train questions"),
         ("--model_name_or_path {pretrained} --output_dir {pretrained}", "contains model_name_or_path"),
     ],
@@ -352,15 +350,6 @@ def test_half_a_file_of_weights_is_named(people_files, pretrained, tmp_path):
     (tmp_path / "half" / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     with pytest.raises(ValueError, match="half has no model that can be loaded"):
         ask(people_files, tmp_path / "out", model_name_or_path=str(tmp_path / "half"))
-
-
-def test_questions_that_repeat_are_held_out_together():
-    rows = [{"question": f"Q{number % 50}", "answer": "A"} for number in range(100)]
-    train, held_out = train_validation_split(Dataset.from_list(rows), 20, seed=0)
-    assert len(held_out) == 20 and not set(train["question"]) & set(held_out["question"])
-    twice = Dataset.from_list([{"question": "Q", "answer": "A"}] * 4)
-    with pytest.raises(ValueError, match="every train question is held out"):
-        train_validation_split(twice, 1, seed=0)
 
 
 def test_tracking_writes_curves(people_files, tmp_path):

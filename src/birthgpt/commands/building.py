@@ -161,30 +161,6 @@ def build_batches(
     return batches
 
 
-def train_validation_split(
-    questions: datasets.Dataset, validation_size: int, seed: int
-) -> tuple[datasets.Dataset, datasets.Dataset | None]:
-    """The questions to train on, and the held-out questions (None if there are none).
-
-    Copies of a held-out question are left out of training.
-
-    Raises:
-        ValueError: no question is left to train on.
-    """
-    if not 0 <= validation_size < len(questions):
-        raise ValueError(
-            f"validation_size={validation_size} of {len(questions)} train questions leaves none to train on"
-        )
-    if validation_size == 0:
-        return questions, None
-    parts = questions.train_test_split(test_size=validation_size, seed=seed)
-    held_out = set(parts["test"]["question"])
-    rows = [index for index, question in enumerate(parts["train"]["question"]) if question not in held_out]
-    if not rows:
-        raise ValueError(f"validation_size={validation_size}: every train question is held out, so none is left")
-    return parts["train"].select(rows), parts["test"]
-
-
 def _check_attn_implementation(name: str, config: PreTrainedConfig) -> None:
     """A ValueError for settings that would fail only in the first update or later."""
     if name == "flex_attention" and not torch.cuda.is_available():

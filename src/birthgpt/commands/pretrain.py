@@ -15,17 +15,17 @@ from birthgpt.commands.building import (
     build_batches,
     build_model,
     build_tokenizer,
-    train_validation_split,
 )
 from birthgpt.commands.command import Command
 from birthgpt.commands.dry_run import describe_run
 from birthgpt.commands.evaluators import Evaluator, build_accuracy_evaluator, build_recall_evaluator
 from birthgpt.commands.run_metadata import save_run_metadata, show_summary
 from birthgpt.data.batching import EpochBatches, MixedBatches, StreamedBatches
-from birthgpt.data.corpus import CorpusSettings, corpus_report, lines_by_name, load_corpus
+from birthgpt.data.corpus import CorpusSettings, corpus_report, lines_by_name
 from birthgpt.data.names import NameFinder, odd_names
 from birthgpt.data.objectives import OBJECTIVES, ObjectiveSettings, QuestionAnswering, RecallFromName, build_objective
 from birthgpt.data.questions import MixedQuestionSettings, load_questions, warn_odd_questions
+from birthgpt.data.splits import train_validation_split, warn_unknown_people
 from birthgpt.data.tokenizers import TokenizerSettings, warn_unknown_characters
 from birthgpt.model.attention_types import get_attention_type
 from birthgpt.settings import checked
@@ -158,12 +158,7 @@ def save_metadata(settings: PretrainSettings, specs: list[ReplicaSpec], summary:
 
 def read_corpus(settings: CorpusSettings, *, verbose: bool = False) -> datasets.Dataset | datasets.IterableDataset:
     """Return the corpus of a run; with `verbose`, log its counts."""
-    corpus = load_corpus(
-        settings.train_file,
-        streaming=settings.streaming,
-        text_column=settings.text_column,
-        name_column=settings.name_column,
-    )
+    corpus = settings.read_lines(settings.train_file, streaming=settings.streaming)
     if verbose and not settings.streaming:
         counts = ", ".join(f"{key.replace('_', ' ')} {count:,}" for key, count in corpus_report(corpus).items())
         logger.info("%s: %s", settings.train_file, counts)
@@ -219,6 +214,8 @@ def build_data(
         warn_odd_questions(settings.questions.question_file, questions, lines_by_name=set(corpus["name"]))
         texts = questions["question"][:] + questions["answer"][:]
         warn_unknown_characters(tokenizer, texts, settings.questions.question_file)
+        if settings.validation.validation_size:
+            warn_unknown_people(settings.questions.question_file, questions)
     seed = training.run.seed_of_data
     trained, held_out = train_validation_split(questions, settings.validation.validation_size, seed)
     evaluator = None

@@ -7,7 +7,7 @@ from accelerate import Accelerator
 
 from birthgpt.commands.building import load_model, load_tokenizer
 from birthgpt.commands.command import Command
-from birthgpt.data.corpus import lines_by_name, load_corpus
+from birthgpt.data.corpus import ColumnSettings, lines_by_name
 from birthgpt.data.names import NameFinder
 from birthgpt.data.questions import load_questions, warn_odd_questions
 from birthgpt.evaluation.recall import answer_ranks, answerable, prompts_by_kind, recall_at
@@ -19,7 +19,7 @@ from birthgpt.utils.tables import text_table
 
 @checked
 @dataclass(kw_only=True)
-class ProbeSettings:
+class ProbeSettings(ColumnSettings):
     """Measure recall@k of a checkpoint after the name, after words of the line, and after the question."""
 
     model_name_or_path: str = setting(help="checkpoint to probe")
@@ -40,7 +40,7 @@ def probe(settings: ProbeSettings) -> list[dict] | None:
     """
     accelerator = Accelerator()
     use_all_cores(accelerator)
-    lines = lines_by_name(load_corpus(settings.corpus_file))
+    lines = lines_by_name(settings.read_lines(settings.corpus_file))
     questions = load_questions(settings.question_file, names=NameFinder(lines))
     if accelerator.is_main_process:
         warn_odd_questions(settings.question_file, questions, lines_by_name=lines)

@@ -7,7 +7,7 @@ from pathlib import Path
 import datasets
 
 from birthgpt.commands.run_metadata import read_run_metadata
-from birthgpt.data.corpus import lines_by_name, load_corpus
+from birthgpt.data.corpus import ColumnSettings, lines_by_name
 from birthgpt.data.names import NameFinder
 from birthgpt.data.questions import load_questions, warn_odd_questions
 from birthgpt.evaluation.answering import Answer
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 @checked
 @dataclass(kw_only=True)
-class ReportSettings:
+class ReportSettings(ColumnSettings):
     """The questions, what is known about them, and where answers and metrics are written."""
 
     question_file: str = setting(help="questions, with or without answers")
@@ -51,7 +51,7 @@ class Questions:
     @classmethod
     def load(cls, settings: ReportSettings) -> "Questions":
         """Read the files that the settings name."""
-        lines = lines_by_name(load_corpus(settings.corpus_file)) if settings.corpus_file else None
+        lines = lines_by_name(settings.read_lines(settings.corpus_file)) if settings.corpus_file else None
         names = NameFinder(lines) if lines is not None else None
         asked = load_questions(settings.question_file, require_answers=False, names=names)
         train = load_questions(settings.train_file, names=names) if settings.train_file else None

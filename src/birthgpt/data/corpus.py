@@ -16,12 +16,23 @@ FEATURES = Features({"line_id": Value("int64"), "text": Value("string"), "name":
 
 @checked
 @dataclass(kw_only=True)
-class CorpusSettings:
+class ColumnSettings:
+    """Where a corpus has its lines and names."""
+
+    text_column: str = setting("text", "column of the lines, if the corpus has columns")
+    name_column: str | None = setting(None, "column of the names; read from the line if not given")
+
+    def read_lines(self, source: str, *, streaming: bool = False) -> Dataset | IterableDataset:
+        """The corpus, as `load_corpus` reads it with these columns."""
+        return load_corpus(source, streaming=streaming, text_column=self.text_column, name_column=self.name_column)
+
+
+@checked
+@dataclass(kw_only=True)
+class CorpusSettings(ColumnSettings):
     """The text that a model is trained on."""
 
     train_file: str = setting(help="biographies: a text, JSON, CSV or Parquet file, or a Hub id")
-    text_column: str = setting("text", "column of the lines, if the file has columns")
-    name_column: str | None = setting(None, "column of the names; read from the line if not given")
     streaming: bool = setting(False, "read the corpus while training, for a corpus that is larger than memory")
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,8 @@ def load_questions(
         A dataset in memory with the columns
         `question_id` (int64: the row's number in the source, from 0),
         `question` and `answer` (as `names.normalize` returns them; answers are None if the source has no answers),
-        and `name` (as `find_name` returns it; "" if there is none).
+        and `name` (as `find_name` returns it, by the names of the corpus and those in ``Where was NAME born?``
+        anywhere in the source; "" if there is none).
         All rows are kept. A warning counts repeated questions.
 
     Raises:
@@ -88,13 +89,14 @@ def load_questions(
             f" ({answer_column!r} where columns have names)"
         )
     _warn_repeated(source, rows)
+    known = _names_in_form([question for _, question, _ in rows], names)
     return Dataset.from_list(
         [
             {
                 "question_id": question_id,
                 "question": question,
                 "answer": answer,
-                "name": find_name(question, names) or "",
+                "name": find_name(question, known) or "",
             }
             for question_id, (_, question, answer) in enumerate(rows)
         ],
@@ -120,6 +122,15 @@ def find_name(question: str, names: NameFinder | None = None) -> str | None:
         return names.spelled(name)
     mentions = names.find(question)
     return max(mentions, key=lambda mention: len(mention.name)).name if mentions else None
+
+
+def _names_in_form(questions: Sequence[str], names: NameFinder | None) -> NameFinder | None:
+    """The names of a corpus and of the questions ``Where was NAME born?``, to find them in the other questions."""
+    in_form = [read_question_name(question) for question in questions]
+    if all(in_form):
+        return names
+    known = [] if names is None else names.names.values()
+    return NameFinder([*known, *filter(None, in_form)])
 
 
 def odd_questions(
