@@ -235,6 +235,13 @@ def test_name_first_refuses_an_unknown_layout(bpe):
         NameFirst(bpe, BLOCK, "rolled")
 
 
+@pytest.mark.parametrize("kind", [NameFirst, SalientSpans])
+def test_a_name_does_not_cut_into_a_longer_word(bpe, kind):
+    spans = kind(bpe, BLOCK).cut("Lima is a city in Peru", "Li", np.random.default_rng(0))
+    words = " ".join(span.text for span in spans).split()
+    assert words == ("Lima is a city in Peru".split() if kind is NameFirst else ["Peru"])
+
+
 def salient_spans_of(tokenizer, line: str, name: str, seed: int = 0, **settings) -> list:
     return SalientSpans(tokenizer, BLOCK, **settings).cut(line, name, np.random.default_rng(seed))
 

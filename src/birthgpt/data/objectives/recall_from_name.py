@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from birthgpt.data.names import text_after_name
 from birthgpt.data.objectives.base import (
     IGNORE,
     Batch,
@@ -119,7 +120,7 @@ class RecallFromName(Objective):
 
 def words_after_name(text: str, name: str) -> list[str]:
     """The words of a line, without the name at its start."""
-    return text.removeprefix(name).removeprefix(".").split()
+    return text_after_name(text, name).split()
 
 
 # lines are cut again in every epoch, but their words stay the same
