@@ -148,11 +148,7 @@ def count_unknown(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> C
         return Counter()
     counts = Counter(character for text in texts for character in text)
     return Counter(
-        {
-            character: count
-            for character, count in counts.items()
-            if unknown in tokenizer(character).input_ids
-        }
+        {character: count for character, count in counts.items() if unknown in tokenizer(character).input_ids}
     )
 
 
