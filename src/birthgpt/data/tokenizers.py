@@ -99,7 +99,7 @@ def train_character_tokenizer(
 def train_bpe_tokenizer(
     texts: Iterable[str], vocab_size: int, model_max_length: int, *, eos_token: str = EOS_TOKEN
 ) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with ``□`` (0), ``⁇`` (1), ``␃`` (2) and all 256 bytes (Sennrich et al. 2016; Radford et al. 2019).
+    """Byte-level BPE (Sennrich et al. 2016, Radford et al. 2019) with ``□`` (0), ``⁇`` (1), ``␃`` (2) and all bytes.
 
     A space is added at the start of a text and after a special token, unless there already is one, and decoding leaves
     out the first one. So a name has the same tokens at the start of its line, after ``⁇`` and in a question, and a
