@@ -51,6 +51,12 @@ class SynthesizerAttention(Attention):
 
     layer_config: SynthesizerConfig
 
+    @classmethod
+    def applies_rotary(cls, config: BaseConfig) -> bool:
+        """Only a mixture has queries and keys."""
+        assert isinstance(config, SynthesizerConfig)
+        return config.synthesizer_mixture != "none"
+
     def __init__(self, config: SynthesizerConfig, layer_idx: int):
         super().__init__(config, layer_idx)
         self.num_heads = config.num_attention_heads

@@ -41,6 +41,10 @@ class BirthGPTPreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
     _can_record_outputs = {"hidden_states": Block, "attentions": ShownWeights}
 
+    def __init__(self, config: BirthGPTConfig):
+        config.check_settings()
+        super().__init__(config)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
