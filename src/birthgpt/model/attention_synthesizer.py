@@ -47,6 +47,7 @@ class SynthesizerAttention(Attention):
 
     config_class = SynthesizerConfig
     mask_type = "boolean"
+    cache_can_crop = True
     supports_branches = True
 
     layer_config: SynthesizerConfig
