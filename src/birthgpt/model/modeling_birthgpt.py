@@ -229,7 +229,6 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
         inputs_embeds: torch.Tensor | None = None,
         branch_ids: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        shift_labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: int | torch.Tensor | None = None,
@@ -239,7 +238,8 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
 
         Args:
             labels: (batch, length), the input ids, or −100 for no target; the model shifts them.
-            shift_labels: (batch, length), the target of each position, or −100 for no target.
+            shift_labels: (batch, length), the target of each position, or −100 for no target. It is one of `kwargs`,
+                because the `Trainer` of transformers requires every label of the signature.
             logits_to_keep: an int for the last k positions (0: all); positions, (count,) or (batch, count); or a
                 boolean mask, (batch, length): the head is computed only at the True positions, and the logits are
                 (positions, vocab_size).
@@ -249,6 +249,7 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
             `loss` if there are targets, `logits` (batch, length or k, vocab_size), `past_key_values`, `hidden_states`
             and `attentions` (one entry for each layer, None if the type does not return weights).
         """
+        shift_labels = kwargs.pop("shift_labels", None)
         inputs = input_ids if input_ids is not None else inputs_embeds
         positions = None
         # without inputs, `self.model` raises the error
