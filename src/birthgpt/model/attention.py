@@ -23,6 +23,9 @@ class AttentionType:
     cache_type: str = STATE_LAYER
     """The name of its cache in `config.layer_types`."""
 
+    uses_attention_interface: bool = False
+    """Whether `attn_implementation` may be any attention function of transformers, such as flash or flex attention."""
+
     supports_branches: bool = False
     """Whether it supports `branch_ids`: a branch does not see other branches."""
 

@@ -32,6 +32,10 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
         for overrides in (kwargs.get("per_layer_config") or {}).values():
             _check_overrides(overrides)
         super().__post_init__(**kwargs)
+        default = {"rope_type": "default", "rope_theta": self.default_theta}
+        if self.position_embedding_type == "learned" and self.rope_parameters == default:
+            # transformers fills them in for every model that may have rotary positions
+            self.rope_parameters = None
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs) -> Any:
@@ -71,6 +75,14 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
             raise ValueError(
                 f"rotary positions need heads of even width, not hidden_size={self.hidden_size} / "
                 f"num_attention_heads={self.num_attention_heads} = {self.head_dim}"
+            )
+
+    def validate_learned_positions(self):
+        """Check that rotary parameters are given for rotary positions only."""
+        if self.position_embedding_type == "learned" and self.rope_parameters:
+            raise ValueError(
+                f"rope_parameters={self.rope_parameters} have no effect on learned positions: set "
+                "position_embedding_type to rotary"
             )
 
     def validate_rope_type(self):
