@@ -26,6 +26,9 @@ class AttentionType:
     cache_can_crop: bool = False
     """Whether tokens can be removed from its cache, which assisted generation needs: it contains no sum over tokens."""
 
+    uses_attention_interface: bool = False
+    """Whether `attn_implementation` may be any attention function of transformers, such as flash or flex attention."""
+
     supports_branches: bool = False
     """Whether it supports `branch_ids`: a branch does not see other branches."""
 

@@ -16,6 +16,7 @@ class SoftmaxAttention(Attention):
 
     cache_type = "full_attention"
     cache_can_crop = True
+    uses_attention_interface = True
     supports_branches = True
 
     def __init__(self, config: BaseConfig, layer_idx: int):

@@ -33,6 +33,10 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
         for overrides in (kwargs.get("per_layer_config") or {}).values():
             _check_overrides(overrides)
         super().__post_init__(**kwargs)
+        default = {"rope_type": "default", "rope_theta": self.default_theta}
+        if self.position_embedding_type == "learned" and self.rope_parameters == default:
+            # transformers fills them in for every model that may have rotary positions
+            self.rope_parameters = None
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs) -> Any:
@@ -100,6 +104,14 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
             except KeyError as error:
                 # a required parameter is missing
                 raise ValueError(error.args[0]) from None
+
+    def validate_learned_positions(self):
+        """Check that rotary parameters are given for rotary positions only."""
+        if self.position_embedding_type == "learned" and self.rope_parameters:
+            raise ValueError(
+                f"rope_parameters={self.rope_parameters} have no effect on learned positions: set "
+                "position_embedding_type to rotary"
+            )
 
     def validate_attention_types(self):
         """Check that each layer has one attention type, and that its settings can be combined."""
