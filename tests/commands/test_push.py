@@ -1,6 +1,9 @@
 """The export runs without birthgpt installed."""
 
+import ast
 import json
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +12,7 @@ from builders import CASES, case_model, random_tokens, run_without_package
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from birthgpt.commands import push
+from birthgpt.commands.model_card import model_card
 from birthgpt.commands.push import PushSettings, add_code, export
 
 # -S leaves out the .pth file by which the package is installed; the other packages are named one by one
@@ -63,6 +67,34 @@ def test_the_export_contains_code_card_and_all_three_classes(exported):
     config = json.loads((exported / "config.json").read_text())
     assert set(config["auto_map"]) == {"AutoConfig", "AutoModel", "AutoModelForCausalLM"}
     assert "library_name: transformers" in (exported / "README.md").read_text()
+
+
+def test_an_export_names_settings_of_its_run_and_no_place(exported, finetuned):
+    card = (exported / "README.md").read_text()
+    record = json.loads((finetuned / "run.json").read_text())
+    (line,) = [line for line in card.splitlines() if line.startswith("- settings: ")]
+    shown = dict(part.split("=") for part in line.removeprefix("- settings: ").split(", "))
+    assert shown["max_train_steps"] == str(record["settings"]["max_train_steps"])
+    assert "learning_rate" not in shown or record["settings"]["learning_rate"] != 1e-3
+    places = [value for value in record["settings"].values() if isinstance(value, str) and "/" in value]
+    places += [str(Path(sys.argv[0])), str(Path.cwd()), str(finetuned), str(finetuned.parent), str(exported.parent)]
+    for file in exported.iterdir():
+        for place in places:
+            assert place.encode() not in file.read_bytes() or file.suffix == ".py", (file.name, place)
+
+
+@pytest.mark.parametrize(
+    "title", ["<img src=x onerror=alert(1)>", "[you](http://evil)", "`rm`", "a\n# b", 'x", evil=("', "**bold** $x$"]
+)
+def test_a_name_with_markup_is_shown_as_it_is(finetuned, title):
+    card = model_card(AutoModelForCausalLM.from_pretrained(finetuned), None, title)
+    tokens = pytest.importorskip("markdown_it").MarkdownIt().parse(card.split("---\n", 2)[2])
+    heading = tokens[1]
+    assert "".join(part.content for part in heading.children) == " ".join(title.split())
+    assert {part.type for part in heading.children} <= {"text", "text_special"}
+    (code,) = [token.content for token in tokens if token.type == "fence"]
+    (call,) = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call) and node.func.id == "pipeline"]
+    assert ast.literal_eval(call.args[1]) == title and len(call.args) == 2 and len(call.keywords) == 1
 
 
 @pytest.mark.slow
