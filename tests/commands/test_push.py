@@ -2,6 +2,7 @@
 
 import ast
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from builders import CASES, case_model, random_tokens, run_without_package
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
 from birthgpt.commands import push
 from birthgpt.commands.model_card import model_card
@@ -52,6 +53,32 @@ for case, folder in {folders!r}.items():
     results[case] = model(tokens).logits, generated
 assert "birthgpt" not in sys.modules
 torch.save(results, {results!r})
+"""
+
+
+SAVE_AGAIN_WITHOUT_PACKAGE = """
+import sys
+sys.path += {paths!r}
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+from pathlib import Path
+folder, again = {folder!r}, Path({again!r})
+model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+model.save_pretrained(again / "save_pretrained")
+AutoModel.from_pretrained(folder, trust_remote_code=True).save_pretrained(again / "base")
+Trainer(model=model, args=TrainingArguments(str(again / "logs"), report_to=[])).save_model(str(again / "trainer"))
+for place in again.iterdir():
+    AutoTokenizer.from_pretrained(folder).save_pretrained(place)
+"""
+
+LOAD_WITHOUT_PACKAGE = """
+import sys
+sys.path += {paths!r}
+from pathlib import Path
+from transformers import AutoModel, AutoModelForCausalLM
+for place in Path({again!r}).iterdir():
+    if place.name != "logs":
+        assert type(AutoModel.from_pretrained(place, trust_remote_code=True)).__name__ == "BirthGPTModel"
+        AutoModelForCausalLM.from_pretrained(place, trust_remote_code=True)
 """
 
 
@@ -104,6 +131,37 @@ def test_the_export_runs_without_the_package(exported, finetuned, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(finetuned)
     inputs = AutoTokenizer.from_pretrained(finetuned)("Where was Ada born?", return_tensors="pt")
     torch.testing.assert_close(torch.load(logits), model(**inputs).logits)
+
+
+def modules_named(folder: Path) -> set[str]:
+    """The modules that the `auto_map` of a checkpoint names."""
+    auto_map = json.loads((folder / "config.json").read_text()).get("auto_map", {})
+    return {name.split(".")[0] + ".py" for name in auto_map.values()}
+
+
+def test_an_export_that_is_saved_again_names_no_code_that_is_not_beside_it(exported, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(exported)
+    base = AutoModel.from_pretrained(exported)
+    arguments = TrainingArguments(str(tmp_path / "logs"), report_to=[])
+    model.save_pretrained(tmp_path / "save_pretrained")
+    base.save_pretrained(tmp_path / "base")
+    model.config.save_pretrained(tmp_path / "config")
+    Trainer(model=model, args=arguments).save_model(str(tmp_path / "trainer"))
+    for name in ("save_pretrained", "base", "config", "trainer"):
+        assert modules_named(tmp_path / name) <= {file.name for file in (tmp_path / name).iterdir()}, name
+    assert modules_named(exported) == {"configuration_birthgpt.py", "modeling_birthgpt.py"}
+    AutoModelForCausalLM.from_pretrained(tmp_path / "trainer")
+
+
+@pytest.mark.slow
+def test_an_export_that_is_saved_again_without_the_package_runs_elsewhere(exported, tmp_path):
+    again = tmp_path / "again"
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    run_without_package(SAVE_AGAIN_WITHOUT_PACKAGE, tmp_path / "first", folder=str(exported), again=str(again))
+    # another machine has neither the export nor the cache of its code
+    shutil.rmtree(exported)
+    run_without_package(LOAD_WITHOUT_PACKAGE, tmp_path / "second", again=str(again))
 
 
 @pytest.mark.slow
