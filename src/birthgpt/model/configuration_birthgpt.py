@@ -61,6 +61,14 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
             check()
         self.validate_rope()
 
+    def to_dict(self) -> dict[str, Any]:
+        """The settings, without `auto_map` if saving does not copy the code that it names."""
+        values = super().to_dict()
+        # transformers copies the code of classes that were loaded from a checkpoint, not of an installed package
+        if not self.is_remote_code():
+            values.pop("auto_map", None)
+        return values
+
     @property
     def attention_types(self) -> list[str]:
         """The attention type of each layer."""
