@@ -153,6 +153,11 @@ def build_batches(
     batches = EpochBatches(
         source, objective, pad_token_id, settings.batches, seed=seed, num_micro_batches=num_micro_batches
     )
+    if not len(batches.examples):
+        raise ValueError(
+            f"no line has an example for this objective ({type(objective).__name__}): no line has a name and then "
+            "words that are not in the name"
+        )
     if not len(batches):
         raise ValueError(
             f"{len(batches.examples)} examples cannot be divided among {num_micro_batches} processes × "
