@@ -19,7 +19,7 @@ from transformers import (
 
 from birthgpt.data.batching import EpochBatches, StreamedBatches
 from birthgpt.data.objectives import Objective
-from birthgpt.data.tokenizers import TokenizerSettings, train_tokenizer
+from birthgpt.data.tokenizers import TokenizerSettings, UnknownCharacterWarnings, train_tokenizer
 from birthgpt.model import BirthGPTConfig, BirthGPTForCausalLM
 from birthgpt.settings import CollectedSettings, collect_settings, declared_settings, flatten_settings, setting
 from birthgpt.training.trainer import TrainingSettings
@@ -138,8 +138,14 @@ def build_batches(
     tokenizer: PreTrainedTokenizerBase,
     settings: TrainingSettings,
     accelerator: Accelerator,
+    *,
+    name: str = "the corpus",
 ) -> EpochBatches | StreamedBatches:
-    """The batches of a run, planned for its processes and accumulation steps."""
+    """The batches of a run, planned for its processes and accumulation steps.
+
+    Args:
+        name: what a warning about unknown characters calls a stream.
+    """
     num_micro_batches = accelerator.num_processes * settings.compute.gradient_accumulation_steps
     seed, pad_token_id = settings.run.seed_of_data, tokenizer.pad_token_id
     if isinstance(source, datasets.IterableDataset):
@@ -148,7 +154,13 @@ def build_batches(
                 "a stream has no known length: give max_train_steps or max_train_flops, not num_train_epochs"
             )
         return StreamedBatches(
-            source, objective, pad_token_id, settings.batches, seed=seed, num_micro_batches=num_micro_batches
+            source,
+            objective,
+            pad_token_id,
+            settings.batches,
+            seed=seed,
+            num_micro_batches=num_micro_batches,
+            watch=UnknownCharacterWarnings(tokenizer, name) if accelerator.is_main_process else None,
         )
     batches = EpochBatches(
         source, objective, pad_token_id, settings.batches, seed=seed, num_micro_batches=num_micro_batches
