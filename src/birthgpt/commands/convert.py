@@ -12,15 +12,17 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
-from birthgpt.commands.building import load_model
 from birthgpt.commands.command import Command
+from birthgpt.commands.loading import load_model
 from birthgpt.commands.run_metadata import RUN_METADATA
 from birthgpt.data.tokenizers import CHAT_TEMPLATE, bpe_decoder
 from birthgpt.settings import checked, setting
+from birthgpt.training.manifest import write_manifest
 from birthgpt.utils.files import save_json
 
 PROJECTED = re.compile(r"(layers\.\d+\.attention)\.((?:q|k|v|o)_proj|(?:q|k)_norm)\.")
 MEMORY = re.compile(r"(layers\.\d+\.attention)\.memory\.")
+MODEL_FILES = ("*config.json", "*.safetensors", "tokenizer.json", "chat_template.jinja", RUN_METADATA)
 WITH_OWN_PROJECTIONS = ("synthesizer", "gated_deltanet")
 
 RENAMED_VALUES = {"perceiver_kind": {"stretches": "segments", "assignment": "cs224n"}}
@@ -69,6 +71,7 @@ def convert(settings: ConvertSettings) -> Path:
     if (source / RUN_METADATA).is_file():
         save_json(target / RUN_METADATA, convert_metadata(read_json(source / RUN_METADATA)))
     save_json(target / "config.json", convert_config(config))
+    write_manifest(target, {file for pattern in MODEL_FILES for file in target.glob(pattern)})
     load_model(str(target))
     return target
 

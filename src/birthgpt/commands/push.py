@@ -9,11 +9,12 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 import birthgpt.model
-from birthgpt.commands.building import load_model, load_tokenizer
 from birthgpt.commands.command import Command
+from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.commands.model_card import model_card
 from birthgpt.commands.run_metadata import read_run_metadata
 from birthgpt.settings import checked, setting
+from birthgpt.training.manifest import write_manifest
 from birthgpt.utils.errors import first_line
 
 AUTO_MAP = {
@@ -43,8 +44,7 @@ def export(settings: PushSettings) -> Path | None:
     Raises:
         ValueError: there is no checkpoint; the folder contains something else; the Hub refuses or cannot be reached.
     """
-    model = load_model(settings.model_name_or_path)
-    tokenizer = load_tokenizer(settings.model_name_or_path)
+    model, tokenizer = load_model_and_tokenizer(settings.model_name_or_path)
     if settings.dry_run:
         print(f"{settings.model_name_or_path} with", *(file.name for file in model_code()))
         return None
@@ -58,6 +58,7 @@ def export(settings: PushSettings) -> Path | None:
     add_code(temporary)
     card = model_card(model, read_run_metadata(settings.model_name_or_path), settings.hub_model_id or target.name)
     (temporary / "README.md").write_text(card, encoding="utf-8")
+    write_manifest(temporary, [path for path in temporary.iterdir() if path.name != "README.md"])
     shutil.rmtree(target, ignore_errors=True)
     os.replace(temporary, target)
     if settings.hub_model_id is not None:

@@ -48,6 +48,7 @@ def save_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeni
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary)
     tokenizer.save_pretrained(temporary)
+    write_manifest(temporary)
     (folder / "config.json").unlink(missing_ok=True)
     for file in sorted(temporary.iterdir(), key=lambda file: file.name == "config.json"):
         os.replace(file, folder / file.name)
