@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from birthgpt.commands.building import load_tokenizer
 from birthgpt.commands.convert import ConvertSettings, convert
+from birthgpt.commands.loading import load_tokenizer
 from birthgpt.data.tokenizers import question_prompt
 
 CHECKPOINTS = sorted((Path(__file__).parents[1] / "checkpoints_0.1").iterdir())
@@ -51,6 +51,7 @@ def test_an_earlier_tokenizer_beside_a_new_model_is_refused_and_converted(checkp
     converted = (folder / "tokenizer.json").read_bytes()
     for file in checkpoint.glob("tokenizer*"):
         shutil.copy(file, folder)
+    (folder / "manifest.json").unlink()
     with pytest.raises(ValueError, match=f"appends tokens: .* `birthgpt convert {folder}`"):
         load_tokenizer(str(folder))
     convert(ConvertSettings(model_name_or_path=str(folder)))

@@ -101,7 +101,7 @@ def test_the_latest_of_a_run_that_never_wrote_one_is_the_beginning_and_of_anythi
     assert (young / "model.safetensors").is_file() and not list(young.glob(".unfinished*"))
     other.mkdir()
     (other / "thesis.txt").write_text("years of work")
-    for folder, kept in ((other, "thesis.txt"), (young, "config.json")):
+    for folder, kept in ((other, "thesis.txt"), (young, "chat_template.jinja")):
         with pytest.raises(ValueError, match=f"contains {kept}, but no checkpoint to resume from"):
             run_pretraining(*arguments, "--output_dir", folder)
         assert (folder / kept).is_file()

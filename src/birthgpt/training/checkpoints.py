@@ -56,6 +56,7 @@ def save_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeni
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary)
     tokenizer.save_pretrained(temporary)
+    write_manifest(temporary)
     record_files(folder, RUN, [file.name for file in temporary.iterdir()])
     move_files(temporary, folder, last="config.json")
 
