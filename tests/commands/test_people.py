@@ -56,3 +56,13 @@ def test_another_process_writes_the_same_bytes(tmp_path):
     assert len(list((tmp_path / "there").iterdir())) == 4
     for path in (tmp_path / "here").iterdir():
         assert (tmp_path / "there" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_relations_are_written_with_a_table_by_relation(tmp_path, capsys):
+    given = ["--people", "100", "--held_out", "20", "--biographies_per_person", "1", "--left_out", "3"]
+    choices = ["--relations", "birthplace", "employer", "--wordings", "5", "--subject", "full_name"]
+    make_people(parse_settings(PeopleSettings, ["--output_dir", str(tmp_path), *given, *choices]))
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith(f"{tmp_path}: 100 lines about 100 names; 20 held out, 3 left out")
+    assert [line.split()[:3] for line in printed[-2:]] == [["birthplace", "80", "20"], ["employer", "80", "20"]]
+    assert (tmp_path / "questions_train.tsv").is_file() and not (tmp_path / "wiki.txt").exists()
