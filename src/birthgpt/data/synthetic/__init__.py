@@ -18,7 +18,10 @@ from birthgpt.data.synthetic.corpus import (
 )
 from birthgpt.data.synthetic.people import MAX_PEOPLE, MIN_PEOPLE, Person, generate_people, person_at
 from birthgpt.data.synthetic.related_people import RelationSettings, write_related_people
-from birthgpt.data.synthetic.relation_corpus import RelationCorpus
+from birthgpt.data.synthetic.relation_corpus import Parts, RelationCorpus, write_relation_corpus
+from birthgpt.data.synthetic.tables import read_table
+from birthgpt.data.synthetic.templates import read_templates
+from birthgpt.data.synthetic.wordings import WordingSettings
 
 __all__ = [
     "DEV",
@@ -28,15 +31,20 @@ __all__ = [
     "TEST_INPUTS",
     "TRAIN",
     "WIKI",
+    "Parts",
     "Person",
     "RelationCorpus",
     "RelationSettings",
     "SyntheticCorpus",
     "SyntheticSettings",
+    "WordingSettings",
     "biographies_of",
     "generate_people",
     "person_at",
     "question",
+    "read_table",
+    "read_templates",
     "write_related_people",
+    "write_relation_corpus",
     "write_synthetic_corpus",
 ]
