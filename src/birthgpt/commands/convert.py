@@ -1,6 +1,7 @@
 """Convert checkpoints of earlier versions: weights, settings and metadata get the names of this version."""
 
 import json
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -57,9 +58,9 @@ def convert(settings: ConvertSettings) -> Path:
     if not is_earlier(config):
         raise ValueError(f"{source} is not a checkpoint of an earlier version: there is nothing to convert")
     if target != source:
-        if target.exists():
+        if os.path.lexists(target):
             raise ValueError(f"{target} exists: give another output_dir")
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("checkpoint-*", "training_state", "logs"))
+        copy_files(source, target)
     types = config["attention_type"]
     types = types if isinstance(types, list) else [types] * config["num_hidden_layers"]
     weights, metadata = read_weights(source / "model.safetensors")
@@ -71,6 +72,14 @@ def convert(settings: ConvertSettings) -> Path:
     save_json(target / "config.json", convert_config(config))
     load_model(str(target))
     return target
+
+
+def copy_files(source: Path, target: Path) -> None:
+    """Copy the files of a checkpoint to a new folder, but none of its folders, which may contain the new one."""
+    target.mkdir(parents=True)
+    for file in source.iterdir():
+        if file.is_file():
+            shutil.copy(file, target / file.name)
 
 
 def is_earlier(config: dict[str, Any]) -> bool:

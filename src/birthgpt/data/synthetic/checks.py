@@ -17,6 +17,7 @@ def checked_folder(output_dir: str | os.PathLike, file_names: Iterable[str]) -> 
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"output_dir: {folder} is not a folder; name another one")
     for existing in (folder / name for name in file_names):
-        if existing.exists():
+        # also a link that leads nowhere
+        if os.path.lexists(existing):
             raise ValueError(f"output_dir: {existing} exists already; remove it or name another folder")
     return folder
