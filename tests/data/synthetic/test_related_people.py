@@ -3,13 +3,13 @@
 import json
 import re
 from collections import Counter
-from itertools import combinations, permutations
+from itertools import combinations, islice, permutations
 
 import pytest
 from builders import name_of, read_lines
 
 from birthgpt.data.questions import load_questions
-from birthgpt.data.synthetic import RelationSettings, SyntheticSettings, write_related_people
+from birthgpt.data.synthetic import RelationSettings, SyntheticSettings, people, write_related_people
 from birthgpt.data.synthetic.facts import STEMS, subject_at
 from birthgpt.data.synthetic.people import FIRST_NAMES, LAST_NAMES, person_at
 from birthgpt.data.synthetic.related_people import RELATIONS
@@ -23,10 +23,10 @@ SUBJECTS = [subject_at(index, seed=3) for index in range(300)]
 FILES = ["questions_train", "questions_dev", "questions_new_wordings"]
 
 
-def write(folder, relations=("all",), seed=0, test_inputs=0, left_out=0, people=100, held_out=20, lines=2, **wording):
+def write(folder, relations=("all",), seed=0, test_inputs=0, left_out=0, count=100, held_out=20, lines=2, **wording):
     return write_related_people(
         folder,
-        SyntheticSettings(people=people, held_out=held_out, biographies_per_person=lines),
+        SyntheticSettings(people=count, held_out=held_out, biographies_per_person=lines),
         make_settings(RelationSettings, relations=list(relations), left_out=left_out, **wording),
         seed=seed,
         test_inputs=test_inputs,
@@ -244,7 +244,7 @@ def test_a_corpus_has_the_relations_and_the_wordings_that_are_asked_for(tmp_path
 
 def test_corpora_of_different_sizes_have_the_same_dev_people_and_leave_out_the_same(tmp_path):
     for count in (100, 200):
-        write(tmp_path / str(count), people=count, left_out=6, relations=["field", "employer"])
+        write(tmp_path / str(count), count=count, left_out=6, relations=["field", "employer"])
     for name in ("questions_dev", "questions_left_out"):
         assert rows(tmp_path / "100", name) == rows(tmp_path / "200", name)
 
@@ -281,6 +281,21 @@ def test_a_wrong_number_or_name_is_named_and_nothing_is_written(given, message, 
 
 def test_an_odd_number_is_allowed_without_couples(tmp_path):
     assert write(tmp_path, relations=["field"], held_out=21).held_out == 21
+
+
+def test_people_are_generated_while_their_lines_are_written(generated, tmp_path, monkeypatch):
+    generated_after_line = []
+
+    def consume_a_few(path, lines, count, rng):
+        path.touch()
+        for _ in islice(lines, 4):
+            generated_after_line.append(len(set(generated)))
+
+    monkeypatch.setattr("birthgpt.data.synthetic.facts.person_at", people.person_at)
+    monkeypatch.setattr("birthgpt.data.synthetic.relation_corpus.write_shuffled", consume_a_few)
+    write(tmp_path, relations=["field"], seed=9, lines=1)
+    # with each person, the spouse is generated
+    assert generated_after_line == [2, 2, 4, 4]
 
 
 def test_existing_files_are_kept(tmp_path):
