@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations, islice, permutations
 
 import pytest
@@ -63,7 +64,7 @@ def test_every_sentence_contains_its_answer_as_the_question_expects_it():
     for subject in SUBJECTS:
         for relation in ALL:
             for template in relation.texts:
-                one_wording = type(relation)(relation.name, relation.answer, (template,), relation.questions)
+                one_wording = replace(relation, texts=(template,))
                 (line,) = lines_about(subject, [one_wording], 1, WordingSettings(), seed=0)
                 assert subject.values[relation.name] in line.removeprefix(f"{subject.name}. ")
 
@@ -156,10 +157,7 @@ def test_the_order_of_sentences_is_fixed_or_permuted():
 
 def test_lines_are_different_and_at_most_as_many_as_the_wordings_make():
     for wordings, order, possible in ((1, "fixed", 1), (1, "permuted", 6), (2, "fixed", 8), (2, "permuted", 48)):
-        relations = [
-            type(relation)(relation.name, relation.answer, relation.texts[:wordings], relation.questions)
-            for relation in ALL[:3]
-        ]
+        relations = [replace(relation, texts=relation.texts[:wordings]) for relation in ALL[:3]]
         lines = lines_about(SUBJECTS[0], relations, 1000, WordingSettings(sentence_order=order), seed=0)
         assert len(lines) == len(set(lines)) == possible
         assert lines[:3] == lines_about(SUBJECTS[0], relations, 3, WordingSettings(sentence_order=order), seed=0)[:3]

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import factorial, prod
 from typing import Literal
 
@@ -66,12 +66,10 @@ def limit_wordings(relations: Sequence[Relation], settings: WordingSettings) -> 
                     f"{name}={given}: the relation {relation.name} has {len(templates)}: give at most that"
                 )
     return tuple(
-        Relation(
-            relation.name,
-            relation.answer,
-            relation.texts[: settings.wordings],
-            relation.questions[: settings.question_wordings],
-            relation.new_questions,
+        replace(
+            relation,
+            texts=relation.texts[: settings.wordings],
+            questions=relation.questions[: settings.question_wordings],
         )
         for relation in relations
     )
