@@ -17,6 +17,7 @@ from birthgpt.commands.model_card import model_card
 from birthgpt.commands.run_metadata import read_run_metadata
 from birthgpt.settings import checked, setting
 from birthgpt.utils.errors import first_line
+from birthgpt.utils.files import write_text
 from birthgpt.utils.folders import (
     check_may_empty,
     check_output_is_not_input,
@@ -28,6 +29,8 @@ from birthgpt.utils.folders import (
 
 EXPORT = "export"
 """The kind of an export in the record of its folder (`utils.folders`)."""
+
+CARD = "README.md"
 
 AUTO_MAP = {
     "AutoConfig": "configuration_birthgpt.BirthGPTConfig",
@@ -43,8 +46,10 @@ class PushSettings:
 
     model_name_or_path: str = setting(help="checkpoint to export")
     output_dir: str = setting(help="folder of the export")
-    hub_model_id: str | None = setting(None, "repository to push to, as user/name")
-    private: bool = setting(False, "make a new repository private")
+    hub_model_id: str | None = setting(None, "repository to push to: user/name, or a name of your account")
+    private: bool | None = setting(
+        None, "make a new repository private, and refuse a public one; the default of the account if not given"
+    )
     commit_message: str = setting("Upload model", "message of the commit on the Hub")
     overwrite_output_dir: bool = setting(False, "replace an earlier export in the folder")
     dry_run: bool = setting(False, "load the checkpoint, list the files, write nothing")
@@ -64,10 +69,19 @@ def export(settings: PushSettings) -> Path | None:
     if settings.dry_run:
         print(f"{settings.model_name_or_path} with", *(file.name for file in model_code()))
         return None
-    card = model_card(model, read_run_metadata(settings.model_name_or_path), settings.hub_model_id or target.name)
-    write_export(target, model, tokenizer, card)
-    if settings.hub_model_id is not None:
-        push(target, settings.hub_model_id, private=settings.private, commit_message=settings.commit_message)
+    run = read_run_metadata(settings.model_name_or_path)
+    write_export(target, model, tokenizer, model_card(model, run, settings.hub_model_id or target.name))
+    if settings.hub_model_id is None:
+        return target
+    try:
+        repo_id = open_repository(settings.hub_model_id, settings.private)
+        write_text(target / CARD, model_card(model, run, repo_id))
+        upload(target, repo_id, settings.commit_message)
+    # many libraries raise their own errors here
+    except Exception as error:
+        raise ValueError(
+            f"{settings.hub_model_id} could not be pushed ({first_line(error)}); the export is in {target}"
+        ) from None
     return target
 
 
@@ -87,7 +101,7 @@ def write_export(target: Path, model: PreTrainedModel, tokenizer: PreTrainedToke
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         add_code(temporary)
-        (temporary / "README.md").write_text(card, encoding="utf-8")
+        write_text(temporary / CARD, card)
         remove_recorded(target, EXPORT)
         record_files(target, EXPORT, [file.name for file in temporary.iterdir()])
         move_files(temporary, target)
@@ -109,20 +123,26 @@ def add_code(folder: Path) -> None:
     config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def push(folder: Path, repo_id: str, *, private: bool, commit_message: str) -> None:
-    """Upload the files of the export as one commit; other files in its folder are not uploaded."""
+def open_repository(hub_model_id: str, private: bool | None) -> str:
+    """The full name, user/name, of a repository on the Hub, which is made if it does not exist.
+
+    Raises:
+        ValueError: the repository should be private, but is public.
+    """
     api = HfApi()
-    try:
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        api.upload_folder(
-            repo_id=repo_id,
-            folder_path=folder,
-            commit_message=commit_message,
-            allow_patterns=recorded_files(folder),
-        )
-    # many libraries raise their own errors here
-    except Exception as error:
-        raise ValueError(f"{repo_id} could not be pushed ({first_line(error)}); the export is in {folder}") from None
+    # without a value, the Hub follows the default of the account or the organisation
+    url = api.create_repo(hub_model_id, private=private, exist_ok=True)
+    found = api.model_info(url.repo_id)
+    if private and not found.private:
+        raise ValueError(f"{found.id} exists and is public: nothing was uploaded; make it private on the Hub first")
+    return found.id
+
+
+def upload(folder: Path, repo_id: str, commit_message: str) -> None:
+    """Upload the files of the export as one commit; other files in its folder are not uploaded."""
+    HfApi().upload_folder(
+        repo_id=repo_id, folder_path=folder, commit_message=commit_message, allow_patterns=recorded_files(folder)
+    )
 
 
 def show_folder(folder: Path | None) -> None:
