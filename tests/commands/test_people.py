@@ -44,6 +44,17 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 
 @pytest.mark.slow
+def test_another_process_writes_the_same_people_with_relations(tmp_path):
+    given = "--relations all --people 100 --held_out 20 --left_out 4 --test_inputs 2".split()
+    make_people(parse_settings(PeopleSettings, ["--output_dir", str(tmp_path / "here"), *given]))
+    command = [sys.executable, "scripts/people.py", "--output_dir", str(tmp_path / "there"), *given]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": "123"}, check=True)
+    assert len(list((tmp_path / "there").iterdir())) == 11
+    for path in (tmp_path / "here").iterdir():
+        assert (tmp_path / "there" / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.slow
 def test_another_process_writes_the_same_bytes(tmp_path):
     write_synthetic_corpus(
         tmp_path / "here", people=1000, held_out=200, biographies_per_person=5, seed=0, test_inputs=50

@@ -106,6 +106,15 @@ def test_answers_have_many_forms(relation, form, at_least):
     assert sum(bool(re.fullmatch(form, answer)) for answer in answers) >= at_least * len(answers)
 
 
+@pytest.mark.parametrize("relation", RELATIONS)
+def test_one_constant_answer_is_right_for_few_people_and_no_other_fact_tells_the_answer(relation):
+    answers = Counter(subject.values[relation] for subject in SUBJECTS)
+    assert max(answers.values()) <= 0.06 * len(SUBJECTS)
+    for other in set(RELATIONS) - {relation}:
+        same = sum(subject.values[relation] == subject.values[other] for subject in SUBJECTS)
+        assert same <= 0.04 * len(SUBJECTS)
+
+
 def test_what_distinguishes_an_answer_is_in_no_other_and_in_no_name():
     stems = [stem for kind in STEMS.values() for stem in kind]
     assert len(set(stems)) == len(stems) == 240 + 120 + 256

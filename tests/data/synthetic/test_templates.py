@@ -1,5 +1,7 @@
 """Templates of a user: what they mean, and how a mistake in them is told."""
 
+from pathlib import Path
+
 import pytest
 
 from birthgpt.data.synthetic.templates import builtin_templates, check_fields, parse_templates, read_templates
@@ -71,6 +73,13 @@ def test_what_nobody_knows_is_left_out():
 
 def test_the_templates_of_synthetic_people_are_read_from_the_package():
     check_fields(builtin_templates(), ["name", "pronoun", *(r.name for r in builtin_templates().relations)], "people")
+
+
+def test_the_templates_of_the_documentation_can_be_used():
+    page = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    templates = parse_templates(page.partition("```yaml\n")[2].partition("```")[0], "data.md")
+    check_fields(templates, ["player", "club", "country", "pronoun"], "players.csv")
+    assert [len(relation.new_questions) for relation in templates.relations] == [1]
 
 
 # mistakes

@@ -38,9 +38,9 @@ MENTIONS = ("subject", "possessive", "object")
 """The words for the name or a pronoun; only sentences may contain them."""
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
-_COLUMNS = {"name", "pronoun"}
-_KEYS = {*_COLUMNS, "relations"}
-_RELATION_KEYS = {"answer", "texts", "questions", "new_questions"}
+_COLUMNS = ("name", "pronoun")
+_KEYS = (*_COLUMNS, "relations")
+_RELATION_KEYS = ("answer", "texts", "questions", "new_questions")
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,8 @@ def parse_templates(text: str, source: str) -> Templates:
     relations = _mapping(entries["relations"], source, "one entry a relation")
     if not relations:
         raise ValueError(f"{source}: there are no relations in it")
-    columns = {key: (_where(entries[key], source), _text(entries[key], source)) for key in _COLUMNS & entries.keys()}
+    given = [key for key in _COLUMNS if key in entries]
+    columns = {key: (_where(entries[key], source), _text(entries[key], source)) for key in given}
     name = columns.setdefault("name", (source, NAME))[1]
     found = [_relation(key, node, source, name) for key, node in relations.items()]
     answers = [
@@ -233,7 +234,7 @@ def _mapping(node: yaml.Node | None, source: str, expected: str, known: Collecti
     for key_node, value in node.value:
         key = _text(key_node, source)
         if known and key not in known:
-            hint = did_you_mean(key, known) or f"there are: {', '.join(sorted(known))}"
+            hint = did_you_mean(key, known) or f"there are: {', '.join(known)}"
             raise ValueError(f"{_where(key_node, source)}: {key!r} is not a key; {hint}")
         if key in entries:
             raise ValueError(f"{_where(key_node, source)}: {key!r} is given twice")
