@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from birthgpt.commands.command import Command
 from birthgpt.data.synthetic import SyntheticCorpus, SyntheticSettings, write_synthetic_corpus
 from birthgpt.settings import checked, flatten_settings, setting
+from birthgpt.utils.files import check_output_folder
 
 
 @checked
@@ -24,6 +25,7 @@ def make_people(settings: PeopleSettings) -> SyntheticCorpus:
     Raises:
         ValueError: a number is out of its bounds, or the folder cannot be written or contains such files already.
     """
+    check_output_folder(settings.output_dir)
     try:
         corpus = write_synthetic_corpus(**flatten_settings(settings))
     except OSError as error:
