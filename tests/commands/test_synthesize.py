@@ -32,8 +32,9 @@ def write(tmp_path):
         table = "\n".join([header, *(",".join(f'"{cell}"' for cell in row) for row in rows)])
         (tmp_path / "T.csv").write_text(table + "\n", encoding="utf-8")
         (tmp_path / "F.yaml").write_text(templates, encoding="utf-8")
-        given = {"table": str(tmp_path / "T.csv"), "templates": str(tmp_path / "F.yaml")} | settings
-        return synthesize(make_settings(SynthesizeSettings, output_dir=str(tmp_path / "D"), **given))
+        paths = {"table": tmp_path / "T.csv", "templates": tmp_path / "F.yaml", "output_dir": tmp_path / "D"}
+        given = {name: str(path) for name, path in paths.items()} | settings
+        return synthesize(make_settings(SynthesizeSettings, **given))
 
     return write
 
@@ -136,3 +137,9 @@ def test_a_mistake_is_told_with_its_place_and_nothing_is_written(given, message,
     with pytest.raises(ValueError, match=message):
         write(**given)
     assert not (tmp_path / "D").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(write, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file/D cannot be written"):
+        write(output_dir=str(tmp_path / "file" / "D"))

@@ -12,6 +12,7 @@ from birthgpt.data.synthetic import (
     write_synthetic_corpus,
 )
 from birthgpt.settings import checked, flatten_settings, setting
+from birthgpt.utils.files import check_output_folder
 from birthgpt.utils.tables import text_table
 
 
@@ -33,6 +34,7 @@ def make_people(settings: PeopleSettings) -> SyntheticCorpus | RelationCorpus:
     Raises:
         ValueError: a number is out of its bounds, or the folder cannot be written or contains such files already.
     """
+    check_output_folder(settings.output_dir)
     numbers = {"seed": settings.seed, "test_inputs": settings.test_inputs}
     try:
         if settings.relation.relations is not None:

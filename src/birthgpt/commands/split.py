@@ -8,7 +8,7 @@ import numpy as np
 from birthgpt.commands.command import Command
 from birthgpt.data.questions import load_questions
 from birthgpt.settings import checked, setting
-from birthgpt.utils.files import write_text
+from birthgpt.utils.files import check_output_file, write_text
 
 
 @checked
@@ -41,6 +41,7 @@ def make_folds(settings: SplitSettings) -> list[Path]:
         raise ValueError(f"folds={settings.folds}: give at most the number of questions, {len(rows):,}")
     order = np.random.default_rng(settings.seed).permutation(list(rows))
     parts = np.array_split(order, settings.folds)
+    check_fold_files(settings)
     folders = []
     for number, held_out in enumerate(parts, start=1):
         folder = Path(settings.output_dir) / f"fold_{number}"
@@ -49,6 +50,14 @@ def make_folds(settings: SplitSettings) -> list[Path]:
             write_text(folder / name, "".join(line for question in chosen for line in rows[question]))
         folders.append(folder)
     return folders
+
+
+def check_fold_files(settings: SplitSettings) -> None:
+    """Raise ValueError, before the first file is written, for a fold that would replace something else."""
+    for number in range(1, settings.folds + 1):
+        for name in ("train.tsv", "held_out.tsv"):
+            file = Path(settings.output_dir) / f"fold_{number}" / name
+            check_output_file(file, {"question_file": settings.question_file})
 
 
 def show_folders(folders: list[Path]) -> None:

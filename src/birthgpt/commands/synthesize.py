@@ -16,6 +16,7 @@ from birthgpt.data.synthetic import (
 )
 from birthgpt.data.synthetic.checks import check_whole_number
 from birthgpt.settings import checked, setting
+from birthgpt.utils.files import check_output_folder
 
 
 @checked
@@ -43,6 +44,7 @@ def synthesize(settings: SynthesizeSettings) -> RelationCorpus:
         ValueError: the table or the templates are wrong or do not fit together, a number is out of its bounds, or the
             folder cannot be written or contains such files already.
     """
+    check_output_folder(settings.output_dir)
     templates = read_templates(settings.templates)
     relations = templates.select(["all"] if settings.relations is None else settings.relations)
     subjects = read_table(settings.table, templates)
