@@ -143,16 +143,22 @@ class FullDisk(TrainerCallback):
             resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
-def test_a_full_disk_stops_the_run_in_a_line_and_leaves_the_last_checkpoint(tmp_path, bpe):
+# the last checkpoint, if the disk is full from this update on
+LEFT = {8: ("checkpoint-8", "checkpoint-4"), 10: ("the finished model in .*run", "checkpoint-8")}
+
+
+@pytest.mark.parametrize("step", LEFT)
+def test_a_full_disk_stops_the_run_in_a_line_and_leaves_the_last_checkpoint(tmp_path, bpe, step):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    lost, last = LEFT[step]
     try:
-        with pytest.raises(ValueError, match="checkpoint-8 could not be written .* checkpoint is .*checkpoint-4"):
-            train(tmp_path, bpe, save_steps=4, callbacks=[FullDisk(8)])
+        with pytest.raises(ValueError, match=f"{lost} could not be written .* checkpoint is .*{last}"):
+            train(tmp_path, bpe, save_steps=4, save_total_limit=1, max_train_steps=10, callbacks=[FullDisk(step)])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     folder = tmp_path / "run"
-    assert list_checkpoints(folder) == [folder / "checkpoint-4"]
-    check_checkpoint(folder / "checkpoint-4")
+    assert list_checkpoints(folder) == [folder / last]
+    check_checkpoint(folder / last)
     assert not list(folder.glob(".unfinished*"))
 
 

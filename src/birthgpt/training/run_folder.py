@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
@@ -35,6 +35,8 @@ from birthgpt.utils.folders import (
 )
 
 logger = logging.getLogger(__name__)
+
+Decision = TypeVar("Decision")
 
 SETTINGS_FILE = "settings.json"
 LOG_FILES = "logs/**/events.out.tfevents.*"
@@ -182,9 +184,10 @@ def remove_unfinished(folder: Path) -> None:
         shutil.rmtree(path)
 
 
-def decided_by_main(decide: Callable[[], Path | None], accelerator: Accelerator) -> Path | None:
+def decided_by_main(decide: Callable[[], Decision], accelerator: Accelerator) -> Decision:
     """What the main process decides, on all processes; its ValueError is raised on all processes."""
-    found, fault = None, None
+    found: Any = None
+    fault = None
     if accelerator.is_main_process:
         try:
             found = decide()
