@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from builders import CASES, case_config, case_model, contributed_attention, random_tokens
+from builders import CASES, case_config, case_model, contributed_attention, left_padded, random_tokens
 from contract import (
     check_branches,
     check_causality,
@@ -163,6 +163,21 @@ def test_half_precision_stays_close_and_keeps_its_type(case):
         halves = model.bfloat16()(tokens).logits
     assert halves.dtype == torch.bfloat16
     assert (halves.float() - logits).abs().max() < 0.1 * logits.abs().max()
+
+
+@pytest.mark.parametrize("case", [*ATTENTION_TYPES, "bigbird-dense", "perceiver-cs224n"])
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_padding_is_finite_in_half_precision(case, implementation):
+    # such scores overflow when they are added to the lowest number of half precision
+    settings = {"initializer_range": 3.0, "attn_implementation": implementation}
+    model = case_model(case, torch.float16, **settings)
+    rows = [random_tokens(1, 4)[0], random_tokens(1, 13, seed=3)[0]]
+    tokens, mask = left_padded(rows, 13)
+    with torch.no_grad():
+        outputs = model(tokens, attention_mask=mask, output_hidden_states=True, use_cache=False)
+    assert all(states.isfinite().all() for states in (outputs.logits, *outputs.hidden_states))
+    generated = model.generate(tokens, attention_mask=mask, max_new_tokens=3, do_sample=False, eos_token_id=None)
+    assert (generated[:, 13:] != model.config.pad_token_id).any()
 
 
 @cases
