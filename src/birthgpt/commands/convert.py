@@ -1,6 +1,7 @@
 """Convert checkpoints of earlier versions: weights, settings and metadata get the names of this version."""
 
 import json
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from birthgpt.commands.run_metadata import RUN_METADATA
 from birthgpt.data.tokenizers import CHAT_TEMPLATE, bpe_decoder
 from birthgpt.settings import checked, setting
 from birthgpt.utils.files import save_json
+from birthgpt.utils.folders import RECORD
 
 PROJECTED = re.compile(r"(layers\.\d+\.attention)\.((?:q|k|v|o)_proj|(?:q|k)_norm)\.")
 MEMORY = re.compile(r"(layers\.\d+\.attention)\.memory\.")
@@ -58,9 +60,9 @@ def convert(settings: ConvertSettings) -> Path:
     if not (has_earlier_config(config) or has_earlier_tokenizer(source)):
         raise ValueError(f"{source} is not a checkpoint of an earlier version: there is nothing to convert")
     if target != source:
-        if target.exists():
+        if os.path.lexists(target):
             raise ValueError(f"{target} exists: give another output_dir")
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("checkpoint-*", "training_state", "logs"))
+        copy_files(source, target)
     if has_earlier_tokenizer(source):
         convert_tokenizer(target)
     if has_earlier_config(config):
@@ -74,6 +76,14 @@ def convert(settings: ConvertSettings) -> Path:
         save_json(target / "config.json", convert_config(config))
     load_model(str(target))
     return target
+
+
+def copy_files(source: Path, target: Path) -> None:
+    """Copy the files of a checkpoint to a new folder, but none of its folders, which may contain the new one."""
+    target.mkdir(parents=True)
+    for file in source.iterdir():
+        if file.is_file() and file.name != RECORD:
+            shutil.copy(file, target / file.name)
 
 
 def has_earlier_config(config: dict[str, Any]) -> bool:

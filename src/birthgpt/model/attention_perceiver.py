@@ -179,8 +179,8 @@ class PerceiverAttention(nn.Module):
         positions = position_ids.expand(batch, -1)
         is_token = torch.ones_like(positions, dtype=torch.bool) if token_mask is None else token_mask
         newest, length = is_token.cumsum(dim=1) - 1, positions.shape[1]
-        if cache is not None and cache.counts is not None:
-            newest, length = newest + cache.counts[:, None], length + cache.seen
+        if cache is not None and cache.token_mask is not None:
+            newest, length = newest + cache.token_mask.sum(dim=1, keepdim=True), length + cache.seen
         # (2, batch, 1), the number of tokens before and after the call
         counts = torch.stack((newest[:, :1] - is_token[:, :1].long(), newest[:, -1:])) + 1
         before, finished = (counts // self.segment_length).clamp(max=self.num_latents)
