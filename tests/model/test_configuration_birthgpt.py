@@ -45,7 +45,6 @@ def test_learned_positions_have_no_rotary_parameters():
         ({"attention_type": ["softmax"]}, "lists 1 types for num_hidden_layers=4"),
         ({"hidden_dropout": 1.0}, "hidden_dropout=1.0: it must be at least 0 and less than 1"),
         ({"num_hidden_layers": 0}, "num_hidden_layers=0: it must be at least 1"),
-        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}}, "rope_type"),
         ({"hidden_size": "x"}, "hidden_size"),
     ],
 )

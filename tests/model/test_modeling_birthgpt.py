@@ -334,8 +334,28 @@ def as_gpt_neox(ours: BirthGPTForCausalLM) -> GPTNeoXForCausalLM:
     return theirs
 
 
-def test_with_rotary_positions_it_is_gpt_neox_of_transformers():
-    ours = tiny_model("assignment", position_embedding_type="rotary", rope_parameters={"rope_theta": 100.0})
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"partial_rotary_factor": 0.5},
+        {"rope_type": "linear", "factor": 8.0},
+        {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8, "partial_rotary_factor": 0.5},
+        {"rope_type": "yarn", "factor": 4.0, "beta_fast": 8.0, "beta_slow": 0.5, "attention_factor": 1.3},
+        {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 32,
+        },
+        {"rope_type": "proportional", "partial_rotary_factor": 0.5},
+    ],
+    ids=str,
+)
+def test_with_rotary_positions_it_is_gpt_neox_of_transformers(parameters):
+    parameters = {"rope_theta": 100.0} | parameters
+    ours = tiny_model("assignment", position_embedding_type="rotary", rope_parameters=parameters)
     with torch.no_grad():
         for parameter in ours.parameters():
             parameter += 0.1 * torch.randn_like(parameter)

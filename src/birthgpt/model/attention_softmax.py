@@ -16,6 +16,7 @@ class SoftmaxAttention(Attention):
 
     cache_type = "full_attention"
     uses_attention_interface = True
+    cache_can_crop = True
     supports_branches = True
 
     def __init__(self, config: BaseConfig, layer_idx: int):

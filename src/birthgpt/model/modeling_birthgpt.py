@@ -47,6 +47,7 @@ class BirthGPTPreTrainedModel(PreTrainedModel):
     _can_record_outputs = {"hidden_states": Block, "attentions": ShownWeights}
 
     def __init__(self, config: BirthGPTConfig):
+        config.check_settings()
         uses_interface = [get_attention_type(name).uses_attention_interface for name in config.attention_types]
         has_states = STATE_LAYER in config.layer_types
         # the class has the features of softmax attention; transformers reads those of the model, some already in super
@@ -243,7 +244,18 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.model = BirthGPTModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        # `generate` refuses assisted generation by it
+        self._is_stateful = not all(layer.cache_can_crop for layer in self.model.layers)
         self.post_init()
+
+    def _validate_generation_mode(self, generation_mode, generation_config, generation_mode_kwargs) -> None:
+        super()._validate_generation_mode(generation_mode, generation_config, generation_mode_kwargs)  # type: ignore[misc]
+        assistant = generation_mode_kwargs.get("assistant_model")
+        if getattr(assistant, "_is_stateful", False) or (generation_config.is_assistant and self._is_stateful):
+            raise ValueError(
+                "the assistant model cannot take back tokens that the main model rejects: choose an assistant with "
+                "softmax, sliding_softmax, synthesizer or bigbird attention"
+            )
 
     def _prepare_static_cache(self, *args, **kwargs) -> Cache:
         if STATE_LAYER in self.config.layer_types:
