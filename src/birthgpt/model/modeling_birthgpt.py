@@ -19,9 +19,9 @@ from .attention_types import build_block, get_attention_type
 from .block import Block, ShownWeights
 from .cache import STATE_LAYER, count_tokens
 from .configuration_birthgpt import BirthGPTConfig
-from .input_checks import check_attention_mask, check_branches, check_length, check_packing, check_tokens
+from .input_checks import check_attention_mask, check_branches, check_length, check_tokens, packed_sequences
 from .layers import OutputProjection, RotaryEmbedding, build_norm, flat_positions, select_positions
-from .masks import build_masks
+from .masks import build_masks, token_mask_of
 from .ngrams import NgramEmbedding
 
 logger = logging.get_logger(__name__)
@@ -128,31 +128,37 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             input_ids: (batch, length); or `inputs_embeds`, (batch, length, hidden_size).
             attention_mask: (batch, seen + length), 0 for padding on either side; or a 4-D mask of the caller; or a
                 dictionary with a mask for each layer type, which `generate` makes for a static cache.
-            position_ids: (batch, length); computed from `attention_mask` if not given.
-            past_key_values: the cache to continue from.
+            position_ids: (batch or 1, length); computed from `attention_mask` if not given. Where the position of a
+                token is not greater than that of the token before, a sequence of its own starts (packed sequences).
+            past_key_values: the cache to continue from. Packed sequences and branches neither have nor make a cache.
             branch_ids: (batch, length): 0 for the shared prefix, k > 0 for branch k, −1 for padding, as in tree
                 attention. A branch sees only the prefix and itself. `position_ids` restart after the prefix.
             positions_to_keep: the positions whose states are returned, from `layers.flat_positions`; None for all.
 
         Raises:
             ValueError: both or neither of `input_ids` and `inputs_embeds`, or `inputs_embeds` with n-grams; a sequence
-                longer than the learned positions; branches with a cache, with flash attention, without `position_ids`
-                or with an attention type that does not support them; a boolean 4-D mask that would be added to scores;
-                a 4-D mask, or positions that restart without branches, for a model that reads its past in token order.
+                longer than the learned positions; branches or packed sequences with a cache, with flash attention or
+                with an attention type that does not support them; branches without `position_ids`; a boolean 4-D mask
+                that would be added to scores; a 4-D mask for a model that reads its past in token order.
         """
         layers: list[Block] = list(self.layers)  # type: ignore[arg-type]
         check_tokens(input_ids, inputs_embeds, needs_ids=self.embed_ngrams is not None)
-        if use_cache and past_key_values is None and branch_ids is None:
-            past_key_values = DynamicCache(config=self.config)
         check_attention_mask(attention_mask, self.config, layers)
+        if position_ids is not None:
+            # any integer type: indices need 64 bits
+            position_ids = position_ids.long()
         if branch_ids is not None:
             check_branches(position_ids, past_key_values, self.config, layers)
-        elif attention_mask is None and past_key_values is None:
-            check_packing(position_ids, self.config, layers)
+        else:
+            branch_ids = packed_sequences(position_ids, attention_mask, past_key_values, self.config, layers)
+        if use_cache and past_key_values is None and branch_ids is None:
+            past_key_values = DynamicCache(config=self.config)
 
-        tokens: dict[str, Any] = {"branch_ids": branch_ids, "past_key_values": past_key_values}
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
+        if branch_ids is not None:
+            branch_ids = branch_ids.expand(len(inputs_embeds), -1)
+        tokens: dict[str, Any] = {"branch_ids": branch_ids, "past_key_values": past_key_values}
         tokens["token_mask"] = token_mask_of(attention_mask, inputs_embeds.shape[1])
         if self.embed_ngrams is not None:
             inputs_embeds = inputs_embeds + self.embed_ngrams(input_ids, **tokens)
@@ -161,7 +167,6 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             self.config,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
-            # only given positions: transformers looks for packed sequences in them, and default positions never restart
             position_ids=position_ids,
             past_key_values=past_key_values,
             branch_ids=branch_ids,
@@ -182,7 +187,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             **tokens,
             **kwargs,
         )
-        count_tokens(past_key_values, inputs_embeds.shape[1])
+        count_tokens(past_key_values, inputs_embeds, tokens["token_mask"])
         return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values)
 
     def add_positions(
@@ -226,13 +231,6 @@ def positions_from_mask(
     if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
         return (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)[:, -length:]
     return (torch.arange(length, device=inputs_embeds.device) + seen).unsqueeze(0)
-
-
-def token_mask_of(attention_mask: torch.Tensor | dict | None, length: int) -> torch.Tensor | None:
-    """(batch, length), True for a new token, False for padding; None without a mask of padding."""
-    if not isinstance(attention_mask, torch.Tensor) or attention_mask.ndim == 4:
-        return None
-    return attention_mask[:, -length:].bool()
 
 
 class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
