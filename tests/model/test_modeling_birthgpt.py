@@ -232,6 +232,10 @@ def test_a_sequence_beyond_learned_positions_is_refused_and_rotary_takes_it():
     cache = model(random_tokens(1, 60), use_cache=True).past_key_values
     with pytest.raises(ValueError, match="65 tokens"):
         model(random_tokens(1, 5), past_key_values=cache)
+    with pytest.raises(ValueError, match="65 tokens"):
+        model(random_tokens(1, 5), position_ids=torch.arange(60, 65)[None])
+    with pytest.raises(ValueError, match="position_ids contain -1: the first learned position is 0"):
+        model(random_tokens(1, 5), position_ids=torch.arange(-1, 4)[None])
     assert tiny_model("modern")(random_tokens(1, 65)).logits.isfinite().all()
 
 
