@@ -352,6 +352,31 @@ def test_packed_sequences_with_padding_anywhere_are_kept_apart(case):
 
 
 @cases
+def test_the_position_of_a_token_counts_not_the_length_of_the_tensor(case):
+    model, tokens = case_model(case), random_tokens(1, 60)
+    # 10 tokens of padding are beyond the 64 positions, in one call or in two
+    padded, mask = left_padded([tokens[0]], 70)
+    with torch.no_grad():
+        alone = model(tokens, use_cache=False).logits
+        cache = DynamicCache(config=model.config)
+        first = model(padded[:, :65], attention_mask=mask[:, :65], past_key_values=cache).logits
+        second = model(padded[:, 65:], attention_mask=mask, past_key_values=cache).logits
+        for logits in (
+            model(padded, attention_mask=mask).logits,
+            # positions of padding do not count
+            model(padded, attention_mask=mask, position_ids=torch.arange(70)[None] - 10).logits,
+            torch.cat((first, second), dim=1),
+        ):
+            torch.testing.assert_close(logits[:, 10:], alone, rtol=0, atol=1e-10)
+        if separates_branches(model):
+            packed = torch.cat((tokens, tokens[:, :30]), dim=1)
+            positions = torch.tensor([[*range(60), *range(30)]])
+            logits = model(packed, position_ids=positions).logits
+            torch.testing.assert_close(logits[:, :60], alone, rtol=0, atol=1e-10)
+            torch.testing.assert_close(logits[:, 60:], alone[:, :30], rtol=0, atol=1e-10)
+
+
+@cases
 def test_a_static_cache_serves_or_is_refused_in_a_line(case):
     model, prompt = case_model(case, torch.float32), random_tokens(1, 5)
     settings = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": None}

@@ -103,7 +103,12 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
             )
 
     def validate_rope(self):
-        """Check `rope_parameters` if positions are rotary."""
+        """Check `rope_parameters`, which only rotary positions have."""
+        if self.position_embedding_type == "learned" and self.rope_parameters:
+            raise ValueError(
+                f"rope_parameters={self.rope_parameters} have no effect on learned positions: set "
+                "position_embedding_type to rotary"
+            )
         if self.position_embedding_type == "rotary":
             _check_rope(self)
             self.standardize_rope_params()
@@ -112,14 +117,6 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
             except KeyError as error:
                 # a required parameter is missing
                 raise ValueError(error.args[0]) from None
-
-    def validate_learned_positions(self):
-        """Check that rotary parameters are given for rotary positions only."""
-        if self.position_embedding_type == "learned" and self.rope_parameters:
-            raise ValueError(
-                f"rope_parameters={self.rope_parameters} have no effect on learned positions: set "
-                "position_embedding_type to rotary"
-            )
 
     def validate_attention_types(self):
         """Check that each layer has one attention type, and that its settings can be combined."""

@@ -19,7 +19,7 @@ from .attention_types import build_block, get_attention_type
 from .block import Block, ShownWeights
 from .cache import STATE_LAYER, count_tokens
 from .configuration_birthgpt import BirthGPTConfig
-from .input_checks import check_attention_mask, check_branches, check_length, check_tokens, packed_sequences
+from .input_checks import check_attention_mask, check_branches, check_positions, check_tokens, packed_sequences
 from .layers import OutputProjection, RotaryEmbedding, build_norm, flat_positions, select_positions
 from .masks import build_masks, token_mask_of
 from .ngrams import NgramEmbedding
@@ -136,8 +136,8 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             positions_to_keep: the positions whose states are returned, from `layers.flat_positions`; None for all.
 
         Raises:
-            ValueError: both or neither of `input_ids` and `inputs_embeds`, or `inputs_embeds` with n-grams; a sequence
-                longer than the learned positions; branches or packed sequences with a cache, with flash attention or
+            ValueError: both or neither of `input_ids` and `inputs_embeds`, or `inputs_embeds` with n-grams; a position
+                without a learned vector; branches or packed sequences with a cache, with flash attention or
                 with an attention type that does not support them; branches without `position_ids`; a boolean 4-D mask
                 that would be added to scores; a 4-D mask for a model that reads its past in token order.
         """
@@ -171,12 +171,11 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             past_key_values=past_key_values,
             branch_ids=branch_ids,
         )
+        most = None
         if position_ids is None:
             seen = past_key_values.get_seq_length() if past_key_values is not None else 0
-            position_ids = positions_from_mask(attention_mask, inputs_embeds, seen)
-        hidden_states, position_embeddings = self.add_positions(
-            inputs_embeds, position_ids, past_key_values, branch_ids
-        )
+            position_ids, most = positions_from_mask(attention_mask, inputs_embeds, seen), seen + inputs_embeds.shape[1]
+        hidden_states, position_embeddings = self.add_positions(inputs_embeds, position_ids, tokens["token_mask"], most)
 
         hidden_states = self.run_blocks(
             hidden_states,
@@ -191,20 +190,18 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values)
 
     def add_positions(
-        self,
-        inputs_embeds: torch.Tensor,
-        position_ids: torch.Tensor,
-        past_key_values: Cache | None,
-        branch_ids: torch.Tensor | None,
+        self, inputs_embeds: torch.Tensor, position_ids: torch.Tensor, token_mask: torch.Tensor | None, most: int | None
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
-        """The embedded tokens, with learned positions added, and the rotary cosines and sines or None."""
+        """The embedded tokens, with learned positions added, and the rotary cosines and sines or None.
+
+        `most` is an argument of `check_positions`.
+        """
         if self.config.position_embedding_type == "rotary":
             return self.dropout(inputs_embeds), self.rotary_embedding(position_ids, inputs_embeds.dtype)
-        if branch_ids is not None:
-            length = int(position_ids.max()) + 1
-        else:
-            length = inputs_embeds.shape[1] + (past_key_values.get_seq_length() if past_key_values is not None else 0)
-        check_length(length, self.config.max_position_embeddings)
+        if token_mask is not None:
+            # padding may have any position
+            position_ids = position_ids.masked_fill(~token_mask, 0)
+        check_positions(position_ids, self.config.max_position_embeddings, most)
         return self.dropout(inputs_embeds + self.embed_positions(position_ids)), None
 
     def run_blocks(
