@@ -17,7 +17,7 @@ from .block import Block, ShownWeights
 from .cache import STATE_LAYER, count_tokens
 from .configuration_birthgpt import BirthGPTConfig
 from .input_checks import check_attention_mask, check_branches, check_length, check_packing, check_tokens
-from .layers import OutputProjection, RotaryEmbedding, build_norm, flat_positions, select_positions
+from .layers import HiddenDropout, OutputProjection, RotaryEmbedding, build_norm, flat_positions, select_positions
 from .masks import build_masks
 from .ngrams import NgramEmbedding
 
@@ -69,7 +69,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             self.embed_positions = LearnedPositions(config.max_position_embeddings, config.hidden_size)
         else:
             self.rotary_embedding = RotaryEmbedding(config)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = HiddenDropout(config)
         self.layers = nn.ModuleList(build_block(config, name, i) for i, name in enumerate(config.attention_types))
         self.norm = build_norm(config, config.hidden_size)
         self.gradient_checkpointing = False
