@@ -20,7 +20,7 @@ from .block import Block, ShownWeights
 from .cache import STATE_LAYER, count_tokens
 from .configuration_birthgpt import BirthGPTConfig
 from .input_checks import check_attention_mask, check_branches, check_positions, check_tokens, packed_sequences
-from .layers import OutputProjection, RotaryEmbedding, build_norm, flat_positions, select_positions
+from .layers import HiddenDropout, OutputProjection, RotaryEmbedding, build_norm, flat_positions, select_positions
 from .masks import build_masks, token_mask_of
 from .ngrams import NgramEmbedding
 
@@ -98,7 +98,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             self.embed_positions = LearnedPositions(config.max_position_embeddings, config.hidden_size)
         else:
             self.rotary_embedding = RotaryEmbedding(config)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = HiddenDropout(config)
         self.layers = nn.ModuleList(build_block(config, name, i) for i, name in enumerate(config.attention_types))
         self.norm = build_norm(config, config.hidden_size)
         self.gradient_checkpointing = False
