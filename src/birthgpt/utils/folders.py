@@ -98,7 +98,7 @@ def check_all_recorded(subfolder: Path, folder: Path) -> None:
     recorded = {RECORD, *recorded_files(folder)}
     for file in sorted(subfolder.rglob("*")):
         if not file.is_dir() and file.relative_to(folder).as_posix() not in recorded:
-            raise ValueError(f"{file} was not written by the command that wrote {folder}: move it, or choose another")
+            raise ValueError(f"{file} is not of the run that wrote {folder}: move it, or choose another folder")
 
 
 def move_files(source: Path, target: Path, *, last: str = "config.json") -> None:
