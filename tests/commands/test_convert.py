@@ -54,3 +54,23 @@ def test_a_folder_that_cannot_be_converted_is_unchanged(tmp_path):
     with pytest.raises(ValueError, match="exists: give another output_dir"):
         convert(ConvertSettings(model_name_or_path=str(CHECKPOINTS[0]), output_dir=str(new)))
     assert (new / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("config.json", lambda content: {key: value for key, value in content.items() if key != "linformer_kind"}),
+        ("config.json", lambda content: content | {"perceiver_kind": "x"}),
+        ("tokenizer.json", lambda content: content | {"decoder": None}),
+        ("run.json", lambda content: {"settings": 3}),
+    ],
+)
+def test_a_broken_file_is_named_and_nothing_is_converted(name, spoil, tmp_path):
+    folder = shutil.copytree(CHECKPOINTS[0], tmp_path / "old")
+    content = json.loads((folder / name).read_text()) if (folder / name).exists() else {}
+    (folder / name).write_text(json.dumps(spoil(content)))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ValueError, match=f"{name} cannot be used: ") as error:
+        convert(ConvertSettings(model_name_or_path=str(folder)))
+    assert "\n" not in str(error.value)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

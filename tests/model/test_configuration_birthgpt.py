@@ -35,6 +35,8 @@ def test_round_trip_keeps_every_key(tmp_path):
         ({"num_hidden_layers": 0}, "num_hidden_layers=0: it must be at least 1"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}}, "rope_type"),
         ({"hidden_size": "x"}, "hidden_size"),
+        ({"dtype": "softmax"}, "dtype='softmax': expected a floating type"),
+        ({"dtype": 3}, "dtype=3: expected a floating type"),
     ],
 )
 def test_bad_settings_are_named(settings, message):

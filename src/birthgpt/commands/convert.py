@@ -18,7 +18,8 @@ from birthgpt.commands.run_metadata import RUN_METADATA
 from birthgpt.data.tokenizers import CHAT_TEMPLATE, bpe_decoder
 from birthgpt.settings import checked, setting
 from birthgpt.training.manifest import write_manifest
-from birthgpt.utils.files import save_json
+from birthgpt.utils.errors import naming_damage
+from birthgpt.utils.files import read_json, save_json
 
 PROJECTED = re.compile(r"(layers\.\d+\.attention)\.((?:q|k|v|o)_proj|(?:q|k)_norm)\.")
 MEMORY = re.compile(r"(layers\.\d+\.attention)\.memory\.")
@@ -55,22 +56,33 @@ def convert(settings: ConvertSettings) -> Path:
     """
     source = Path(settings.model_name_or_path)
     target = source if settings.output_dir is None else Path(settings.output_dir)
+    if not (source / "config.json").is_file():
+        raise ValueError(f"{source} has no config.json: it is not a checkpoint")
     config = read_json(source / "config.json")
     if not is_earlier(config):
         raise ValueError(f"{source} is not a checkpoint of an earlier version: there is nothing to convert")
+    # everything is converted before anything is written
+    with naming_damage(source / "config.json"):
+        converted = convert_config(config)
+        types = config["attention_type"]
+        types = types if isinstance(types, list) else [types] * config["num_hidden_layers"]
+    with naming_damage(source / "model.safetensors"):
+        tensors, weights_metadata = read_weights(source / "model.safetensors")
+        weights = {rename_weight(name, types): tensor for name, tensor in tensors.items()}
+    metadata = None
+    if (source / RUN_METADATA).is_file():
+        with naming_damage(source / RUN_METADATA):
+            metadata = convert_metadata(read_json(source / RUN_METADATA))
     if target != source:
         if target.exists():
             raise ValueError(f"{target} exists: give another output_dir")
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("checkpoint-*", "training_state", "logs"))
-    types = config["attention_type"]
-    types = types if isinstance(types, list) else [types] * config["num_hidden_layers"]
-    weights, metadata = read_weights(source / "model.safetensors")
     convert_tokenizer(target)
     # the configuration is written last: until then, the folder is recognised as an earlier version
-    save_weights({rename_weight(name, types): tensor for name, tensor in weights.items()}, metadata, target)
-    if (source / RUN_METADATA).is_file():
-        save_json(target / RUN_METADATA, convert_metadata(read_json(source / RUN_METADATA)))
-    save_json(target / "config.json", convert_config(config))
+    save_weights(weights, weights_metadata, target)
+    if metadata is not None:
+        save_json(target / RUN_METADATA, metadata)
+    save_json(target / "config.json", converted)
     write_manifest(target, {file for pattern in MODEL_FILES for file in target.glob(pattern)})
     load_model(str(target))
     return target
@@ -104,8 +116,9 @@ def convert_tokenizer(folder: Path) -> None:
         return
     content = read_json(file)
     content["post_processor"] = None
-    if content["decoder"]["type"] == "ByteLevel":
-        content["decoder"] = json.loads(bpe_decoder().__getstate__())
+    with naming_damage(file):
+        if content["decoder"]["type"] == "ByteLevel":
+            content["decoder"] = json.loads(bpe_decoder().__getstate__())
     save_json(file, content)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = CHAT_TEMPLATE
@@ -128,14 +141,6 @@ def rename_weight(name: str, attention_types: list[str]) -> str:
     if layer is not None and attention_types[int(layer[1])] in WITH_OWN_PROJECTIONS:
         return name
     return PROJECTED.sub(r"\1.projections.\2.", name)
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """The content of a JSON file; a ValueError if it cannot be read."""
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        raise ValueError(f"{file} cannot be read: {file.parent} is not a checkpoint") from None
 
 
 def read_weights(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, str] | None]:
