@@ -139,7 +139,7 @@ def _read_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
             raise ValueError(f"the tokenizer of {name_or_path} has no {token}: {TOKENIZER_CONFIG} names none")
     if tokenizer.num_special_tokens_to_add():
         raise ValueError(
-            f"the tokenizer of {name_or_path} appends tokens: convert a checkpoint of birthgpt 0.1 by "
+            f"the tokenizer of {name_or_path} appends tokens: convert a checkpoint of an earlier version by "
             f"`birthgpt convert {name_or_path}`"
         )
     return tokenizer
