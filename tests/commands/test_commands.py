@@ -307,6 +307,7 @@ def test_a_run_does_not_empty_the_folder_of_its_inputs(people_files, pretrained,
 def write_run(folder, kind, seed, origin=None, **values):
     """A folder with the `run.json` of a run that began from the folder `origin`."""
     record = {"kind": kind, "seed": seed, "command": folder.name, "parameters": 5, "target_ratio": 0.5, **values}
+    record |= {"steps": 1, "hardware": "a computer"}
     record |= {"settings": {"model_name_or_path": origin and str(origin)}}
     save_json(folder / "run.json", {"tokens": 10, "flops": 10, "seconds": 10, **record})
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from .attention_types import config_classes, get_attention_type
 from .cache import STATE_LAYER
 from .canon import CanonConfig
@@ -30,6 +32,7 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
     keys_to_ignore_at_inference = ["past_key_values"]
 
     def __post_init__(self, **kwargs):
+        _check_dtype(kwargs.get("torch_dtype") if self.dtype is None else self.dtype)
         for overrides in (kwargs.get("per_layer_config") or {}).values():
             _check_overrides(overrides)
         super().__post_init__(**kwargs)
@@ -184,6 +187,13 @@ def _some_layer_rotates(config: BirthGPTConfig) -> bool:
     layer_configs: Any = config.per_layer_config
     layers = zip(config.attention_types, layer_configs, strict=False)
     return any(get_attention_type(name).applies_rotary(layer_config) for name, layer_config in layers)
+
+
+def _check_dtype(dtype: object) -> None:
+    """Raise ValueError unless the weights have a floating type; it may be given by its name."""
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if dtype is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
+        raise ValueError(f"dtype={dtype!r}: expected a floating type of torch, such as float32")
 
 
 def _check_overrides(overrides: dict) -> None:

@@ -1,6 +1,5 @@
 """Whether checkpoints and models are complete: a manifest lists their files with size and SHA-256."""
 
-import json
 import logging
 import os
 import shutil
@@ -8,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from birthgpt.utils.files import save_json, sha256_of
+from birthgpt.utils.files import read_json, save_json, sha256_of
 from birthgpt.utils.folders import check_all_recorded
 
 logger = logging.getLogger(__name__)
@@ -55,9 +54,9 @@ def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     """`bytes` and `sha256` of each file by name; a ValueError if the manifest is damaged."""
     manifest = manifest_of(folder)
     try:
-        files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        files = read_json(manifest)["files"]
         complete = all(isinstance(entry["bytes"], int) and isinstance(entry["sha256"], str) for entry in files.values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         complete = False
     if not complete:
         raise ValueError(f"{folder} is damaged: {manifest.name} cannot be read")
