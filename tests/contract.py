@@ -98,7 +98,7 @@ def check_saving(model, folder) -> None:
 def check_shown_weights(model, keys: int) -> None:
     """Weights are returned only under eager attention, and sum to one."""
     tokens = random_tokens(2, 19)
-    assert model(tokens, output_attentions=True).attentions[0] is None
+    assert model(tokens, output_attentions=True).attentions == ()
     model.set_attn_implementation("eager")
     weights = model(tokens, output_attentions=True).attentions[0]
     assert weights.shape == (2, model.config.num_attention_heads, 19, keys)

@@ -136,8 +136,10 @@ def test_a_pipeline_and_evaluation_answer_a_question_alike(people_files, finetun
     )
     questions = [line.split("\t")[0] for line in (people_files / "birth_dev.tsv").read_text().splitlines()]
     for question, prediction in zip(questions[:5], predictions, strict=False):
-        (generated,) = answerer(question, return_full_text=False)
-        assert generated["generated_text"].strip() == prediction
+        (generated,) = answerer(f"{question}⁇", return_full_text=False)
+        assert generated["generated_text"] == prediction
+        (generated,) = answerer([{"role": "user", "content": question}], return_full_text=False)
+        assert generated["generated_text"] == prediction
 
 
 def test_without_gold_answers_only_predictions_are_written(people_files, finetuned, tmp_path):

@@ -17,6 +17,7 @@ from birthgpt.data.objectives import (
 )
 from birthgpt.data.objectives.base import line_generator
 from birthgpt.data.objectives.recall_from_name import without_outer_punctuation
+from birthgpt.data.tokenizers import train_character_tokenizer
 
 BATCH = {"line_id": [3, 7, 8, 20], "text": LINES, "name": NAMES}
 BLOCK = 128
@@ -27,8 +28,10 @@ def rows(examples: dict) -> list[dict]:
 
 
 def pieces(tokenizer, tokens: list[int]) -> list[str]:
-    """The texts between the ⁇, without pads."""
-    return tokenizer.decode(tokens).replace("□", "").split("⁇")
+    """The texts between the ⁇ of an example, which ends with the eos token and pads."""
+    text = tokenizer.decode(tokens).rstrip("□")
+    assert text.endswith(tokenizer.eos_token)
+    return text.removesuffix(tokenizer.eos_token).split("⁇")
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -80,9 +83,9 @@ def test_span_corruption_pieces_reassemble_the_truncated_line(characters):
     objective = SpanCorruption(characters, BLOCK)
     for epoch in range(50):
         for line, row in zip(LINES, rows(objective(BATCH, seed=0, epoch=epoch)), strict=True):
-            prefix, suffix, masked, rest = pieces(characters, row["input_ids"])
+            prefix, suffix, masked = pieces(characters, row["input_ids"])
             content = prefix + masked + suffix
-            assert rest == "" and masked
+            assert masked
             assert line.startswith(content)
             assert 4 <= len(content) <= BLOCK * 7 // 8
             assert row["truncated"] == (len(content) < len(line))
@@ -115,7 +118,7 @@ def test_span_corruption_keeps_complete_lines_without_truncate_lines(characters)
     for epoch in range(20):
         objective = SpanCorruption(characters, block_size, truncate_lines=False)
         for line, row in zip(LINES, rows(objective(BATCH, seed=0, epoch=epoch)), strict=True):
-            prefix, suffix, masked, _ = pieces(characters, row["input_ids"])
+            prefix, suffix, masked = pieces(characters, row["input_ids"])
             assert prefix + masked + suffix == line and not row["truncated"]
         objective = SpanCorruption(characters, block_size - 1, truncate_lines=False)
         truncated = [row["truncated"] for row in rows(objective(BATCH, seed=0, epoch=epoch))]
@@ -126,7 +129,7 @@ def test_span_corruption_keeps_complete_lines_without_truncate_lines(characters)
 def test_span_corruption_of_a_very_short_line(characters, text):
     for epoch in range(20):
         (row,) = rows(SpanCorruption(characters, BLOCK)({"line_id": [0], "text": [text]}, seed=0, epoch=epoch))
-        prefix, suffix, masked, _ = pieces(characters, row["input_ids"])
+        prefix, suffix, masked = pieces(characters, row["input_ids"])
         assert prefix + masked + suffix == text and masked
 
 
@@ -138,7 +141,7 @@ def test_span_corruption_refuses_a_block_that_is_too_small(characters):
 def test_language_modeling_predicts_every_next_token_and_the_end(bpe):
     for line, row in zip(LINES, rows(LanguageModeling(bpe, BLOCK)(BATCH, seed=0, epoch=0)), strict=True):
         assert bpe.decode(row["input_ids"]).strip() == line
-        assert row["shift_labels"] == row["input_ids"][1:] + [bpe.mask_token_id]
+        assert row["shift_labels"] == row["input_ids"][1:] + [bpe.eos_token_id]
         assert not row["truncated"]
 
 
@@ -154,7 +157,7 @@ def spans_of(tokenizer, row: dict) -> list[str]:
     for branch, target in zip(row["branch_ids"], row["shift_labels"], strict=True):
         if target != IGNORE:
             by_branch.setdefault(branch, []).append(target)
-    assert all(targets[-1] == tokenizer.mask_token_id for targets in by_branch.values())
+    assert all(targets[-1] == tokenizer.eos_token_id for targets in by_branch.values())
     return [tokenizer.decode(targets[:-1]).strip() for targets in by_branch.values()]
 
 
@@ -369,7 +372,7 @@ def test_a_cue_is_before_the_mask_and_is_not_a_target(bpe):
             targets = [row["shift_labels"][place] for place in places]
             opening = inputs.index(bpe.mask_token_id)
             assert targets[:opening] == [IGNORE] * opening
-            assert [*inputs[opening + 1 :], bpe.mask_token_id] == targets[opening:]
+            assert [*inputs[opening + 1 :], bpe.eos_token_id] == targets[opening:]
             assert opening and set(bpe.decode(inputs[:opening]).split()) <= words
             assert [row["position_ids"][place] for place in places] == list(range(prefix, prefix + len(places)))
 
@@ -409,11 +412,34 @@ def test_question_answering_learns_the_answer_and_the_marks_around_it(tokenizer,
     tokenizer = request.getfixturevalue(tokenizer)
     batch = {"question_id": [4], "question": [QUESTION], "answer": ["London"]}
     (row,) = rows(QuestionAnswering(tokenizer, BLOCK)(batch, seed=0, epoch=0))
-    assert tokenizer.decode(row["input_ids"]).replace("⁇ ", "⁇").strip() == f"{QUESTION}⁇London"
+    assert tokenizer.decode(row["input_ids"]).replace("⁇ ", "⁇") == f"{QUESTION}⁇London"
     targets = [target for target in row["shift_labels"] if target != IGNORE]
-    assert tokenizer.decode(targets).replace(" ", "") == "⁇London⁇"
-    # the prompt of a user's question is the same as in training
-    assert row["input_ids"][: len(row["input_ids"]) - len(targets) + 2] == tokenizer(batch["question"][0])["input_ids"]
+    assert tokenizer.decode(targets).replace("⁇ ", "⁇") == "⁇London␃"
+    # the question of a user has the same tokens as in training, with and without its ⁇
+    assert row["input_ids"][: len(row["input_ids"]) - len(targets) + 1] == tokenizer(QUESTION)["input_ids"]
+    assert row["input_ids"][: len(row["input_ids"]) - len(targets) + 2] == tokenizer(f"{QUESTION}⁇")["input_ids"]
+
+
+@pytest.mark.parametrize("tokenizer", ["characters", "bpe"])
+def test_question_answering_learns_what_the_chat_template_marks(tokenizer, request):
+    """The recipe teaches ⁇, answer and end; training on chats with a loss on the assistant's part teaches the same."""
+    tokenizer = request.getfixturevalue(tokenizer)
+    batch = {"question_id": [4], "question": [QUESTION], "answer": ["London"]}
+    (row,) = rows(QuestionAnswering(tokenizer, BLOCK)(batch, seed=0, epoch=0))
+    chat = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": "London"}]
+    encoded = tokenizer.apply_chat_template(chat, return_dict=True, return_assistant_tokens_mask=True)
+    assert encoded["input_ids"] == [*row["input_ids"], tokenizer.eos_token_id]
+    marked = [token for token, mark in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True) if mark]
+    assert [tokenizer.mask_token_id, *marked] == [target for target in row["shift_labels"] if target != IGNORE]
+
+
+def test_the_recipe_of_the_assignment_ends_with_the_mask_token():
+    tokenizer = train_character_tokenizer([*LINES, QUESTION], BLOCK, eos_token="⁇")
+    (row, *_) = rows(SpanCorruption(tokenizer, BLOCK)(BATCH, seed=0, epoch=0))
+    assert tokenizer.decode(row["input_ids"]).rstrip("□").count("⁇") == 3
+    batch = {"question_id": [4], "question": [QUESTION], "answer": ["London"]}
+    (row,) = rows(QuestionAnswering(tokenizer, BLOCK)(batch, seed=0, epoch=0))
+    assert tokenizer.decode([target for target in row["shift_labels"] if target != IGNORE]) == "⁇London⁇"
 
 
 def test_question_answering_refuses_a_question_longer_than_the_block(characters):

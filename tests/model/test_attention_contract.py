@@ -196,17 +196,47 @@ def test_dropout_acts_in_training_alone(case, name):
 
 
 @cases
-def test_attentions_have_one_entry_a_layer(case):
+def test_attentions_have_one_entry_a_layer_if_any_has_weights(case):
     model, tokens = case_model(case, attn_implementation="eager"), random_tokens(2, 9)
     with torch.no_grad():
         outputs = model(tokens, output_attentions=True, output_hidden_states=True, use_cache=False)
-    assert len(outputs.attentions) == model.config.num_hidden_layers
+    assert len(outputs.attentions) in (0, model.config.num_hidden_layers)
     assert len(outputs.hidden_states) == model.config.num_hidden_layers + 1
     for weights in outputs.attentions:
         if weights is not None:
             assert weights.shape[:2] == (2, model.config.num_attention_heads)
             # trigonometric features estimate weights of both signs, but their sum is one
             torch.testing.assert_close(weights.sum(dim=-1), torch.ones_like(weights[..., 0]), rtol=0, atol=1e-8)
+
+
+@cases
+def test_shown_weights_and_states_have_the_gradient_of_what_was_computed(case):
+    model, tokens = case_model(case, attn_implementation="eager"), random_tokens(2, 19)
+    mask = torch.ones_like(tokens)
+    mask[0, :3] = 0
+    for arguments in ({}, {"attention_mask": mask}):
+        outputs = model(tokens, output_attentions=True, output_hidden_states=True, use_cache=False, **arguments)
+        # fixed scores, without a mixture, depend on no parameter
+        shown = [each for each in (*outputs.attentions, *outputs.hidden_states) if each is not None]
+        shown = [each for each in shown if each.requires_grad]
+        for each in shown:
+            each.retain_grad()
+        outputs.logits.square().sum().backward()
+        for each in shown:
+            assert each.grad is not None and each.grad.abs().max() > 0
+
+
+@cases
+def test_the_states_of_chosen_layers_are_those_of_all_layers(case):
+    model, tokens = case_model(case), random_tokens(2, 9)
+    with torch.no_grad():
+        every = model(tokens, output_hidden_states=True, use_cache=False).hidden_states
+        chosen = model(tokens, output_hidden_states=[1, 2], use_cache=False).hidden_states
+        base = model.model(tokens, output_hidden_states=[1, 2], use_cache=False).hidden_states
+    for states in (chosen, base):
+        assert len(states) == len(every)
+        for index, state in enumerate(states):
+            assert state is None if index not in (1, 2) else torch.equal(state, every[index])
 
 
 @pytest.mark.slow

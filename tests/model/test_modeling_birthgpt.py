@@ -1,8 +1,10 @@
 """The model behaves like a causal language model of transformers 5."""
 
+import logging
+
 import pytest
 import torch
-from builders import VARIANTS, random_tokens, tiny_config, tiny_model
+from builders import VARIANTS, case_model, random_tokens, tiny_config, tiny_model
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -15,6 +17,7 @@ from transformers import (
 )
 
 from birthgpt import BirthGPTForCausalLM, BirthGPTModel
+from birthgpt.model import modeling_birthgpt
 from birthgpt.model.attention import ATTENTION_TYPES, register_attention_type
 from birthgpt.model.attention_softmax import SoftmaxAttention
 
@@ -173,6 +176,55 @@ def test_attentions_and_hidden_states(variant):
     assert model(tokens).attentions is None
 
 
+@pytest.mark.parametrize("name", ATTENTION_TYPES)
+def test_attentions_that_no_layer_has_are_left_out_with_a_warning(name, caplog):
+    # the loggers of transformers do not propagate
+    logger = logging.getLogger("birthgpt.model.modeling_birthgpt")
+    logger.addHandler(caplog.handler)
+    try:
+        for model in (case_model(name), case_model(name).model):
+            modeling_birthgpt.logger.warning_once.cache_clear()
+            caplog.clear()
+            attentions = model(random_tokens(1, 4), output_attentions=True, use_cache=True).attentions
+            if name == "synthesizer":
+                assert len(attentions) == 3 and "output_attentions" not in caplog.text
+                continue
+            assert attentions == ()
+            assert f"no layer of attention_type='{name}' returned weights" in caplog.text
+            as_tuple = model(random_tokens(1, 4), output_attentions=True, use_cache=False, return_dict=False)
+            assert isinstance(as_tuple, tuple)
+    finally:
+        logger.removeHandler(caplog.handler)
+
+
+HYBRID = {"attention_type": ["softmax", "gated_deltanet", "softmax"]}
+WINDOWS = {"attention_type": "sliding_softmax", "per_layer_config": {1: {"sliding_window": 3}}}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "interface", "backend", "static_cache"),
+    [
+        *[(name, {}, *[name in ("softmax", "sliding_softmax")] * 3) for name in ATTENTION_TYPES],
+        ("softmax", {"canon_width": 4}, True, False, False),
+        ("softmax", {"ngram_orders": [2], "ngram_vocab_size": 50}, True, False, False),
+        ("hybrid", HYBRID, True, False, False),
+        ("hybrid-of-two-windows", WINDOWS, True, False, False),
+    ],
+)
+def test_each_configuration_says_what_it_supports(name, settings, interface, backend, static_cache):
+    """Flash and flex attention act in it or are refused; a static cache serves it or is refused."""
+    model = case_model(name, **settings)
+    for part in (model, model.model):
+        assert (part._supports_flash_attn, part._supports_flex_attn) == (interface, interface)
+        assert (part._supports_attention_backend, part._can_compile_fullgraph) == (backend, static_cache)
+    assert ("birthgpt_state" not in model.config.layer_types) == static_cache
+    if not interface:
+        with pytest.raises(ValueError, match="flex_attention"):
+            model.set_attn_implementation("flex_attention")
+        with pytest.raises(ValueError, match="does not support"):
+            case_model(name, **settings, attn_implementation="flex_attention")
+
+
 def test_a_sequence_beyond_learned_positions_is_refused_and_rotary_takes_it():
     with pytest.raises(ValueError, match="65 tokens does not fit max_position_embeddings=64"):
         tiny_model("assignment")(random_tokens(1, 65))
@@ -282,8 +334,28 @@ def as_gpt_neox(ours: BirthGPTForCausalLM) -> GPTNeoXForCausalLM:
     return theirs
 
 
-def test_with_rotary_positions_it_is_gpt_neox_of_transformers():
-    ours = tiny_model("assignment", position_embedding_type="rotary", rope_parameters={"rope_theta": 100.0})
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"partial_rotary_factor": 0.5},
+        {"rope_type": "linear", "factor": 8.0},
+        {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8, "partial_rotary_factor": 0.5},
+        {"rope_type": "yarn", "factor": 4.0, "beta_fast": 8.0, "beta_slow": 0.5, "attention_factor": 1.3},
+        {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 32,
+        },
+        {"rope_type": "proportional", "partial_rotary_factor": 0.5},
+    ],
+    ids=str,
+)
+def test_with_rotary_positions_it_is_gpt_neox_of_transformers(parameters):
+    parameters = {"rope_theta": 100.0} | parameters
+    ours = tiny_model("assignment", position_embedding_type="rotary", rope_parameters=parameters)
     with torch.no_grad():
         for parameter in ours.parameters():
             parameter += 0.1 * torch.randn_like(parameter)

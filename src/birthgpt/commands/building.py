@@ -55,7 +55,7 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint.
 
     Raises:
-        ValueError: there is none; it has no mask, eos or pad token; it appends tokens, as in version 0.1.
+        ValueError: there is none; it has no mask, eos or pad token; it appends tokens, as in earlier versions.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path)
@@ -66,7 +66,7 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
             raise ValueError(f"the tokenizer of {name_or_path} has no {token}")
     if tokenizer.num_special_tokens_to_add():
         raise ValueError(
-            f"the tokenizer of {name_or_path} appends tokens: convert a checkpoint of birthgpt 0.1 by "
+            f"the tokenizer of {name_or_path} appends tokens: convert a checkpoint of an earlier version by "
             f"`birthgpt convert {name_or_path}`"
         )
     return tokenizer

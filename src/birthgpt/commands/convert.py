@@ -1,6 +1,7 @@
 """Convert checkpoints of earlier versions: weights, settings and metadata get the names of this version."""
 
 import json
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from birthgpt.commands.building import load_model
@@ -18,6 +20,7 @@ from birthgpt.commands.run_metadata import RUN_METADATA
 from birthgpt.data.tokenizers import CHAT_TEMPLATE, bpe_decoder
 from birthgpt.settings import checked, setting
 from birthgpt.utils.files import save_json
+from birthgpt.utils.folders import RECORD
 
 PROJECTED = re.compile(r"(layers\.\d+\.attention)\.((?:q|k|v|o)_proj|(?:q|k)_norm)\.")
 MEMORY = re.compile(r"(layers\.\d+\.attention)\.memory\.")
@@ -37,7 +40,7 @@ RENAMED_SETTINGS = {
 @checked
 @dataclass(kw_only=True)
 class ConvertSettings:
-    """Convert a checkpoint of birthgpt 0.1 to this version; the model computes the same."""
+    """Convert a checkpoint of an earlier version to this one; the model computes the same."""
 
     model_name_or_path: str = setting(help="folder of the checkpoint")
     output_dir: str | None = setting(None, "folder of the converted checkpoint; the same folder if not given")
@@ -54,28 +57,44 @@ def convert(settings: ConvertSettings) -> Path:
     source = Path(settings.model_name_or_path)
     target = source if settings.output_dir is None else Path(settings.output_dir)
     config = read_json(source / "config.json")
-    if not is_earlier(config):
+    if not (has_earlier_config(config) or has_earlier_tokenizer(source)):
         raise ValueError(f"{source} is not a checkpoint of an earlier version: there is nothing to convert")
     if target != source:
-        if target.exists():
+        if os.path.lexists(target):
             raise ValueError(f"{target} exists: give another output_dir")
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("checkpoint-*", "training_state", "logs"))
-    types = config["attention_type"]
-    types = types if isinstance(types, list) else [types] * config["num_hidden_layers"]
-    weights, metadata = read_weights(source / "model.safetensors")
-    convert_tokenizer(target)
-    # the configuration is written last: until then, the folder is recognised as an earlier version
-    save_weights({rename_weight(name, types): tensor for name, tensor in weights.items()}, metadata, target)
-    if (source / RUN_METADATA).is_file():
-        save_json(target / RUN_METADATA, convert_metadata(read_json(source / RUN_METADATA)))
-    save_json(target / "config.json", convert_config(config))
+        copy_files(source, target)
+    if has_earlier_tokenizer(source):
+        convert_tokenizer(target)
+    if has_earlier_config(config):
+        types = config["attention_type"]
+        types = types if isinstance(types, list) else [types] * config["num_hidden_layers"]
+        weights, metadata = read_weights(source / "model.safetensors")
+        save_weights({rename_weight(name, types): tensor for name, tensor in weights.items()}, metadata, target)
+        if (source / RUN_METADATA).is_file():
+            save_json(target / RUN_METADATA, convert_metadata(read_json(source / RUN_METADATA)))
+        # the configuration is written last: until then, the folder is recognised as an earlier version
+        save_json(target / "config.json", convert_config(config))
     load_model(str(target))
     return target
 
 
-def is_earlier(config: dict[str, Any]) -> bool:
+def copy_files(source: Path, target: Path) -> None:
+    """Copy the files of a checkpoint to a new folder, but none of its folders, which may contain the new one."""
+    target.mkdir(parents=True)
+    for file in source.iterdir():
+        if file.is_file() and file.name != RECORD:
+            shutil.copy(file, target / file.name)
+
+
+def has_earlier_config(config: dict[str, Any]) -> bool:
     """Whether a `config.json` was written by birthgpt 0.1."""
     return "linformer_summaries" in config
+
+
+def has_earlier_tokenizer(folder: Path) -> bool:
+    """Whether the tokenizer of a checkpoint appends ⁇, as in earlier versions."""
+    file = folder / "tokenizer.json"
+    return file.is_file() and Tokenizer.from_file(str(file)).num_special_tokens_to_add(False) > 0
 
 
 def convert_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -97,8 +116,6 @@ def convert_config(config: dict[str, Any]) -> dict[str, Any]:
 def convert_tokenizer(folder: Path) -> None:
     """Let the tokenizer append nothing and decode without the first space; ⁇ stays the end of an answer."""
     file = folder / "tokenizer.json"
-    if not file.is_file():
-        return
     content = read_json(file)
     content["post_processor"] = None
     if content["decoder"]["type"] == "ByteLevel":

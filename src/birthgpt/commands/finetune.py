@@ -28,9 +28,10 @@ from birthgpt.settings import checked, setting
 from birthgpt.training.accelerators import build_accelerator
 from birthgpt.training.callbacks import EvaluationCallback, ValidationSettings, standard_callbacks
 from birthgpt.training.model_group import ModelGroup, ReplicaSpec
-from birthgpt.training.run_folder import check_output_is_not_input, open_run_folder
+from birthgpt.training.run_folder import open_run_folder
 from birthgpt.training.state import TrainingSummary
 from birthgpt.training.trainer import Trainer, TrainingSettings
+from birthgpt.utils.folders import check_output_is_not_input
 
 DEFAULT_EVAL_STEPS = 10
 
@@ -82,7 +83,7 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
     training, run = settings.training, settings.training.run
     train_file = settings.questions.train_file
     check_output_is_not_input(
-        run,
+        run.output_dir,
         model_name_or_path=settings.start.model_name_or_path,
         train_file=train_file,
         corpus_file=settings.start.corpus_file,

@@ -31,10 +31,11 @@ from birthgpt.settings import checked
 from birthgpt.training.accelerators import build_accelerator
 from birthgpt.training.callbacks import EvaluationCallback, ValidationSettings, standard_callbacks
 from birthgpt.training.model_group import ModelGroup, ReplicaSpec
-from birthgpt.training.run_folder import check_output_is_not_input, open_run_folder
+from birthgpt.training.run_folder import open_run_folder
 from birthgpt.training.stacked_models import ReplicaSettings, StackedModels, replica_specs
 from birthgpt.training.state import TrainingSummary
 from birthgpt.training.trainer import Trainer, TrainingSettings
+from birthgpt.utils.folders import check_output_is_not_input
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
     """
     training, run = settings.training, settings.training.run
     check_output_is_not_input(
-        run,
+        run.output_dir,
         train_file=settings.corpus.train_file,
         question_file=settings.questions.question_file,
         tokenizer_name_or_path=settings.tokenizer.tokenizer_name_or_path,

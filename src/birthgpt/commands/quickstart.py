@@ -16,6 +16,7 @@ from birthgpt.commands.pretrain import PretrainSettings, pretrain
 from birthgpt.data.questions import load_questions
 from birthgpt.data.synthetic import DEV, TRAIN, WIKI, SyntheticCorpus, SyntheticSettings, write_synthetic_corpus
 from birthgpt.settings import checked, flatten_settings, make_settings, parse_settings, setting
+from birthgpt.utils.folders import check_all_recorded, check_may_empty, record_files, remove_recorded
 from birthgpt.utils.tables import text_table
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,12 @@ STEPS: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "pretrain": (PretrainSettings, pretrain),
     "finetune": (FinetuneSettings, finetune),
 }
+
+QUICKSTART = "quickstart"
+"""The kind of the folder in its record (`utils.folders`)."""
+
+RUNS = ["pretrained", "with_pretraining", "without_pretraining"]
+ANSWER_FILES = ["evaluation/*/predictions.txt", "evaluation/*/metrics.json"]
 
 
 @checked
@@ -70,11 +77,12 @@ def make_people(settings: QuickstartSettings, folder: Path) -> SyntheticCorpus:
     """Write the files of synthetic people to a folder; an earlier quickstart in its parent folder is removed.
 
     Raises:
-        ValueError: the output folder contains something else, or a number is out of its bounds.
+        ValueError: the output folder is not empty and is no earlier quickstart, or a number is out of its bounds.
     """
     output = folder.parent
-    if output.is_dir() and any(output.iterdir()) and not (folder / WIKI).is_file():
-        raise ValueError(f"{output} contains something other than an earlier quickstart: choose another output_dir")
+    check_may_empty(output, QUICKSTART)
+    for name in RUNS:
+        check_all_recorded(output / name, output / name)
     # first in a temporary folder, so that an earlier quickstart is kept if there is an error
     with tempfile.TemporaryDirectory() as scratch:
         corpus = write_synthetic_corpus(
@@ -82,8 +90,10 @@ def make_people(settings: QuickstartSettings, folder: Path) -> SyntheticCorpus:
             seed=settings.seed,
             **flatten_settings(settings.synthetic),
         )
-        shutil.rmtree(output, ignore_errors=True)
-        shutil.copytree(Path(scratch, folder.name), folder)
+        remove_recorded(output, QUICKSTART)
+        files = [f"{folder.name}/{file.name}" for file in Path(scratch, folder.name).iterdir()]
+        record_files(output, QUICKSTART, [*files, *ANSWER_FILES], RUNS)
+        shutil.copytree(Path(scratch, folder.name), folder, dirs_exist_ok=True)
     return corpus
 
 

@@ -23,12 +23,23 @@ class AttentionType:
     cache_type: str = STATE_LAYER
     """The name of its cache in `config.layer_types`."""
 
+    cache_can_crop: bool = False
+    """Whether tokens can be removed from its cache, which assisted generation needs: it contains no sum over tokens."""
+
+    uses_attention_interface: bool = False
+    """Whether `attn_implementation` may be any attention function of transformers, such as flash or flex attention."""
+
     supports_branches: bool = False
     """Whether it supports `branch_ids`: a branch does not see other branches."""
 
     @classmethod
     def check_config(cls, config: BaseConfig) -> None:
         """Raise ValueError for settings that cannot be combined; `config` is the configuration of one layer."""
+
+    @classmethod
+    def applies_rotary(cls, config: BaseConfig) -> bool:
+        """Whether a layer with this configuration rotates queries and keys, if positions are rotary."""
+        return True
 
 
 class Attention(AttentionType, nn.Module):
@@ -72,7 +83,7 @@ class Attention(AttentionType, nn.Module):
             hidden_states: (batch, length, hidden_size), normalised.
             attention_mask: the mask of `mask_type`.
             position_ids: (batch, length), the position of each token in its sequence; padding is not counted.
-            position_embeddings: cosines and sines, (batch, length, d_head) each, or None.
+            position_embeddings: cosines and sines of `RotaryEmbedding`, (batch, length, r) each, or None.
             branch_ids: (batch, length), 0 for the shared prefix, k > 0 for branch k, −1 for padding; or None.
             token_mask: (batch, length), True for a token, False for padding; None without padding.
             past_key_values: the cache to read and extend at `layer_idx`, or None.

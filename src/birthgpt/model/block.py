@@ -73,6 +73,7 @@ class BirthGPTBlock(Block):
         self.attention_canon = Canon(config, layer_idx, "attention") if config.canon_width else None
         self.mlp_canon = Canon(config, layer_idx, "mlp") if config.canon_width else None
         self.mask_type, self.supports_branches = attention_class.mask_type, attention_class.supports_branches
+        self.cache_can_crop = attention_class.cache_can_crop
 
     def forward(
         self,

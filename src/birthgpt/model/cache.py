@@ -20,19 +20,36 @@ class StateCacheLayer(DynamicLayer):
     """
 
     _layer_type = STATE_LAYER
-    is_croppable = False
     supports_early_init = False
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__()
         self.states: dict[str, torch.Tensor] = {}
+        self.token_dims: dict[str, int] = {}
+        self.by_position: set[str] = set()
+        self.record_past = False
         self.seen = 0
 
     def append(self, name: str, new: torch.Tensor, dim: int = -2) -> torch.Tensor:
-        """Append `new` to the tensor of this name along `dim`, keep the result and return it."""
+        """Append `new` to the tensor of this name along `dim`, the dimension of tokens; keep and return the result."""
         kept = self.states.get(name)
         self.states[name] = new if kept is None else torch.cat((kept, new), dim=dim)
+        self.token_dims[name] = dim
         return self.states[name]
+
+    def keep_by_position(self, **tensors: torch.Tensor) -> None:
+        """Keep tensors whose entries at the positions of removed tokens are neither read nor in the way."""
+        self.states |= tensors
+        self.by_position |= tensors.keys()
+
+    def activate_past_recording(self) -> None:
+        """From now on, keep each token that a window of the last tokens leaves, so that `crop` can restore it."""
+        self.record_past = True
+
+    @property
+    def is_croppable(self) -> bool:  # type: ignore[override]
+        """Whether every tensor has the tokens one by one."""
+        return self.states.keys() <= self.token_dims.keys() | self.by_position
 
     def get_seq_length(self) -> int:
         return self.seen
@@ -44,14 +61,28 @@ class StateCacheLayer(DynamicLayer):
     def reset(self) -> None:
         self.keys = self.values = None
         self.is_initialized = False
-        self.states = {}
+        self.states, self.token_dims, self.by_position = {}, {}, set()
         self.seen = 0
 
     def crop(self, tokens_to_remove: int) -> None:
-        if tokens_to_remove:
+        """Remove the last −`tokens_to_remove` tokens.
+
+        Raises:
+            ValueError: a positive number, a tensor that is a sum over tokens, or tokens that were not recorded.
+        """
+        if not tokens_to_remove:
+            return
+        sizes = [self.seen, *(self.states[name].shape[dim] for name, dim in self.token_dims.items())]
+        if tokens_to_remove < 0 and (not self.is_croppable or min(sizes) + tokens_to_remove < 0):
             raise ValueError(
-                "this cache contains sums over past tokens, which cannot be removed: start with a new cache"
+                "this cache contains sums over past tokens, or a window of the last ones, from which tokens cannot be "
+                "removed: start with a new cache; for a window, call activate_past_recording() on it"
             )
+        super().crop(tokens_to_remove)
+        for name, dim in self.token_dims.items():
+            state = self.states[name]
+            self.states[name] = state.narrow(dim, 0, state.shape[dim] + tokens_to_remove)
+        self.seen += tokens_to_remove
 
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
         self.batch_select_indices(beam_idx)

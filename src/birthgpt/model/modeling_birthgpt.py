@@ -1,5 +1,7 @@
 """The model: embeddings, blocks, `BirthGPTModel` and `BirthGPTForCausalLM`, in reading order."""
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
@@ -9,10 +11,11 @@ from transformers.cache_utils import Cache, DynamicCache
 from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
+from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .attention_types import build_block
+from .attention_types import build_block, get_attention_type
 from .block import Block, ShownWeights
 from .cache import STATE_LAYER, count_tokens
 from .configuration_birthgpt import BirthGPTConfig
@@ -20,6 +23,8 @@ from .input_checks import check_attention_mask, check_branches, check_length, ch
 from .layers import OutputProjection, RotaryEmbedding, build_norm, flat_positions, select_positions
 from .masks import build_masks
 from .ngrams import NgramEmbedding
+
+logger = logging.get_logger(__name__)
 
 
 class LearnedPositions(nn.Embedding):
@@ -41,6 +46,16 @@ class BirthGPTPreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
     _can_record_outputs = {"hidden_states": Block, "attentions": ShownWeights}
 
+    def __init__(self, config: BirthGPTConfig):
+        config.check_settings()
+        uses_interface = [get_attention_type(name).uses_attention_interface for name in config.attention_types]
+        has_states = STATE_LAYER in config.layer_types
+        # the class has the features of softmax attention; transformers reads those of the model, some already in super
+        self._supports_flash_attn = self._supports_flex_attn = any(uses_interface)
+        self._supports_attention_backend = all(uses_interface) and not has_states
+        self._can_compile_fullgraph = not has_states
+        super().__init__(config)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -52,6 +67,24 @@ class BirthGPTPreTrainedModel(PreTrainedModel):
         # by class: in custom models, transformers skips modules that contain others but have no parameter
         if self.config.zero_init_residual and isinstance(module, OutputProjection):
             init.zeros_(module.weight)
+
+
+def without_missing_attentions(forward: Callable) -> Callable:
+    """Decorator of `forward`: `attentions` is empty, with a warning, if no layer returned weights."""
+
+    @wraps(forward)
+    def wrapper(self: BirthGPTPreTrainedModel, *args, **kwargs) -> BaseModelOutputWithPast:
+        outputs = forward(self, *args, **kwargs, return_dict=True)
+        if outputs.attentions and all(weights is None for weights in outputs.attentions):
+            logger.warning_once(
+                f"output_attentions: no layer of attention_type={self.config.attention_type!r} returned weights with "
+                f"attn_implementation={self.config._attn_implementation!r}: types that have weights return them with "
+                "attn_implementation='eager'"
+            )
+            outputs.attentions = ()
+        return outputs
+
+    return wrapper
 
 
 class BirthGPTModel(BirthGPTPreTrainedModel):
@@ -74,6 +107,8 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         self.post_init()
 
     @merge_with_config_defaults
+    @can_return_tuple
+    @without_missing_attentions
     @capture_outputs
     def forward(
         self,
@@ -209,7 +244,18 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.model = BirthGPTModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        # `generate` refuses assisted generation by it
+        self._is_stateful = not all(layer.cache_can_crop for layer in self.model.layers)
         self.post_init()
+
+    def _validate_generation_mode(self, generation_mode, generation_config, generation_mode_kwargs) -> None:
+        super()._validate_generation_mode(generation_mode, generation_config, generation_mode_kwargs)  # type: ignore[misc]
+        assistant = generation_mode_kwargs.get("assistant_model")
+        if getattr(assistant, "_is_stateful", False) or (generation_config.is_assistant and self._is_stateful):
+            raise ValueError(
+                "the assistant model cannot take back tokens that the main model rejects: choose an assistant with "
+                "softmax, sliding_softmax, synthesizer or bigbird attention"
+            )
 
     def _prepare_static_cache(self, *args, **kwargs) -> Cache:
         if STATE_LAYER in self.config.layer_types:
@@ -229,7 +275,6 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
         inputs_embeds: torch.Tensor | None = None,
         branch_ids: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        shift_labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: int | torch.Tensor | None = None,
@@ -239,7 +284,8 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
 
         Args:
             labels: (batch, length), the input ids, or −100 for no target; the model shifts them.
-            shift_labels: (batch, length), the target of each position, or −100 for no target.
+            shift_labels: (batch, length), the target of each position, or −100 for no target. It is one of `kwargs`,
+                because the `Trainer` of transformers requires every label of the signature.
             logits_to_keep: an int for the last k positions (0: all); positions, (count,) or (batch, count); or a
                 boolean mask, (batch, length): the head is computed only at the True positions, and the logits are
                 (positions, vocab_size).
@@ -247,8 +293,10 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
 
         Returns:
             `loss` if there are targets, `logits` (batch, length or k, vocab_size), `past_key_values`, `hidden_states`
-            and `attentions` (one entry for each layer, None if the type does not return weights).
+            and `attentions` (one entry for each layer, None if the type does not return weights; empty if no layer
+            does).
         """
+        shift_labels = kwargs.pop("shift_labels", None)
         inputs = input_ids if input_ids is not None else inputs_embeds
         positions = None
         # without inputs, `self.model` raises the error

@@ -6,6 +6,42 @@
 import torch
 from torch import nn
 
+from .cache import StateCacheLayer
+
+
+def with_past(
+    new: torch.Tensor,
+    first: float,
+    history: int,
+    *,
+    token_mask: torch.Tensor | None,
+    branch_ids: torch.Tensor | None,
+    cache: StateCacheLayer | None,
+    name: str,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The states before and in this call, and `previous_indices` of them.
+
+    Args:
+        new: (batch, length, ·), the states of this call.
+        first: the number that fills the states before the first token.
+        cache: keeps what the next call needs, under `name`: the last `history` states, or all if it records them.
+
+    Returns:
+        (batch, history + recorded + length, ·), and the indices or None.
+    """
+    past = cache.states.get(name) if cache is not None else None
+    if past is None:
+        past = new.new_full((len(new), history, new.shape[-1]), first)
+    states = torch.cat((past, new), dim=1)
+    if cache is not None and cache.record_past:
+        is_token = torch.ones_like(new[..., 0], dtype=torch.bool) if token_mask is None else token_mask
+        cache.states[name], cache.token_dims[name] = states, 1
+        return states, previous_token(cache.append(f"{name}_mask", is_token, dim=1), history)
+    previous = previous_indices(token_mask, branch_ids, history)
+    if cache is not None:
+        cache.states[name] = last_tokens(states, previous, history)
+    return states, previous
+
 
 def previous_indices(
     token_mask: torch.Tensor | None, branch_ids: torch.Tensor | None, history: int

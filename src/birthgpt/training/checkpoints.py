@@ -20,7 +20,14 @@ from safetensors.torch import save_model as save_torch_module
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from birthgpt.settings import checked, setting
-from birthgpt.training.manifest import TRAINING_STATE, UNFINISHED, list_checkpoints, remove_checkpoint, write_manifest
+from birthgpt.training.manifest import (
+    RUN,
+    TRAINING_STATE,
+    UNFINISHED,
+    list_checkpoints,
+    remove_checkpoint,
+    write_manifest,
+)
 from birthgpt.training.model_group import ModelGroup, Replica
 from birthgpt.training.sharding import (
     full_optimizer_state,
@@ -29,6 +36,7 @@ from birthgpt.training.sharding import (
     unsharded,
 )
 from birthgpt.training.state import TrainerState
+from birthgpt.utils.folders import move_files, record_files
 
 
 @checked
@@ -48,10 +56,8 @@ def save_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeni
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary)
     tokenizer.save_pretrained(temporary)
-    (folder / "config.json").unlink(missing_ok=True)
-    for file in sorted(temporary.iterdir(), key=lambda file: file.name == "config.json"):
-        os.replace(file, folder / file.name)
-    temporary.rmdir()
+    record_files(folder, RUN, [file.name for file in temporary.iterdir()])
+    move_files(temporary, folder, last="config.json")
 
 
 def save_checkpoint(
@@ -82,6 +88,8 @@ def save_checkpoint(
             f"{target} could not be written ({error}): free some space and pass --resume_from_checkpoint latest; "
             + (f"the last checkpoint is {written[-1]}" if written else "there is no checkpoint yet")
         ) from error
+    files = [target.name / path.relative_to(temporary) for path in temporary.rglob("*") if path.is_file()]
+    record_files(folder, RUN, [path.as_posix() for path in files])
     if target.is_dir():
         remove_checkpoint(target)
     os.replace(temporary, target)

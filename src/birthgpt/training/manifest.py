@@ -11,6 +11,9 @@ from birthgpt.utils.files import sha256_of
 
 logger = logging.getLogger(__name__)
 
+RUN = "run"
+"""The kind of a run's folder in its record (`utils.folders`)."""
+
 TRAINING_STATE = "training_state"
 MANIFEST = "manifest.json"
 UNFINISHED = ".unfinished-"

@@ -103,7 +103,8 @@ def _checked_folder(output_dir: str | os.PathLike) -> Path:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"output_dir: {folder} is not a folder; name another one")
     for existing in (folder / name for name in (WIKI, TRAIN, DEV, TEST_INPUTS)):
-        if existing.exists():
+        # also a link that leads nowhere
+        if os.path.lexists(existing):
             raise ValueError(f"output_dir: {existing} exists already; remove it or name another folder")
     return folder
 
