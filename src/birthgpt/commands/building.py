@@ -15,7 +15,7 @@ from birthgpt.data.objectives import Objective
 from birthgpt.data.tokenizers import TokenizerSettings, train_tokenizer
 from birthgpt.model import BirthGPTConfig, BirthGPTForCausalLM
 from birthgpt.settings import CollectedSettings, collect_settings, declared_settings, flatten_settings, setting
-from birthgpt.training.trainer import TrainingSettings
+from birthgpt.training.settings import TrainingSettings
 from birthgpt.utils.errors import first_line
 
 logger = logging.getLogger(__name__)
