@@ -226,7 +226,7 @@ def test_random_damage_is_one_line_or_has_no_effect_on_loading(seed, without_man
         assert "\n" not in str(error) and "plain" in str(error)
 
 
-RECORD = {
+METADATA = {
     "tokens": ["many", -1, True, float("nan")],
     "seconds": [0, None, []],
     "settings": [None, [], {"model_name_or_path": 3}],
@@ -235,10 +235,10 @@ RECORD = {
 }
 
 
-@pytest.mark.parametrize("key", RECORD)
+@pytest.mark.parametrize("key", METADATA)
 def test_a_broken_record_of_a_run_is_named(key, pretrained, tmp_path):
     record = json.loads((pretrained / "run.json").read_text())
-    for value in RECORD[key]:
+    for value in METADATA[key]:
         (tmp_path / "run.json").write_text(json.dumps(record | {key: value}))
         with pytest.raises(ValueError, match=f"run.json is damaged: {key} is"):
             read_run_metadata(tmp_path)
