@@ -319,6 +319,7 @@ def test_a_run_does_not_empty_the_folder_of_its_inputs(people_files, pretrained,
 def write_run(folder, kind, seed, origin=None, **values):
     """A folder with the `run.json` of a run that began from the folder `origin`."""
     record = {"kind": kind, "seed": seed, "command": folder.name, "parameters": 5, "target_ratio": 0.5, **values}
+    record |= {"steps": 1, "hardware": "a computer"}
     record |= {"settings": {"model_name_or_path": origin and str(origin)}}
     save_json(folder / "run.json", {"tokens": 10, "flops": 10, "seconds": 10, **record})
 
@@ -387,7 +388,7 @@ def test_half_a_file_of_weights_is_named(people_files, pretrained, tmp_path):
     shutil.copytree(pretrained, tmp_path / "half")
     weights = (tmp_path / "half" / "model.safetensors").read_bytes()
     (tmp_path / "half" / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    with pytest.raises(ValueError, match="half has no model that can be loaded"):
+    with pytest.raises(ValueError, match="half is damaged: model.safetensors has"):
         ask(people_files, tmp_path / "out", model_name_or_path=str(tmp_path / "half"))
 
 

@@ -7,9 +7,16 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from birthgpt.commands.building import load_model, load_tokenizer
 from birthgpt.commands.command import Command
-from birthgpt.commands.report_answers import Questions, ReportSettings, report_answers, show_accuracy, training_cost
+from birthgpt.commands.loading import load_model_and_tokenizer
+from birthgpt.commands.report_answers import (
+    Questions,
+    ReportSettings,
+    check_outputs,
+    report_answers,
+    show_accuracy,
+    training_cost,
+)
 from birthgpt.data.names import normalize
 from birthgpt.data.questions import identity
 from birthgpt.data.tokenizers import RESERVED_TOKENS
@@ -20,6 +27,8 @@ from birthgpt.utils.environment import use_all_cores
 from birthgpt.utils.files import write_text
 
 logger = logging.getLogger(__name__)
+
+LABELLED = "labelled.tsv"
 
 
 @checked
@@ -56,10 +65,11 @@ def ensemble(settings: EnsembleSettings) -> dict | None:
     """
     accelerator = Accelerator()
     use_all_cores(accelerator)
+    check_outputs(settings.report, accelerator, *([LABELLED] if settings.label_names is not None else []))
     questions = Questions.load(settings.report)
     paths = settings.model_names_or_paths
     cost = total_cost([training_cost(path) for path in paths])
-    members = [(load_model(path).to(accelerator.device), load_tokenizer(path)) for path in paths]
+    members = [(model.to(accelerator.device), tokenizer) for model, tokenizer in map(load_model_and_tokenizer, paths)]
     options = {
         "batch_size": settings.answering.batch_size,
         "max_new_tokens": settings.answering.max_new_tokens,
@@ -73,7 +83,7 @@ def ensemble(settings: EnsembleSettings) -> dict | None:
         return None
     if labelled is not None:
         rows = "".join(f"{question}\t{answer}\n" for question, answer in labelled)
-        write_text(Path(settings.report.output_dir) / "labelled.tsv", rows)
+        write_text(Path(settings.report.output_dir) / LABELLED, rows)
     return report_answers(
         settings.report,
         questions,
@@ -94,8 +104,8 @@ def label_questions(members: list[Member], questions: Questions, template: str, 
     kept = [(question, normalize(answer)) for question, answer in labelled if is_readable(answer)]
     if len(kept) < len(labelled):
         logger.warning(
-            "labelled.tsv: %d of %d answers are left out: they are empty, or contain a tab, a line break or a special "
-            "token",
+            "%s: %d of %d answers are left out: they are empty, or contain a tab, a line break or a special token",
+            LABELLED,
             len(labelled) - len(kept),
             len(labelled),
         )

@@ -11,8 +11,7 @@ from birthgpt.commands.building import (
     build_batches,
     build_model,
     build_tokenizer,
-    load_model,
-    load_tokenizer,
+    load_to_train,
 )
 from birthgpt.commands.command import Command
 from birthgpt.commands.dry_run import describe_run
@@ -139,7 +138,7 @@ def starting_point(
     """The pretrained model and its tokenizer, or a new model and a new tokenizer."""
     checkpoint = settings.start.model_name_or_path
     if checkpoint is not None:
-        return load_model(checkpoint, settings.model), load_tokenizer(checkpoint)
+        return load_to_train(checkpoint, settings.model)
     texts = () if corpus is None else texts_of(corpus)
     tokenizer = build_tokenizer(settings.tokenizer, texts, settings.examples.block_size)
     return build_model(settings.model, tokenizer, settings.examples.block_size), tokenizer

@@ -5,18 +5,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
+from accelerate import Accelerator
 
 from birthgpt.commands.run_metadata import read_run_metadata
 from birthgpt.data.corpus import ColumnSettings, lines_by_name
 from birthgpt.data.names import NameFinder
 from birthgpt.data.questions import load_questions, warn_odd_questions
 from birthgpt.evaluation.answering import Answer
-from birthgpt.evaluation.metrics import compute_metrics
+from birthgpt.evaluation.metrics import compute_metrics, read_metrics
 from birthgpt.settings import checked, setting
+from birthgpt.training.run_folder import decided_by_main
 from birthgpt.utils.environment import environment_info
-from birthgpt.utils.files import save_json, write_text
+from birthgpt.utils.files import check_output_file, save_json, write_text
 
 logger = logging.getLogger(__name__)
+
+METRICS = "metrics.json"
 
 
 @checked
@@ -64,6 +68,32 @@ class Questions:
         return self.train["answer"][:] if self.train is not None else []
 
 
+def check_outputs(settings: ReportSettings, accelerator: Accelerator, *names: str) -> None:
+    """Raise ValueError, on all processes and before the answers, for an output that cannot be written.
+
+    Args:
+        names: files in `output_dir` beside `predictions.txt` and `metrics.json`.
+    """
+    inputs = {name: getattr(settings, name) for name in ("question_file", "train_file", "corpus_file")}
+
+    def check() -> None:
+        for name in ("predictions.txt", *names):
+            check_output_file(Path(settings.output_dir, name), inputs)
+        check_output_file(Path(settings.output_dir, METRICS), inputs, is_own=contains_metrics)
+        if settings.results_file is not None:
+            check_output_file(settings.results_file, inputs, is_own=contains_metrics)
+
+    decided_by_main(check, accelerator)
+
+
+def contains_metrics(file: Path) -> bool:
+    """Whether a file is one of metrics, which an evaluation may replace."""
+    try:
+        return bool(read_metrics(file, required=("accuracy", "correct", "total")))
+    except ValueError:
+        return False
+
+
 def report_answers(
     settings: ReportSettings,
     questions: Questions,
@@ -98,7 +128,7 @@ def report_answers(
         **environment_info(),
         **cost,
     }
-    save_json(output / "metrics.json", metrics)
+    save_json(output / METRICS, metrics)
     if settings.results_file:
         save_json(settings.results_file, metrics)
     return metrics

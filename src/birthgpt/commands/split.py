@@ -9,7 +9,7 @@ from birthgpt.data.names import NameFinder
 from birthgpt.data.questions import load_questions
 from birthgpt.data.splits import divide_people, warn_unknown_people
 from birthgpt.settings import checked, setting
-from birthgpt.utils.files import write_text
+from birthgpt.utils.files import check_output_file, write_text
 
 
 @checked
@@ -38,6 +38,7 @@ def make_folds(settings: SplitSettings) -> list[Path]:
     # normalised texts contain no tab and no line break
     rows = [f"{row['question']}\t{row['answer']}\n" for row in questions]
     parts = divide_people(questions, settings.folds, settings.seed)
+    check_fold_files(settings)
     folders = []
     for number, held_out in enumerate(parts, start=1):
         folder = Path(settings.output_dir) / f"fold_{number}"
@@ -46,6 +47,14 @@ def make_folds(settings: SplitSettings) -> list[Path]:
             write_text(folder / name, "".join(rows[row] for row in chosen))
         folders.append(folder)
     return folders
+
+
+def check_fold_files(settings: SplitSettings) -> None:
+    """Raise ValueError, before the first file is written, for a fold that would replace something else."""
+    for number in range(1, settings.folds + 1):
+        for name in ("train.tsv", "held_out.tsv"):
+            file = Path(settings.output_dir) / f"fold_{number}" / name
+            check_output_file(file, {"question_file": settings.question_file})
 
 
 def show_folders(folders: list[Path]) -> None:
