@@ -256,6 +256,18 @@ def test_a_corpus_warns_of_unknown_characters_streamed_or_not(people_files, tmp_
 
 
 @pytest.mark.parametrize("streaming", [False, True])
+def test_a_corpus_is_counted_streamed_or_not(tmp_path, caplog, streaming):
+    lines = "Bo Li. Born in Bonn .\nAda Li Ada Li was. Born in Rome .\nada li. was a poet .\nnobody\n" * 8
+    (tmp_path / "lines.txt").write_text(lines)
+    settings = ("--objective", "salient_spans", "--dry_run", True, "--output_dir", tmp_path / "x")
+    with caplog.at_level(logging.INFO):
+        run_pretraining("--train_file", tmp_path / "lines.txt", *settings, "--streaming", streaming)
+    assert caplog.text.count("lines 32, lines without name 8, names not in line 0, names repeated 3") == 1
+    assert "names repeated in themselves, first 'Ada Li Ada Li was'" in caplog.text
+    assert "8 of 32 lines have no word with a capital or a digit" in caplog.text
+
+
+@pytest.mark.parametrize("streaming", [False, True])
 def test_lines_of_their_names_alone_are_refused(tmp_path, streaming):
     (tmp_path / "lines.txt").write_text("Ada Byron. Ada Byron stayed Byron .\n" * 50)
     settings = ("--objective", "salient_spans", "--output_dir", tmp_path / "x", "--streaming", streaming)

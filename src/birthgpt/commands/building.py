@@ -9,10 +9,11 @@ import torch
 from accelerate import Accelerator
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from birthgpt.commands.data_report import StreamReport
 from birthgpt.commands.loading import load_model_and_tokenizer, load_tokenizer
 from birthgpt.data.batching import EpochBatches, StreamedBatches
 from birthgpt.data.objectives import Objective
-from birthgpt.data.tokenizers import TokenizerSettings, UnknownCharacterWarnings, train_tokenizer
+from birthgpt.data.tokenizers import TokenizerSettings, train_tokenizer
 from birthgpt.model import BirthGPTConfig, BirthGPTForCausalLM
 from birthgpt.settings import CollectedSettings, collect_settings, declared_settings, flatten_settings, setting
 from birthgpt.training.settings import TrainingSettings
@@ -111,7 +112,7 @@ def build_batches(
     """The batches of a run, planned for its processes and accumulation steps.
 
     Args:
-        name: what a warning about unknown characters calls a stream.
+        name: what the log calls a stream.
     """
     num_micro_batches = accelerator.num_processes * settings.compute.gradient_accumulation_steps
     seed, pad_token_id = settings.run.seed_of_data, tokenizer.pad_token_id
@@ -127,7 +128,7 @@ def build_batches(
             settings.batches,
             seed=seed,
             num_micro_batches=num_micro_batches,
-            watch=UnknownCharacterWarnings(tokenizer, name) if accelerator.is_main_process else None,
+            watch=StreamReport(name, objective, tokenizer) if accelerator.is_main_process else None,
         )
     batches = EpochBatches(
         source, objective, pad_token_id, settings.batches, seed=seed, num_micro_batches=num_micro_batches
