@@ -18,10 +18,10 @@ from birthgpt.commands.dry_run import describe_run
 from birthgpt.commands.evaluators import build_accuracy_evaluator
 from birthgpt.commands.pretrain import texts_of
 from birthgpt.commands.run_metadata import save_run_metadata, show_summary
-from birthgpt.data.corpus import ColumnSettings
+from birthgpt.data.corpus import ColumnSettings, lines_by_name
 from birthgpt.data.names import NameFinder
 from birthgpt.data.objectives import ExampleSettings, QuestionAnswering
-from birthgpt.data.questions import QuestionSettings, load_questions
+from birthgpt.data.questions import QuestionSettings, load_questions, warn_odd_questions
 from birthgpt.data.splits import train_validation_split, warn_unknown_people
 from birthgpt.data.tokenizers import TokenizerSettings, warn_unknown_characters
 from birthgpt.evaluation.answering import check_question_lengths
@@ -93,10 +93,11 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
     )
     accelerator = build_accelerator(training)
     corpus = read_start_corpus(settings.start)
-    names = None if corpus is None else NameFinder(row["name"] for row in corpus)
-    questions = load_questions(train_file, names=names)
+    lines = None if corpus is None else lines_by_name(corpus)
+    questions = load_questions(train_file, names=None if lines is None else NameFinder(lines))
     model, tokenizer = starting_point(settings, corpus)
     if accelerator.is_main_process:
+        warn_odd_questions(train_file, questions, lines_by_name=lines)
         if settings.validation.validation_size:
             warn_unknown_people(train_file, questions)
         warn_unknown_characters(tokenizer, questions["question"][:] + questions["answer"][:], train_file)
