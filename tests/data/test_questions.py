@@ -163,6 +163,7 @@ def test_odd_questions_are_counted():
         "without a known name": ["Who?"],
         "about a name in no line": ["Where was Bo Li born?"],
         "about a name that looks like a sentence": [rows[4][0]],
+        "about a person of the train questions": [rows[2][0], rows[3][0], rows[5][0]],
         "with another answer in the train questions": [rows[3][0]],
     }
     assert odd_questions(questions[2:3]) == {}

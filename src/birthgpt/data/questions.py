@@ -11,6 +11,7 @@ from datasets import Dataset, Features, Value
 
 from birthgpt.data.names import NameFinder, looks_like_sentence, name_key, normalize, relation_of
 from birthgpt.data.sources import Row, clean_text, get_column, read_rows
+from birthgpt.data.splits import person_of
 from birthgpt.settings import Number, checked, setting
 
 logger = logging.getLogger(__name__)
@@ -154,11 +155,13 @@ def odd_questions(
 
     Returns:
         Texts of questions: without a known name; about a name in no line; about a name of more than eight words, or
-        that repeats itself; with another answer in the train questions (the same question about the same name, however
-        the name is written). A kind without questions is left out.
+        that repeats itself; about a person of the train questions; with another answer in the train questions (the same
+        question about the same name, however the name is written). A kind without questions is left out.
     """
     trained: dict[tuple[str, str], set[str]] = {}
+    people = set()
     for row in train:
+        people.add(person_of(row))
         trained.setdefault(identity(row), set()).add(row["answer"])
     odd: dict[str, list[str]] = {}
     for row in questions:
@@ -167,6 +170,7 @@ def odd_questions(
             "without a known name": not row["name"],
             "about a name in no line": lines_by_name is not None and row["name"] and row["name"] not in lines_by_name,
             "about a name that looks like a sentence": row["name"] and looks_like_sentence(row["name"]),
+            "about a person of the train questions": person_of(row) in people,
             "with another answer in the train questions": answers and row["answer"] not in {None, *answers},
         }
         for kind, is_odd in looks_odd.items():
