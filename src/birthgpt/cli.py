@@ -21,6 +21,7 @@ COMMANDS = {
     "compare": "print metrics side by side",
     "split": "divide questions into folds",
     "push": "export a checkpoint with its code, and push it to the Hub",
+    "verify": "check that the files of a checkpoint, an export or a run are as they were saved",
     "convert": "convert a checkpoint of an earlier version",
 }
 """Each command is a module of `birthgpt.commands` with a `COMMAND`."""

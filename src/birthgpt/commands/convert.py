@@ -14,16 +14,18 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from birthgpt.commands.building import load_model
 from birthgpt.commands.command import Command
+from birthgpt.commands.loading import load_model
 from birthgpt.commands.run_metadata import RUN_METADATA
 from birthgpt.data.tokenizers import CHAT_TEMPLATE, bpe_decoder
 from birthgpt.settings import checked, setting
+from birthgpt.training.manifest import write_manifest
 from birthgpt.utils.files import save_json
 from birthgpt.utils.folders import RECORD
 
 PROJECTED = re.compile(r"(layers\.\d+\.attention)\.((?:q|k|v|o)_proj|(?:q|k)_norm)\.")
 MEMORY = re.compile(r"(layers\.\d+\.attention)\.memory\.")
+MODEL_FILES = ("*config.json", "*.safetensors", "tokenizer.json", "chat_template.jinja", RUN_METADATA)
 WITH_OWN_PROJECTIONS = ("synthesizer", "gated_deltanet")
 
 RENAMED_VALUES = {"perceiver_kind": {"stretches": "segments", "assignment": "cs224n"}}
@@ -74,6 +76,7 @@ def convert(settings: ConvertSettings) -> Path:
             save_json(target / RUN_METADATA, convert_metadata(read_json(source / RUN_METADATA)))
         # the configuration is written last: until then, the folder is recognised as an earlier version
         save_json(target / "config.json", convert_config(config))
+    write_manifest(target, {file for pattern in MODEL_FILES for file in target.glob(pattern)})
     load_model(str(target))
     return target
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from birthgpt.commands.building import load_model, load_tokenizer
 from birthgpt.commands.command import Command
+from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.commands.report_answers import (
     Questions,
     ReportSettings,
@@ -63,7 +63,7 @@ def ensemble(settings: EnsembleSettings) -> dict | None:
     questions = Questions.load(settings.report)
     paths = settings.model_names_or_paths
     cost = total_cost([training_cost(path) for path in paths])
-    members = [(load_model(path).to(accelerator.device), load_tokenizer(path)) for path in paths]
+    members = [(model.to(accelerator.device), tokenizer) for model, tokenizer in map(load_model_and_tokenizer, paths)]
     options = {
         "batch_size": settings.answering.batch_size,
         "max_new_tokens": settings.answering.max_new_tokens,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from birthgpt.commands.building import load_model, load_tokenizer
 from birthgpt.commands.command import Command
+from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.commands.report_answers import (
     Questions,
     ReportSettings,
@@ -79,8 +79,8 @@ def baseline_answers(baseline: str, questions: Questions) -> list[Answer]:
 def model_answers(settings: EvaluateSettings, questions: Questions, accelerator: Accelerator) -> list[Answer]:
     """The answers of a checkpoint; with `dry_run`, three prompts are printed instead."""
     assert settings.model_name_or_path is not None
-    model = load_model(settings.model_name_or_path).to(accelerator.device)
-    tokenizer = load_tokenizer(settings.model_name_or_path)
+    model, tokenizer = load_model_and_tokenizer(settings.model_name_or_path)
+    model = model.to(accelerator.device)
     texts = questions.asked["question"][:]
     check_question_lengths(model, tokenizer, texts)
     if accelerator.is_main_process:

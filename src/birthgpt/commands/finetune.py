@@ -10,8 +10,7 @@ from birthgpt.commands.building import (
     build_batches,
     build_model,
     build_tokenizer,
-    load_model,
-    load_tokenizer,
+    load_to_train,
     train_validation_split,
 )
 from birthgpt.commands.command import Command
@@ -121,7 +120,7 @@ def starting_point(settings: FinetuneSettings) -> tuple[PreTrainedModel, PreTrai
     """The pretrained model and its tokenizer, or a new model and a new tokenizer."""
     checkpoint, corpus_file = settings.start.model_name_or_path, settings.start.corpus_file
     if checkpoint is not None:
-        return load_model(checkpoint, settings.model), load_tokenizer(checkpoint)
+        return load_to_train(checkpoint, settings.model)
     texts = () if corpus_file is None else texts_of(load_corpus(corpus_file))
     tokenizer = build_tokenizer(settings.tokenizer, texts, settings.examples.block_size)
     return build_model(settings.model, tokenizer, settings.examples.block_size), tokenizer

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from birthgpt.commands.building import load_model, load_tokenizer
 from birthgpt.commands.command import Command
+from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.data.corpus import lines_by_name, load_corpus
 from birthgpt.data.questions import load_questions
 from birthgpt.evaluation.recall import answer_ranks, answerable, prompts_by_kind, recall_at
@@ -50,8 +50,8 @@ def probe(settings: ProbeSettings) -> list[dict] | None:
         raise ValueError(
             f"no answer of {settings.question_file} is in the line of its person in {settings.corpus_file}"
         )
-    model = load_model(settings.model_name_or_path).to(accelerator.device)
-    tokenizer = load_tokenizer(settings.model_name_or_path)
+    model, tokenizer = load_model_and_tokenizer(settings.model_name_or_path)
+    model = model.to(accelerator.device)
     asked, befores = zip(*found, strict=True)
     prompts = prompts_by_kind([row["name"] for row in asked], [row["question"] for row in asked], befores)
     answers = [row["answer"] for row in asked]

@@ -8,7 +8,7 @@ from typing import Any
 from accelerate import PartialState
 
 from birthgpt.settings import flatten_settings
-from birthgpt.training.manifest import RUN
+from birthgpt.training.manifest import RUN, add_to_manifest
 from birthgpt.training.state import TrainingSummary
 from birthgpt.utils.environment import environment_info
 from birthgpt.utils.files import save_json
@@ -31,6 +31,7 @@ def save_run_metadata(folder: Path, kind: str, settings: Any, summary: TrainingS
     metadata = {"kind": kind, **asdict(summary), **environment_info(), "seed": values["seed"], "settings": values}
     record_files(folder, RUN, [RUN_METADATA])
     save_json(folder / RUN_METADATA, metadata)
+    add_to_manifest(folder, RUN_METADATA)
 
 
 def read_run_metadata(checkpoint: str | Path) -> dict[str, Any] | None:

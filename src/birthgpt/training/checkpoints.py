@@ -62,6 +62,7 @@ def save_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeni
     with _or_what_is_left(f"the finished model in {folder}", temporary):
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
+        write_manifest(temporary)
         record_files(folder, RUN, [file.name for file in temporary.iterdir()])
         move_files(temporary, folder, last="config.json")
 
