@@ -124,7 +124,7 @@ def convert_tokenizer(folder: Path) -> None:
     if content["decoder"]["type"] == "ByteLevel":
         content["decoder"] = json.loads(bpe_decoder().__getstate__())
     save_json(file, content)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     tokenizer.chat_template = CHAT_TEMPLATE
     tokenizer.save_pretrained(folder)
 
