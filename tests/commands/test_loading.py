@@ -1,6 +1,7 @@
 """A folder is loaded as it was saved, or not at all: nothing is invented in the place of what is missing."""
 
 import json
+import random
 import shutil
 
 import pytest
@@ -14,7 +15,9 @@ from birthgpt.cli import main
 from birthgpt.commands.convert import ConvertSettings, convert
 from birthgpt.commands.loading import load_model, load_model_and_tokenizer
 from birthgpt.commands.push import PushSettings, export
+from birthgpt.commands.run_metadata import read_run_metadata
 from birthgpt.model.attention import ATTENTION_TYPES
+from birthgpt.utils.folders import RECORD
 
 
 def flip_bit(path, place: float = 0.5) -> None:
@@ -75,7 +78,7 @@ def test_a_flipped_bit_in_each_key_of_the_configuration_is_found(without_manifes
     for key in config:
         flipped = key[:-1] + chr(ord(key[-1]) ^ 1)
         file.write_text(json.dumps({flipped if name == key else name: value for name, value in config.items()}))
-        with pytest.raises(ValueError, match="no model that can be loaded") as error:
+        with pytest.raises(ValueError, match="plain.config.json cannot be used: ") as error:
             load_model(str(without_manifest))
         assert key == "model_type" or f"{flipped!r} is not a setting of the model" in str(error.value)
         assert "\n" not in str(error.value)
@@ -132,8 +135,7 @@ def test_a_flipped_bit_in_each_file_of_a_saved_model_is_found(saved):
     names = listed(saved)
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= names
     files = {path.name for path in saved.iterdir() if path.is_file()}
-    unlisted = {"manifest.json", "settings.json", ".birthgpt.json", "README.md", "expected.safetensors"}
-    assert files - names <= unlisted
+    assert files - names <= {"manifest.json", "settings.json", "README.md", "expected.safetensors", RECORD}
     load_model_and_tokenizer(str(saved))
     for name in sorted(names):
         content = (saved / name).read_bytes()
@@ -153,6 +155,96 @@ def test_what_a_user_changed_loads_after_the_manifest_is_removed(pretrained, tmp
         load_model(str(folder))
     (folder / "manifest.json").unlink()
     assert load_model(str(folder)).config.hidden_dropout == 0.25
+
+
+TOO_DEEP = "[" * 100_000
+BROKEN = {
+    "not JSON": ("{{{", "is damaged: it is not JSON"),
+    "empty": ("", "is damaged: it is not JSON"),
+    "a list": ("[]", "is damaged: it contains list instead of an object"),
+    "nested": (TOO_DEEP, "cannot be read: it is nested too deeply"),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_a_file_that_is_not_a_json_object_is_named(name, broken, without_manifest):
+    content, message = BROKEN[broken]
+    (without_manifest / name).write_text(content)
+    with pytest.raises(ValueError, match=f"plain/{name} {message}") as error:
+        load_model_and_tokenizer(str(without_manifest))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("config.json", "hidden_size", "x"),
+        ("config.json", "dtype", 3),
+        ("config.json", "model_type", "bert2"),
+        ("config.json", "rope_parameters", [1]),
+        ("generation_config.json", "max_new_tokens", {}),
+        ("generation_config.json", "pad_token_id", "□"),
+        ("tokenizer.json", "normalizer", 3),
+        ("tokenizer.json", "model", None),
+        ("tokenizer_config.json", "eos_token", True),
+        ("tokenizer_config.json", "model_max_length", [[]]),
+        ("tokenizer_config.json", "model_input_names", 1e300),
+        ("tokenizer_config.json", "mask_token", None),
+    ],
+)
+def test_a_value_that_a_library_cannot_use_is_one_line_that_names_the_file(name, key, value, without_manifest):
+    file = without_manifest / name
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    with pytest.raises(ValueError, match=name) as error:
+        load_model_and_tokenizer(str(without_manifest))
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(without_manifest, tmp_path):
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        folder = shutil.copytree(without_manifest, tmp_path / f"without {name}")
+        (folder / name).unlink()
+        with pytest.raises(ValueError, match=rf"without {name}.*{name}"):
+            load_model_and_tokenizer(str(folder))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_damage_is_one_line_or_has_no_effect_on_loading(seed, without_manifest):
+    rng = random.Random(seed)
+    file = without_manifest / rng.choice(
+        ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"]
+    )
+    content = bytearray(file.read_bytes())
+    # the header of the weights is at their beginning
+    place = rng.randrange(min(len(content), 2000))
+    content[place] ^= 1 << rng.randrange(8)
+    file.write_bytes(content)
+    try:
+        load_model_and_tokenizer(str(without_manifest))
+    except ValueError as error:
+        assert "\n" not in str(error) and "plain" in str(error)
+
+
+METADATA = {
+    "tokens": ["many", -1, True, float("nan")],
+    "seconds": [0, None, []],
+    "settings": [None, [], {"model_name_or_path": 3}],
+    "kind": [None, 7],
+    "seed": [0.5, "0"],
+}
+
+
+@pytest.mark.parametrize("key", METADATA)
+def test_a_broken_record_of_a_run_is_named(key, pretrained, tmp_path):
+    record = json.loads((pretrained / "run.json").read_text())
+    for value in METADATA[key]:
+        (tmp_path / "run.json").write_text(json.dumps(record | {key: value}))
+        with pytest.raises(ValueError, match=f"run.json is damaged: {key} is"):
+            read_run_metadata(tmp_path)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(ValueError, match=r"run.json is damaged: it is not JSON"):
+        read_run_metadata(tmp_path)
 
 
 COMMANDS = {

@@ -13,21 +13,29 @@ from typing import Any
 
 import transformers
 from safetensors import SafetensorError
+from tokenizers import Tokenizer
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from birthgpt.model import BirthGPTConfig
 from birthgpt.model.attention_types import config_classes
 from birthgpt.settings import did_you_mean
 from birthgpt.training.manifest import check_files, manifest_of
-from birthgpt.utils.errors import first_line
+from birthgpt.utils.errors import first_line, naming_damage
+from birthgpt.utils.files import read_json
 
 logger = getLogger(__name__)
+
+TOKENIZER_FILE, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+JSON_FILES = ("config.json", GENERATION_CONFIG_NAME, "model.safetensors.index.json", TOKENIZER_FILE, TOKENIZER_CONFIG)
 
 KEYS_OF_TRANSFORMERS = (
     *("model_type", "auto_map", "per_layer_config", "output_attentions", "quantization_config", "torch_dtype"),
@@ -70,22 +78,33 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
 
 
 def check_folder(name_or_path: str) -> None:
-    """Raise ValueError if a folder differs from its manifest; other packages save without a manifest."""
+    """Raise ValueError if a folder differs from its manifest, or a JSON file in it cannot be read.
+
+    Other packages save a model without a manifest.
+    """
     folder = Path(name_or_path)
-    if not manifest_of(folder).is_file():
-        return
-    try:
-        check_files(folder)
-    except ValueError as error:
-        manifest = manifest_of(folder).relative_to(folder)
-        raise ValueError(f"{error}: take another copy of it, or remove {manifest} if you changed it yourself") from None
+    manifest = manifest_of(folder)
+    if manifest.is_file():
+        try:
+            check_files(folder)
+        except ValueError as error:
+            advice = f"take another copy of it, or remove {manifest.relative_to(folder)} if you changed it yourself"
+            raise ValueError(f"{error}: {advice}") from None
+    for name in JSON_FILES:
+        if (folder / name).exists():
+            read_json(folder / name)
 
 
 def _read_model(name_or_path: str, **overrides: Any) -> PreTrainedModel:
     try:
         with _quiet():
             settings, _ = PreTrainedConfig.get_config_dict(name_or_path)
-            _check_settings(settings)
+            with naming_damage(f"{name_or_path}/config.json"):
+                _check_settings(settings)
+                AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
+            if (Path(name_or_path) / GENERATION_CONFIG_NAME).exists():
+                with naming_damage(f"{name_or_path}/{GENERATION_CONFIG_NAME}"):
+                    GenerationConfig.from_pretrained(name_or_path)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 name_or_path,
                 output_loading_info=True,
@@ -94,8 +113,9 @@ def _read_model(name_or_path: str, **overrides: Any) -> PreTrainedModel:
                 trust_remote_code=False,
                 **overrides,
             )
-    # also for an incomplete file of weights
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+    except SafetensorError as error:
+        raise ValueError(f"{name_or_path}: its *.safetensors cannot be read ({first_line(error)})") from None
+    except (OSError, ImportError, RuntimeError) as error:
         raise ValueError(f"{name_or_path} has no model that can be loaded ({first_line(error)})") from None
     model, report = loaded
     _check_weights(model, report, name_or_path)
@@ -103,16 +123,23 @@ def _read_model(name_or_path: str, **overrides: Any) -> PreTrainedModel:
 
 
 def _read_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
-    try:
+    folder = Path(name_or_path)
+    if folder.is_dir() and not (folder / TOKENIZER_CONFIG).exists():
+        raise ValueError(f"{name_or_path} has no tokenizer: {TOKENIZER_CONFIG} is missing")
+    has_file = (folder / TOKENIZER_FILE).exists()
+    if has_file:
+        with naming_damage(folder / TOKENIZER_FILE):
+            Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    with naming_damage(f"{name_or_path}/{TOKENIZER_CONFIG if has_file or not folder.is_dir() else TOKENIZER_FILE}"):
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{name_or_path} has no tokenizer ({first_line(error)})") from None
+        # some values are read only in use
+        tokenizer.decode(tokenizer("Where was A born?")["input_ids"])
     for token in ("mask_token", "eos_token", "pad_token"):
         if getattr(tokenizer, token) is None:
-            raise ValueError(f"the tokenizer of {name_or_path} has no {token}")
+            raise ValueError(f"the tokenizer of {name_or_path} has no {token}: {TOKENIZER_CONFIG} names none")
     if tokenizer.num_special_tokens_to_add():
         raise ValueError(
-            f"the tokenizer of {name_or_path} appends tokens: convert a checkpoint of birthgpt 0.1 by "
+            f"the tokenizer of {name_or_path} appends tokens: convert a checkpoint of an earlier version by "
             f"`birthgpt convert {name_or_path}`"
         )
     return tokenizer
@@ -127,7 +154,7 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
     for name in settings:
         if name not in known:
             hint = did_you_mean(name, known)
-            raise ValueError(f"config.json: {name!r} is not a setting of the model{f'; {hint}' if hint else ''}")
+            raise ValueError(f"{name!r} is not a setting of the model{f'; {hint}' if hint else ''}")
 
 
 def _check_weights(model: PreTrainedModel, report: dict[str, Any], where: str) -> None:

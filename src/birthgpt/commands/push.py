@@ -101,8 +101,8 @@ def write_export(target: Path, model: PreTrainedModel, tokenizer: PreTrainedToke
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         add_code(temporary)
+        # the card is written again for the Hub
         write_manifest(temporary)
-        # the name of the repository is not known yet, so the card may change
         write_text(temporary / CARD, card)
         remove_recorded(target, EXPORT)
         record_files(target, EXPORT, [file.name for file in temporary.iterdir()])

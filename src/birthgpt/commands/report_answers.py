@@ -8,8 +8,9 @@ import datasets
 from accelerate import Accelerator
 
 from birthgpt.commands.run_metadata import read_run_metadata
-from birthgpt.data.corpus import lines_by_name, load_corpus
-from birthgpt.data.questions import load_questions
+from birthgpt.data.corpus import ColumnSettings, lines_by_name
+from birthgpt.data.names import NameFinder
+from birthgpt.data.questions import load_questions, warn_odd_questions
 from birthgpt.evaluation.answering import Answer
 from birthgpt.evaluation.metrics import compute_metrics, read_metrics
 from birthgpt.settings import checked, setting
@@ -24,7 +25,7 @@ METRICS = "metrics.json"
 
 @checked
 @dataclass(kw_only=True)
-class ReportSettings:
+class ReportSettings(ColumnSettings):
     """The questions, what is known about them, and where answers and metrics are written."""
 
     question_file: str = setting(help="questions, with or without answers")
@@ -54,11 +55,12 @@ class Questions:
     @classmethod
     def load(cls, settings: ReportSettings) -> "Questions":
         """Read the files that the settings name."""
-        return cls(
-            asked=load_questions(settings.question_file, require_answers=False),
-            train=load_questions(settings.train_file) if settings.train_file else None,
-            lines=lines_by_name(load_corpus(settings.corpus_file)) if settings.corpus_file else None,
-        )
+        lines = lines_by_name(settings.read_lines(settings.corpus_file)) if settings.corpus_file else None
+        names = NameFinder(lines) if lines is not None else None
+        asked = load_questions(settings.question_file, require_answers=False, names=names)
+        train = load_questions(settings.train_file, names=names) if settings.train_file else None
+        warn_odd_questions(settings.question_file, asked, lines_by_name=lines, train=train or ())
+        return cls(asked, train, lines)
 
     @property
     def train_answers(self) -> list[str]:

@@ -1,6 +1,5 @@
 """Whether checkpoints and models are complete: a manifest lists their files with size and SHA-256."""
 
-import json
 import logging
 import os
 import shutil
@@ -8,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from birthgpt.utils.files import save_json, sha256_of
+from birthgpt.utils.files import read_json, save_json, sha256_of
 from birthgpt.utils.folders import check_all_recorded
 
 logger = logging.getLogger(__name__)
@@ -55,9 +54,9 @@ def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     """`bytes` and `sha256` of each file by name; a ValueError if the manifest is damaged."""
     manifest = manifest_of(folder)
     try:
-        files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        files = read_json(manifest)["files"]
         complete = all(isinstance(entry["bytes"], int) and isinstance(entry["sha256"], str) for entry in files.values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         complete = False
     if not complete:
         raise ValueError(f"{folder} is damaged: {manifest.name} cannot be read")
@@ -150,6 +149,10 @@ def remove_checkpoint(checkpoint: Path) -> None:
     shutil.rmtree(temporary)
 
 
+def _entry(file: Path) -> dict[str, Any]:
+    return {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+
+
 def _is_sound(checkpoint: Path) -> bool:
     try:
         check_checkpoint(checkpoint)
@@ -157,7 +160,3 @@ def _is_sound(checkpoint: Path) -> bool:
         logger.warning("%s; an older checkpoint is kept in its place", fault)
         return False
     return True
-
-
-def _entry(file: Path) -> dict[str, Any]:
-    return {"bytes": file.stat().st_size, "sha256": sha256_of(file)}

@@ -1,6 +1,5 @@
 """The folder of a run: whether it can be used, which checkpoint to resume from, and whether the settings fit."""
 
-import json
 import logging
 import platform
 import shutil
@@ -23,7 +22,7 @@ from birthgpt.training.manifest import (
     list_checkpoints,
     step_of,
 )
-from birthgpt.utils.files import save_json, sha256_of
+from birthgpt.utils.files import read_json, save_json, sha256_of
 from birthgpt.utils.folders import (
     RECORD,
     check_all_recorded,
@@ -111,7 +110,7 @@ def check_same_settings(folder: Path, settings: Any) -> None:
     if not (folder / SETTINGS_FILE).is_file():
         logger.warning("%s does not contain the settings of its run: make sure that they are the same", folder)
         return
-    begun = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+    begun = read_json(folder / SETTINGS_FILE)
     declared = declared_settings(type(settings))
     for name, value in flatten_settings(settings).items():
         before = begun.get(name, value)

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from birthgpt.utils.errors import first_line
+
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file completely or not at all, by renaming a temporary file. Missing folders are created.
@@ -94,6 +96,26 @@ def existing_paths(source: str | Path | None) -> Iterator[Path]:
     if source is not None:
         found = map(Path, (str(source), *glob.iglob(str(source), recursive=True)))
         yield from (path for path in found if path.exists())
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ValueError: the file cannot be read, is not UTF-8 or not JSON, or contains something other than an object.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError(f"{path} cannot be read: it is nested too deeply") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or first_line(error)}") from None
+    except ValueError as error:
+        kind = "UTF-8" if isinstance(error, UnicodeDecodeError) else "JSON"
+        raise ValueError(f"{path} is damaged: it is not {kind} ({first_line(error)})") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it contains {type(content).__name__} instead of an object")
+    return content
 
 
 def sha256_of(path: str | Path) -> str:
