@@ -129,6 +129,8 @@ def check_no_foreign_files(folder: Path, *, folders: Sequence[Path] = ()) -> Non
     found = [name for name in names if not name.startswith(known)]
     if found:
         raise ValueError(f"{folder} contains {found[0]}, but no checkpoint to resume from")
+    if of_another := list_checkpoints(folder):
+        raise ValueError(f"{folder} contains {of_another[-1].name} of a run of one model: choose another output_dir")
     logger.warning("%s has no checkpoint yet: the run starts from the beginning", folder)
 
 
@@ -227,8 +229,12 @@ def _choose_checkpoint(settings: Any, run: RunSettings, folders: Sequence[Path])
     else:
         resume_from = checkpoint_to_resume(run.output_dir, run.resume_from_checkpoint)
     if resume_from is None:
-        for place in [Path(run.output_dir), *folders]:
+        folder = Path(run.output_dir)
+        for place in [folder, *folders]:
             check_no_foreign_files(place, folders=folders)
+        # a run that was stopped before its first checkpoint begins again, and no other run in its place
+        if (folder / SETTINGS_FILE).is_file():
+            check_same_settings(folder, settings)
         return None
     if _is_elsewhere(resume_from, run, folders):
         check_output_is_not_input(run.output_dir, resume_from_checkpoint=run.resume_from_checkpoint)
