@@ -17,6 +17,7 @@ from birthgpt.commands.compare import CompareSettings, compare
 from birthgpt.commands.evaluate import EvaluateSettings, evaluate
 from birthgpt.commands.report_answers import training_cost
 from birthgpt.data.objectives import QuestionAnswering
+from birthgpt.data.tokenizers import train_character_tokenizer
 from birthgpt.settings import make_settings
 from birthgpt.utils.files import save_json
 
@@ -241,6 +242,29 @@ def test_before_training_the_log_and_a_dry_run_say_what_can_be_asked(people_file
     assert "1 of 3 answers (33.3%) can be a span; 1 are in no line of their person; 1 are in a line" in caplog.text
     assert "1 questions about a name in no line, first 'Where was No One born?'" in caplog.text
     assert "answers_as_spans   0.333" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_corpus_warns_of_unknown_characters_streamed_or_not(people_files, tmp_path, caplog, streaming):
+    tokenizer = train_character_tokenizer(["abc"], 64)
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    run_pretraining(
+        *("--train_file", people_files / "wiki.txt", "--output_dir", tmp_path / "x", "--streaming", streaming),
+        *("--tokenizer_name_or_path", tmp_path / "tokenizer", "--dry_run", True),
+    )
+    assert "wiki.txt: " in caplog.text and "are not in the tokenizer's vocabulary" in caplog.text
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_corpus_is_counted_streamed_or_not(tmp_path, caplog, streaming):
+    lines = "Bo Li. Born in Bonn .\nAda Li Ada Li was. Born in Rome .\nada li. was a poet .\nnobody\n" * 8
+    (tmp_path / "lines.txt").write_text(lines)
+    settings = ("--objective", "salient_spans", "--dry_run", True, "--output_dir", tmp_path / "x")
+    with caplog.at_level(logging.INFO):
+        run_pretraining("--train_file", tmp_path / "lines.txt", *settings, "--streaming", streaming)
+    assert caplog.text.count("lines 32, lines without name 8, names not in line 0, names repeated 3") == 1
+    assert "names repeated in themselves, first 'Ada Li Ada Li was'" in caplog.text
+    assert "8 of 32 lines have no word with a capital or a digit" in caplog.text
 
 
 @pytest.mark.parametrize("streaming", [False, True])

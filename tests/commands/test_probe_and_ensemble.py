@@ -3,9 +3,14 @@
 import json
 
 import pytest
+from builders import run_finetuning
 
-from birthgpt.commands.ensemble import EnsembleSettings, ensemble
+from birthgpt.commands.ensemble import EnsembleSettings, ensemble, is_readable, label_questions
+from birthgpt.commands.evaluate import EvaluateSettings, evaluate
 from birthgpt.commands.probe import ProbeSettings, probe
+from birthgpt.commands.report_answers import Questions, ReportSettings
+from birthgpt.data.names import normalize
+from birthgpt.data.questions import load_questions
 from birthgpt.evaluation.answering import Answer
 from birthgpt.settings import make_settings
 
@@ -76,6 +81,77 @@ def test_labels_are_the_known_answers_and_the_ensemble_answers_for_all_others(
     others = labelled[len(train) :]
     assert len(others) == len(dev) - 1 and {question for question, _ in others} < {question for question, _ in dev}
     assert all(place == f"Place {question}" for question, place in others)
+
+
+@pytest.mark.parametrize(
+    ("answer", "cell"),
+    [
+        ("New\u00a0York", "New York"),
+        ("می\u200cخواهم", "می\u200cخواهم"),
+        ("👩\u200d🚀", "👩\u200d🚀"),
+        ("soft\u00adly", "softly"),
+        ("", None),
+        ("\u200b", None),
+        ("Rome\tBonn", None),
+        ("Rome\nBonn", None),
+        ("Rome⁇", None),
+    ],
+)
+def test_labels_are_kept_if_they_can_be_read_again(tmp_path, answer, cell):
+    assert is_readable(answer) == (cell is not None)
+    if cell is not None:
+        (tmp_path / "labelled.tsv").write_text(f"Who?\t{normalize(answer)}\n", encoding="utf-8")
+        assert load_questions(str(tmp_path / "labelled.tsv"))["answer"][:] == [cell]
+
+
+def test_labels_leave_out_known_people_however_they_are_written(tmp_path, monkeypatch, caplog):
+    (tmp_path / "lines.txt").write_text("Sammy Davis Jr. Born in Harlem .\nBo Li. Born in Bonn .\nAl Fox. Born .\n")
+    (tmp_path / "train.tsv").write_text("Where was Sammy Davis Jr born?\tHarlem\n")
+    settings = ReportSettings(
+        question_file=str(tmp_path / "train.tsv"),
+        train_file=str(tmp_path / "train.tsv"),
+        corpus_file=str(tmp_path / "lines.txt"),
+        output_dir=str(tmp_path),
+    )
+    answers = [Answer("Bonn", -1.0), Answer("\t", -1.0)]
+    monkeypatch.setattr("birthgpt.commands.ensemble.ensemble_answers", lambda members, questions, **_: answers)
+    labelled = label_questions([], Questions.load(settings), "Where was {name} born?", {})
+    assert labelled == [("Where was Sammy Davis Jr born?", "Harlem"), ("Where was Bo Li born?", "Bonn")]
+    assert "labelled.tsv: 1 of 2 answers are left out" in caplog.text
+
+
+@pytest.fixture
+def column_files(tmp_path):
+    """A corpus without names in its lines, and questions in another form."""
+    people = {"Bo Li": "Bonn", "Al Fox": "Rome", "Jo Hill": "Oslo", "Ann Bell": "Cork"}
+    rows = "".join(f"{name},He was born in {place} .\n" for name, place in people.items())
+    (tmp_path / "lines.csv").write_text(f"person,bio\n{rows}")
+    forms = ["Home of {}?", "Where was {} born?"]
+    (tmp_path / "questions.tsv").write_text(
+        "".join(f"{form.format(name)}\t{place}\n" for form in forms for name, place in people.items())
+    )
+    return {
+        "corpus_file": str(tmp_path / "lines.csv"),
+        "text_column": "bio",
+        "name_column": "person",
+    }, str(tmp_path / "questions.tsv")
+
+
+def test_every_command_takes_the_columns_of_its_corpus(column_files, finetuned, tmp_path, caplog):
+    columns, questions = column_files
+    model = {"model_name_or_path": str(finetuned)}
+    metrics = evaluate(
+        make_settings(
+            EvaluateSettings, **columns, **model, question_file=questions, output_dir=str(tmp_path), max_new_tokens=2
+        )
+    )
+    assert metrics["slices"]["answer_end"]["0-24"]["count"] == 8
+    rows = probe(ProbeSettings(**columns, **model, question_file=questions, output_dir=str(tmp_path)))
+    assert all(row["total"] == 8 for row in rows)
+    files = ("--train_file", questions, "--output_dir", tmp_path / "x", "--model_name_or_path", finetuned)
+    given = [item for name, value in columns.items() for item in (f"--{name}", value)]
+    run_finetuning(*files, *given, "--validation_size", 2)
+    assert "no known name" not in caplog.text and "in no line" not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -245,11 +245,12 @@ def build_data(
 ) -> tuple[EpochBatches | MixedBatches | StreamedBatches, Evaluator | None]:
     """The batches of the corpus, mixed with train questions (2309.14316, section 3), and the evaluator."""
     training = settings.training
-    batches = build_batches(corpus, objective, tokenizer, training, accelerator)
+    source = settings.corpus.train_file
+    batches = build_batches(corpus, objective, tokenizer, training, accelerator, name=source)
     if isinstance(batches, StreamedBatches):
         return batches, None
     if accelerator.is_main_process:
-        report_examples(settings.corpus.train_file, corpus, batches, objective)
+        report_examples(source, corpus, batches, objective)
     if questions is None:
         return batches, None
     seed = training.run.seed_of_data

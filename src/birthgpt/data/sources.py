@@ -25,6 +25,9 @@ from birthgpt.data.names import normalize_text
 from birthgpt.data.tokenizers import RESERVED_TOKENS
 from birthgpt.utils.errors import first_line
 
+# a line may be as long in a CSV file as in a text file
+csv.field_size_limit(2**31 - 1)
+
 Row = tuple[str, dict[Any, Any]]
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -56,7 +59,7 @@ def read_rows(source: str, *, split: str = "train", streaming: bool = False) -> 
     Args:
         source: a file (.txt: column ``text``; .tsv: no header, columns 0, 1, …; .csv; .json, .jsonl: one
             object per line or an array of objects; .parquet), a glob pattern (files in the order of their
-            names), a folder of `datasets.save_to_disk`, or a dataset id of the Hub.
+            names; `**` is any number of folders), a folder of `datasets.save_to_disk`, or a dataset id of the Hub.
         split: the split of a saved `DatasetDict` or of a Hub dataset; files only have "train".
         streaming: read a Hub dataset over the network instead of downloading it first.
 
@@ -111,7 +114,10 @@ def _files(source: str) -> list[Path]:
     if Path(source).is_dir():
         return []
     # the name of a file may contain the characters of a pattern
-    return [Path(source)] if Path(source).exists() else [Path(name) for name in sorted(glob.glob(source))]
+    if Path(source).exists():
+        return [Path(source)]
+    found = map(Path, sorted(glob.glob(source, recursive=True)))
+    return [path for path in found if not path.is_dir()]
 
 
 def _may_be_hub_id(source: str) -> bool:
