@@ -30,6 +30,7 @@ from transformers import HfArgumentParser
 from transformers.hf_argparser import string_to_bool
 
 from birthgpt.model.settings import Number, checked, did_you_mean, setting, settings_of, unknown_choice
+from birthgpt.utils.files import check_input_file
 from birthgpt.utils.strict_yaml import load_yaml
 
 __all__ = [
@@ -198,6 +199,7 @@ def read_config(config: str) -> dict[str, Any]:
     if base is None:
         return values
     base_path = path.parent / base
+    check_input_file(base_path)
     if not base_path.is_file():
         raise ValueError(f"{path}: defaults: there is no file {base_path}")
     base_values = _read_yaml(base_path)
@@ -212,6 +214,7 @@ def find_config(config: str) -> Path:
     Raises:
         ValueError: no file has this path or name.
     """
+    check_input_file(config)
     if Path(config).is_file():
         return Path(config)
     name = config.removesuffix(".yaml").removeprefix("configs/")
