@@ -173,3 +173,37 @@ def test_labels_need_names_and_a_question(people_files, finetuned, tmp_path, set
                 **settings,
             )
         )
+
+
+@pytest.mark.parametrize(
+    "gap", ["\t", "\n", "\r\n", "\r", "\x1c", "\x85", "\u2028", "\tParis\n", "\nWhere was Eve born?\tRome\n"]
+)
+def test_a_name_and_an_answer_cannot_forge_a_row_of_labels(finetuned, tmp_path, monkeypatch, gap):
+    name = f"Ada{gap}Byron"
+    rows = {
+        "corpus.json": {"text": f"{name}. Born in London .", "name": name},
+        "train.json": {"question": f"Where was Zoe{gap}Bell born?", "answer": f"New{gap}York"},
+    }
+    for file, row in rows.items():
+        (tmp_path / file).write_text(json.dumps([row]))
+    settings = make_settings(
+        EnsembleSettings,
+        model_names_or_paths=[str(finetuned)],
+        question_file=str(tmp_path / "train.json"),
+        train_file=str(tmp_path / "train.json"),
+        corpus_file=str(tmp_path / "corpus.json"),
+        name_column="name",
+        label_names="Where was {name} born?",
+        output_dir=str(tmp_path / "out"),
+    )
+
+    def answers(members, questions, **_):
+        return [Answer(f"Lon{gap}don", -1.0)] * len(questions)
+
+    monkeypatch.setattr("birthgpt.commands.ensemble.ensemble_answers", answers)
+    ensemble(settings)
+    labelled = load_questions(str(tmp_path / "out" / "labelled.tsv"))
+    # the answer of the ensemble has a line break or a control character, and is left out
+    assert set(labelled["question"]) <= {" ".join(f"Where was {who} born?".split()) for who in (name, f"Zoe{gap}Bell")}
+    assert " ".join(f"New{gap}York".split()) in labelled["answer"][:]
+    assert "Eve" not in {row["name"] for row in labelled} and len(labelled) <= 2
