@@ -4,7 +4,8 @@ import json
 import logging
 import platform
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from birthgpt.utils.folders import (
     recorded_files,
     remove_recorded,
 )
+from birthgpt.utils.locks import LOCK, contents, locked
 
 logger = logging.getLogger(__name__)
 
@@ -87,12 +89,20 @@ def open_run_folder(settings: Any, run: RunSettings, accelerator: Accelerator, f
     return resume_from
 
 
+@contextmanager
+def locked_folder(run: RunSettings, accelerator: Accelerator) -> Iterator[None]:
+    """Context in which no other run can use the folder; raises ValueError on every process if another run uses it."""
+    with ExitStack() as lock:
+        decided_by_main(lambda: lock.enter_context(locked(run.output_dir)), accelerator)
+        yield
+
+
 def check_run_folder(run: RunSettings, folders: Sequence[Path] = ()) -> None:
     """Raise ValueError if a new run would mix with what its folder, or the folders of its models, contain."""
     folder = Path(run.output_dir)
     if folder.is_file():
         raise ValueError(f"output_dir={run.output_dir} is a file: choose a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not run.overwrite_output_dir:
+    if folder.is_dir() and contents(folder) and not run.overwrite_output_dir:
         raise ValueError(
             f"output_dir={run.output_dir} is not empty: pass --overwrite_output_dir true to start a new run, or "
             "--resume_from_checkpoint latest to continue"
@@ -122,7 +132,7 @@ def check_same_settings(folder: Path, settings: Any) -> None:
 
 def check_no_foreign_files(folder: Path, *, folders: Sequence[Path] = ()) -> None:
     """Raise ValueError if a folder without a checkpoint contains files that a stopped run does not leave."""
-    known = ("logs", "checkpoint-", SETTINGS_FILE, RECORD, UNFINISHED, *(path.name for path in folders))
+    known = ("logs", "checkpoint-", SETTINGS_FILE, RECORD, LOCK, UNFINISHED, *(path.name for path in folders))
     # files of a user may be beside those of a run
     names = recorded_files(folder) or sorted(path.name for path in folder.glob("*"))
     found = [name for name in names if not name.startswith(known)]
