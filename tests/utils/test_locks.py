@@ -15,7 +15,8 @@ from processes import in_two_processes, new_processes
 from birthgpt.commands.push import PushSettings, export
 from birthgpt.commands.quickstart import QuickstartSettings, quickstart
 from birthgpt.settings import make_settings
-from birthgpt.training.run_folder import RunSettings, locked_folder
+from birthgpt.training.run_folder import RunSettings
+from birthgpt.training.run_lock import locked_folder
 from birthgpt.utils.locks import LOCK, locked
 
 fcntl = pytest.importorskip("fcntl", reason="locks of POSIX")

@@ -12,7 +12,8 @@ from birthgpt.data.tokenizers import RESERVED_TOKENS
 from birthgpt.evaluation.answering import AnsweringSettings
 from birthgpt.evaluation.ensembling import Member, ensemble_answers
 from birthgpt.settings import checked, setting
-from birthgpt.utils.environment import use_all_cores
+from birthgpt.training.accelerators import ThreadSettings
+from birthgpt.utils.environment import use_threads
 from birthgpt.utils.files import write_text
 
 
@@ -23,6 +24,7 @@ class EnsembleSettings:
 
     report: ReportSettings
     answering: AnsweringSettings
+    threads: ThreadSettings
     model_names_or_paths: list[str] = setting(help="finetuned checkpoints")
     label_names: str | None = setting(
         None, "a question with {name}: answer it for every name of the corpus, into labelled.tsv"
@@ -49,7 +51,7 @@ def ensemble(settings: EnsembleSettings) -> dict | None:
         ValueError: a checkpoint, a file or a setting is wrong.
     """
     accelerator = Accelerator()
-    use_all_cores(accelerator)
+    use_threads(accelerator, settings.threads.num_threads)
     questions = Questions.load(settings.report)
     paths = settings.model_names_or_paths
     cost = total_cost([training_cost(path) for path in paths])

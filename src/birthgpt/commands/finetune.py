@@ -28,7 +28,8 @@ from birthgpt.settings import checked, setting
 from birthgpt.training.accelerators import build_accelerator
 from birthgpt.training.callbacks import EvaluationCallback, ValidationSettings, standard_callbacks
 from birthgpt.training.model_group import ModelGroup, ReplicaSpec
-from birthgpt.training.run_folder import locked_folder, open_run_folder
+from birthgpt.training.run_folder import open_run_folder
+from birthgpt.training.run_lock import locked_folder
 from birthgpt.training.state import TrainingSummary
 from birthgpt.training.trainer import Trainer, TrainingSettings
 from birthgpt.utils.folders import check_output_is_not_input

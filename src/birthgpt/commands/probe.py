@@ -11,7 +11,8 @@ from birthgpt.data.corpus import lines_by_name, load_corpus
 from birthgpt.data.questions import load_questions
 from birthgpt.evaluation.recall import answer_ranks, answerable, prompts_by_kind, recall_at
 from birthgpt.settings import checked, setting
-from birthgpt.utils.environment import environment_info, use_all_cores
+from birthgpt.training.accelerators import ThreadSettings
+from birthgpt.utils.environment import environment_info, use_threads
 from birthgpt.utils.files import save_json
 from birthgpt.utils.tables import text_table
 
@@ -21,6 +22,7 @@ from birthgpt.utils.tables import text_table
 class ProbeSettings:
     """Measure recall@k of a checkpoint after the name, after words of the line, and after the question."""
 
+    threads: ThreadSettings
     model_name_or_path: str = setting(help="checkpoint to probe")
     question_file: str = setting(help="questions with answers")
     corpus_file: str = setting(help="biographies that contain the answers")
@@ -38,7 +40,7 @@ def probe(settings: ProbeSettings) -> list[dict] | None:
         ValueError: the checkpoint or a file is wrong, or there is no such question.
     """
     accelerator = Accelerator()
-    use_all_cores(accelerator)
+    use_threads(accelerator, settings.threads.num_threads)
     corpus = load_corpus(settings.corpus_file)
     questions = load_questions(settings.question_file)
     found = answerable(list(questions), lines_by_name(corpus))

@@ -4,8 +4,7 @@ import json
 import logging
 import platform
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from birthgpt.utils.folders import (
     recorded_files,
     remove_recorded,
 )
-from birthgpt.utils.locks import LOCK, contents, locked
+from birthgpt.utils.locks import LOCK, contents
 
 logger = logging.getLogger(__name__)
 
@@ -87,14 +86,6 @@ def open_run_folder(settings: Any, run: RunSettings, accelerator: Accelerator, f
         save_json(folder / SETTINGS_FILE, flatten_settings(settings))
     accelerator.wait_for_everyone()
     return resume_from
-
-
-@contextmanager
-def locked_folder(run: RunSettings, accelerator: Accelerator) -> Iterator[None]:
-    """Context in which no other run can use the folder; raises ValueError on every process if another run uses it."""
-    with ExitStack() as lock:
-        decided_by_main(lambda: lock.enter_context(locked(run.output_dir)), accelerator)
-        yield
 
 
 def check_run_folder(run: RunSettings, folders: Sequence[Path] = ()) -> None:

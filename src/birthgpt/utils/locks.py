@@ -82,7 +82,7 @@ def _check_around(folder: Path) -> None:
 
 
 def _take(path: Path, *, is_kept: bool = False) -> int:
-    """The descriptor of a lock file, which is locked for as long as it is open; with `is_kept`, the file stays as it is."""
+    """The descriptor of a lock file, which is locked for as long as it is open; with `is_kept`, its text stays."""
     while True:
         lock = os.open(path, os.O_RDWR | os.O_NOFOLLOW | (0 if is_kept else os.O_CREAT), 0o666)
         try:
