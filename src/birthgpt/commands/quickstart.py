@@ -30,6 +30,7 @@ from birthgpt.data.synthetic import (
 from birthgpt.evaluation.metrics import exact_match
 from birthgpt.settings import checked, flatten_settings, make_settings, parse_settings, setting
 from birthgpt.utils.folders import check_all_recorded, check_may_empty, record_files, remove_recorded
+from birthgpt.utils.locks import locked
 from birthgpt.utils.tables import percent, text_table
 
 logger = logging.getLogger(__name__)
@@ -64,8 +65,14 @@ class QuickstartSettings:
 
 def quickstart(settings: QuickstartSettings) -> list[dict]:
     """Write people, pretrain, finetune with and without pretraining, evaluate on held-out people, print a table."""
-    started = time.perf_counter()
     folder = Path(settings.output_dir)
+    with locked(folder):
+        return run_steps(settings, folder)
+
+
+def run_steps(settings: QuickstartSettings, folder: Path) -> list[dict]:
+    """The steps of a quickstart in its folder."""
+    started = time.perf_counter()
     corpus = make_people(settings, folder / "people")
     print(f"{describe(corpus)}; {corpus.held_out} people are held out\n")
     run = Runner(settings, folder)

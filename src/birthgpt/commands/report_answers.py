@@ -14,7 +14,7 @@ from birthgpt.data.questions import load_questions, warn_odd_questions
 from birthgpt.evaluation.answering import Answer
 from birthgpt.evaluation.metrics import compute_metrics, read_metrics
 from birthgpt.settings import checked, setting
-from birthgpt.training.run_folder import decided_by_main
+from birthgpt.training.processes import decided_by_main
 from birthgpt.utils.environment import environment_info
 from birthgpt.utils.files import check_output_file, save_json, write_text
 
