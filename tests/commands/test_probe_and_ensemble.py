@@ -17,7 +17,7 @@ from birthgpt.settings import make_settings
 
 def test_a_probe_writes_a_row_for_each_kind_of_prompt(people_files, pretrained, tmp_path):
     files = {"question_file": str(people_files / "birth_dev.tsv"), "corpus_file": str(people_files / "wiki.txt")}
-    rows = probe(ProbeSettings(model_name_or_path=str(pretrained), output_dir=str(tmp_path), **files))
+    rows = probe(make_settings(ProbeSettings, model_name_or_path=str(pretrained), output_dir=str(tmp_path), **files))
     assert len(rows) == 4 and all(row["total"] == 20 for row in rows)
     assert all(row["recall@1"] <= row["recall@3"] <= row["recall@10"] <= row["recall@30"] <= 1 for row in rows)
     assert json.loads((tmp_path / "probe.json").read_text())["rows"] == rows
@@ -27,7 +27,8 @@ def test_a_probe_of_people_that_are_not_in_the_corpus_is_refused(people_files, p
     (tmp_path / "questions.tsv").write_text("Where was Nobody born?\tNowhere\n")
     with pytest.raises(ValueError, match="no answer of .*questions.tsv is in the line"):
         probe(
-            ProbeSettings(
+            make_settings(
+                ProbeSettings,
                 model_name_or_path=str(pretrained),
                 question_file=str(tmp_path / "questions.tsv"),
                 corpus_file=str(people_files / "wiki.txt"),
@@ -146,7 +147,7 @@ def test_every_command_takes_the_columns_of_its_corpus(column_files, finetuned, 
         )
     )
     assert metrics["slices"]["answer_end"]["0-24"]["count"] == 8
-    rows = probe(ProbeSettings(**columns, **model, question_file=questions, output_dir=str(tmp_path)))
+    rows = probe(make_settings(ProbeSettings, **columns, **model, question_file=questions, output_dir=str(tmp_path)))
     assert all(row["total"] == 8 for row in rows)
     files = ("--train_file", questions, "--output_dir", tmp_path / "x", "--model_name_or_path", finetuned)
     given = [item for name, value in columns.items() for item in (f"--{name}", value)]
@@ -173,3 +174,37 @@ def test_labels_need_names_and_a_question(people_files, finetuned, tmp_path, set
                 **settings,
             )
         )
+
+
+@pytest.mark.parametrize(
+    "gap", ["\t", "\n", "\r\n", "\r", "\x1c", "\x85", "\u2028", "\tParis\n", "\nWhere was Eve born?\tRome\n"]
+)
+def test_a_name_and_an_answer_cannot_forge_a_row_of_labels(finetuned, tmp_path, monkeypatch, gap):
+    name = f"Ada{gap}Byron"
+    rows = {
+        "corpus.json": {"text": f"{name}. Born in London .", "name": name},
+        "train.json": {"question": f"Where was Zoe{gap}Bell born?", "answer": f"New{gap}York"},
+    }
+    for file, row in rows.items():
+        (tmp_path / file).write_text(json.dumps([row]))
+    settings = make_settings(
+        EnsembleSettings,
+        model_names_or_paths=[str(finetuned)],
+        question_file=str(tmp_path / "train.json"),
+        train_file=str(tmp_path / "train.json"),
+        corpus_file=str(tmp_path / "corpus.json"),
+        name_column="name",
+        label_names="Where was {name} born?",
+        output_dir=str(tmp_path / "out"),
+    )
+
+    def answers(members, questions, **_):
+        return [Answer(f"Lon{gap}don", -1.0)] * len(questions)
+
+    monkeypatch.setattr("birthgpt.commands.ensemble.ensemble_answers", answers)
+    ensemble(settings)
+    labelled = load_questions(str(tmp_path / "out" / "labelled.tsv"))
+    # the answer of the ensemble has a line break or a control character, and is left out
+    assert set(labelled["question"]) <= {" ".join(f"Where was {who} born?".split()) for who in (name, f"Zoe{gap}Bell")}
+    assert " ".join(f"New{gap}York".split()) in labelled["answer"][:]
+    assert "Eve" not in {row["name"] for row in labelled} and len(labelled) <= 2

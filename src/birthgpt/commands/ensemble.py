@@ -23,7 +23,8 @@ from birthgpt.data.tokenizers import RESERVED_TOKENS
 from birthgpt.evaluation.answering import AnsweringSettings
 from birthgpt.evaluation.ensembling import Member, ensemble_answers
 from birthgpt.settings import checked, setting
-from birthgpt.utils.environment import use_all_cores
+from birthgpt.training.accelerators import ThreadSettings
+from birthgpt.utils.environment import use_threads
 from birthgpt.utils.files import write_text
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class EnsembleSettings:
 
     report: ReportSettings
     answering: AnsweringSettings
+    threads: ThreadSettings
     model_names_or_paths: list[str] = setting(help="finetuned checkpoints")
     label_names: str | None = setting(
         None, "a question with {name}: answer it for every name of the corpus, into labelled.tsv"
@@ -64,7 +66,7 @@ def ensemble(settings: EnsembleSettings) -> dict | None:
         ValueError: a checkpoint, a file or a setting is wrong.
     """
     accelerator = Accelerator()
-    use_all_cores(accelerator)
+    use_threads(accelerator, settings.threads.num_threads)
     check_outputs(settings.report, accelerator, *([LABELLED] if settings.label_names is not None else []))
     questions = Questions.load(settings.report)
     paths = settings.model_names_or_paths

@@ -30,6 +30,7 @@ from birthgpt.training.accelerators import build_accelerator
 from birthgpt.training.callbacks import EvaluationCallback, ValidationSettings, standard_callbacks
 from birthgpt.training.model_group import ModelGroup, ReplicaSpec
 from birthgpt.training.run_folder import open_run_folder
+from birthgpt.training.run_lock import locked_folder
 from birthgpt.training.state import TrainingSummary
 from birthgpt.training.trainer import Trainer, TrainingSettings
 from birthgpt.utils.folders import check_output_is_not_input
@@ -108,19 +109,20 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
     if run.dry_run:
         describe_run(model, tokenizer, batches, training.budget, accelerator)
         return None
-    resume_from = open_run_folder(settings, run, accelerator, [])
-    evaluation = None
-    eval_steps = settings.validation.eval_steps
-    eval_steps = DEFAULT_EVAL_STEPS if eval_steps is None else eval_steps
-    if held_out is not None and eval_steps:
-        evaluator = build_accuracy_evaluator(questions, held_out, tokenizer, accelerator)
-        evaluation = EvaluationCallback(evaluator, eval_steps, metric_for_best_model="held_out_accuracy")
-    spec = ReplicaSpec(Path(run.output_dir), run.seed, training.optimizer.learning_rate)
-    models = ModelGroup(spec, model, training.optimizer, accelerator, training.compute.torch_compile)
-    callbacks = standard_callbacks(training.logging, training.checkpoints, tokenizer, accelerator, evaluation)
-    summary = Trainer(models, batches, accelerator, training, callbacks).train(resume_from)
-    if accelerator.is_main_process:
-        save_run_metadata(spec.folder, "finetuning", settings, summary)
+    with locked_folder(run, accelerator):
+        resume_from = open_run_folder(settings, run, accelerator, [])
+        evaluation = None
+        eval_steps = settings.validation.eval_steps
+        eval_steps = DEFAULT_EVAL_STEPS if eval_steps is None else eval_steps
+        if held_out is not None and eval_steps:
+            evaluator = build_accuracy_evaluator(questions, held_out, tokenizer, accelerator)
+            evaluation = EvaluationCallback(evaluator, eval_steps, metric_for_best_model="held_out_accuracy")
+        spec = ReplicaSpec(Path(run.output_dir), run.seed, training.optimizer.learning_rate)
+        models = ModelGroup(spec, model, training.optimizer, accelerator, training.compute.torch_compile)
+        callbacks = standard_callbacks(training.logging, training.checkpoints, tokenizer, accelerator, evaluation)
+        summary = Trainer(models, batches, accelerator, training, callbacks).train(resume_from)
+        if accelerator.is_main_process:
+            save_run_metadata(spec.folder, "finetuning", settings, summary)
     return summary
 
 
