@@ -181,7 +181,9 @@ def test_only_the_command_line_and_the_config_give_settings(monkeypatch, tmp_pat
     assert parse_settings(find_command("people").settings).seed == 0
 
 
-@pytest.mark.parametrize("name", ["ask", "compare", "convert", "people", "preview", "push", "quickstart", "split"])
+@pytest.mark.parametrize(
+    "name", ["ask", "compare", "convert", "people", "preview", "push", "quickstart", "split", "synthesize", "verify"]
+)
 def test_a_command_of_one_process_is_not_launched_as_two(name, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SystemExit) as exit_status:

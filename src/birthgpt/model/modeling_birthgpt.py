@@ -19,9 +19,9 @@ from .attention_types import build_block, get_attention_type
 from .block import Block, ShownWeights
 from .cache import STATE_LAYER, count_tokens
 from .configuration_birthgpt import BirthGPTConfig
-from .input_checks import check_attention_mask, check_branches, check_length, check_packing, check_tokens
-from .layers import OutputProjection, RotaryEmbedding, build_norm, flat_positions, select_positions
-from .masks import build_masks
+from .input_checks import check_attention_mask, check_branches, check_positions, check_tokens, packed_sequences
+from .layers import HiddenDropout, OutputProjection, RotaryEmbedding, build_norm, flat_positions, select_positions
+from .masks import build_masks, token_mask_of
 from .ngrams import NgramEmbedding
 
 logger = logging.get_logger(__name__)
@@ -98,7 +98,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             self.embed_positions = LearnedPositions(config.max_position_embeddings, config.hidden_size)
         else:
             self.rotary_embedding = RotaryEmbedding(config)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = HiddenDropout(config)
         self.layers = nn.ModuleList(build_block(config, name, i) for i, name in enumerate(config.attention_types))
         self.norm = build_norm(config, config.hidden_size)
         self.gradient_checkpointing = False
@@ -128,31 +128,37 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             input_ids: (batch, length); or `inputs_embeds`, (batch, length, hidden_size).
             attention_mask: (batch, seen + length), 0 for padding on either side; or a 4-D mask of the caller; or a
                 dictionary with a mask for each layer type, which `generate` makes for a static cache.
-            position_ids: (batch, length); computed from `attention_mask` if not given.
-            past_key_values: the cache to continue from.
+            position_ids: (batch or 1, length); computed from `attention_mask` if not given. Where the position of a
+                token is not greater than that of the token before, a sequence of its own starts (packed sequences).
+            past_key_values: the cache to continue from. Packed sequences and branches neither have nor make a cache.
             branch_ids: (batch, length): 0 for the shared prefix, k > 0 for branch k, −1 for padding, as in tree
                 attention. A branch sees only the prefix and itself. `position_ids` restart after the prefix.
             positions_to_keep: the positions whose states are returned, from `layers.flat_positions`; None for all.
 
         Raises:
-            ValueError: both or neither of `input_ids` and `inputs_embeds`, or `inputs_embeds` with n-grams; a sequence
-                longer than the learned positions; branches with a cache, with flash attention, without `position_ids`
-                or with an attention type that does not support them; a boolean 4-D mask that would be added to scores;
-                a 4-D mask, or positions that restart without branches, for a model that reads its past in token order.
+            ValueError: both or neither of `input_ids` and `inputs_embeds`, or `inputs_embeds` with n-grams; a position
+                without a learned vector; branches or packed sequences with a cache, with flash attention or
+                with an attention type that does not support them; branches without `position_ids`; a boolean 4-D mask
+                that would be added to scores; a 4-D mask for a model that reads its past in token order.
         """
         layers: list[Block] = list(self.layers)  # type: ignore[arg-type]
         check_tokens(input_ids, inputs_embeds, needs_ids=self.embed_ngrams is not None)
-        if use_cache and past_key_values is None and branch_ids is None:
-            past_key_values = DynamicCache(config=self.config)
         check_attention_mask(attention_mask, self.config, layers)
+        if position_ids is not None:
+            # any integer type: indices need 64 bits
+            position_ids = position_ids.long()
         if branch_ids is not None:
             check_branches(position_ids, past_key_values, self.config, layers)
-        elif attention_mask is None and past_key_values is None:
-            check_packing(position_ids, self.config, layers)
+        else:
+            branch_ids = packed_sequences(position_ids, attention_mask, past_key_values, self.config, layers)
+        if use_cache and past_key_values is None and branch_ids is None:
+            past_key_values = DynamicCache(config=self.config)
 
-        tokens: dict[str, Any] = {"branch_ids": branch_ids, "past_key_values": past_key_values}
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
+        if branch_ids is not None:
+            branch_ids = branch_ids.expand(len(inputs_embeds), -1)
+        tokens: dict[str, Any] = {"branch_ids": branch_ids, "past_key_values": past_key_values}
         tokens["token_mask"] = token_mask_of(attention_mask, inputs_embeds.shape[1])
         if self.embed_ngrams is not None:
             inputs_embeds = inputs_embeds + self.embed_ngrams(input_ids, **tokens)
@@ -161,17 +167,15 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             self.config,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
-            # only given positions: transformers looks for packed sequences in them, and default positions never restart
             position_ids=position_ids,
             past_key_values=past_key_values,
             branch_ids=branch_ids,
         )
+        most = None
         if position_ids is None:
             seen = past_key_values.get_seq_length() if past_key_values is not None else 0
-            position_ids = positions_from_mask(attention_mask, inputs_embeds, seen)
-        hidden_states, position_embeddings = self.add_positions(
-            inputs_embeds, position_ids, past_key_values, branch_ids
-        )
+            position_ids, most = positions_from_mask(attention_mask, inputs_embeds, seen), seen + inputs_embeds.shape[1]
+        hidden_states, position_embeddings = self.add_positions(inputs_embeds, position_ids, tokens["token_mask"], most)
 
         hidden_states = self.run_blocks(
             hidden_states,
@@ -182,24 +186,22 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             **tokens,
             **kwargs,
         )
-        count_tokens(past_key_values, inputs_embeds.shape[1])
+        count_tokens(past_key_values, inputs_embeds, tokens["token_mask"])
         return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values)
 
     def add_positions(
-        self,
-        inputs_embeds: torch.Tensor,
-        position_ids: torch.Tensor,
-        past_key_values: Cache | None,
-        branch_ids: torch.Tensor | None,
+        self, inputs_embeds: torch.Tensor, position_ids: torch.Tensor, token_mask: torch.Tensor | None, most: int | None
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
-        """The embedded tokens, with learned positions added, and the rotary cosines and sines or None."""
+        """The embedded tokens, with learned positions added, and the rotary cosines and sines or None.
+
+        `most` is an argument of `check_positions`.
+        """
         if self.config.position_embedding_type == "rotary":
             return self.dropout(inputs_embeds), self.rotary_embedding(position_ids, inputs_embeds.dtype)
-        if branch_ids is not None:
-            length = int(position_ids.max()) + 1
-        else:
-            length = inputs_embeds.shape[1] + (past_key_values.get_seq_length() if past_key_values is not None else 0)
-        check_length(length, self.config.max_position_embeddings)
+        if token_mask is not None:
+            # padding may have any position
+            position_ids = position_ids.masked_fill(~token_mask, 0)
+        check_positions(position_ids, self.config.max_position_embeddings, most)
         return self.dropout(inputs_embeds + self.embed_positions(position_ids)), None
 
     def run_blocks(
@@ -226,13 +228,6 @@ def positions_from_mask(
     if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
         return (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)[:, -length:]
     return (torch.arange(length, device=inputs_embeds.device) + seen).unsqueeze(0)
-
-
-def token_mask_of(attention_mask: torch.Tensor | dict | None, length: int) -> torch.Tensor | None:
-    """(batch, length), True for a new token, False for padding; None without a mask of padding."""
-    if not isinstance(attention_mask, torch.Tensor) or attention_mask.ndim == 4:
-        return None
-    return attention_mask[:, -length:].bool()
 
 
 class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):

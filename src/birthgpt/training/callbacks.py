@@ -221,8 +221,7 @@ class CheckpointCallback(TrainerCallback):
             save_checkpoint(replica, self.tokenizer, trainer.state, writes=accelerator.is_main_process)
         if accelerator.is_main_process:
             # after all are written: an old checkpoint may be the last one that all models have
-            for replica in replicas:
-                prune_checkpoints(replica.spec.folder, self.settings.save_total_limit)
+            prune_checkpoints([replica.spec.folder for replica in replicas], self.settings.save_total_limit)
         accelerator.wait_for_everyone()
 
     def on_train_end(self, trainer: "Trainer") -> None:
