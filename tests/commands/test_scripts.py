@@ -181,6 +181,18 @@ def test_only_the_command_line_and_the_config_give_settings(monkeypatch, tmp_pat
     assert parse_settings(find_command("people").settings).seed == 0
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="the processes would use the accelerator")
+def test_the_processes_of_torchrun_know_each_other(people_files, tmp_path):
+    result = run(
+        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "scripts/evaluate.py",
+        "--question_file", people_files / "birth_dev.tsv", "--baseline", "London", "--output_dir", tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stdout.count(" right, ") == 1
+    assert "processes: 2" in result.stderr
+
+
 @pytest.mark.parametrize(
     "name", ["ask", "compare", "convert", "people", "preview", "push", "quickstart", "split", "synthesize", "verify"]
 )

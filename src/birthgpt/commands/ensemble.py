@@ -5,8 +5,6 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from accelerate import Accelerator
-
 from birthgpt.commands.command import Command
 from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.commands.report_answers import (
@@ -24,7 +22,7 @@ from birthgpt.evaluation.answering import AnsweringSettings
 from birthgpt.evaluation.ensembling import Member, ensemble_answers
 from birthgpt.settings import checked, setting
 from birthgpt.training.accelerators import ThreadSettings
-from birthgpt.utils.environment import use_threads
+from birthgpt.utils.environment import connected_accelerator, use_threads
 from birthgpt.utils.files import write_text
 
 logger = logging.getLogger(__name__)
@@ -65,7 +63,7 @@ def ensemble(settings: EnsembleSettings) -> dict | None:
     Raises:
         ValueError: a checkpoint, a file or a setting is wrong.
     """
-    accelerator = Accelerator()
+    accelerator = connected_accelerator()
     use_threads(accelerator, settings.threads.num_threads)
     check_outputs(settings.report, accelerator, *([LABELLED] if settings.label_names is not None else []))
     questions = Questions.load(settings.report)

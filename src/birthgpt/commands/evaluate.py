@@ -6,6 +6,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from birthgpt.commands.command import Command
+from birthgpt.commands.endless_answers import warn_endless_answers
 from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.commands.report_answers import (
     Questions,
@@ -20,7 +21,7 @@ from birthgpt.evaluation.answering import Answer, AnsweringSettings, answer_ques
 from birthgpt.evaluation.baselines import constant_place, most_common_train_place
 from birthgpt.settings import checked, setting
 from birthgpt.training.accelerators import ThreadSettings
-from birthgpt.utils.environment import use_threads
+from birthgpt.utils.environment import connected_accelerator, use_threads
 
 
 @checked
@@ -50,7 +51,7 @@ def evaluate(settings: EvaluateSettings) -> dict | None:
     Raises:
         ValueError: the checkpoint, a file or a setting is wrong.
     """
-    accelerator = Accelerator()
+    accelerator = connected_accelerator()
     use_threads(accelerator, settings.threads.num_threads)
     check_outputs(settings.report, accelerator)
     questions = Questions.load(settings.report)
@@ -91,7 +92,7 @@ def model_answers(settings: EvaluateSettings, questions: Questions, accelerator:
         for question in texts[:3] if accelerator.is_main_process else []:
             print(tokenizer.decode(tokenizer(question)["input_ids"]))
         return []
-    return answer_questions(
+    answers = answer_questions(
         model,
         tokenizer,
         texts,
@@ -101,6 +102,9 @@ def model_answers(settings: EvaluateSettings, questions: Questions, accelerator:
         progress=accelerator.is_main_process,
         accelerator=accelerator,
     )
+    if accelerator.is_main_process:
+        warn_endless_answers(texts, answers, settings.model_name_or_path)
+    return answers
 
 
 COMMAND = Command(EvaluateSettings, evaluate, show_accuracy)

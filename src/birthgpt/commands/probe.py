@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from accelerate import Accelerator
-
 from birthgpt.commands.command import Command
 from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.data.corpus import ColumnSettings, lines_by_name
@@ -14,7 +12,7 @@ from birthgpt.evaluation.recall import answer_ranks, answerable, prompts_by_kind
 from birthgpt.settings import checked, setting
 from birthgpt.training.accelerators import ThreadSettings
 from birthgpt.training.processes import decided_by_main
-from birthgpt.utils.environment import environment_info, use_threads
+from birthgpt.utils.environment import connected_accelerator, environment_info, use_threads
 from birthgpt.utils.files import check_output_file, save_json
 from birthgpt.utils.tables import text_table
 
@@ -41,7 +39,7 @@ def probe(settings: ProbeSettings) -> list[dict] | None:
     Raises:
         ValueError: the checkpoint or a file is wrong, or there is no such question.
     """
-    accelerator = Accelerator()
+    accelerator = connected_accelerator()
     use_threads(accelerator, settings.threads.num_threads)
     output = Path(settings.output_dir) / "probe.json"
     inputs = {"question_file": settings.question_file, "corpus_file": settings.corpus_file}

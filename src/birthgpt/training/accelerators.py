@@ -8,7 +8,7 @@ from accelerate.utils import set_seed
 
 from birthgpt.settings import checked, flatten_settings, setting
 from birthgpt.training.sharding import check_sharding
-from birthgpt.utils.environment import use_threads
+from birthgpt.utils.environment import connected_accelerator, use_threads
 
 if TYPE_CHECKING:
     from birthgpt.training.settings import TrainingSettings
@@ -51,7 +51,7 @@ def build_accelerator(settings: "TrainingSettings") -> Accelerator:
         ValueError: a precision other than float32 and bfloat16, or settings that do not work with sharded weights.
     """
     compute = settings.compute
-    accelerator = Accelerator(
+    accelerator = connected_accelerator(
         gradient_accumulation_steps=compute.gradient_accumulation_steps,
         mixed_precision=compute.mixed_precision,
         log_with=settings.logging.report_to if settings.logging.with_tracking else None,

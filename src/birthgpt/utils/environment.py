@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -31,6 +32,16 @@ def available_cores() -> int:
 def launcher() -> int | None:
     """The process of `accelerate launch` or `torchrun` that has started this one; None if none of them has."""
     return os.getppid() if LAUNCHED & os.environ.keys() else None
+
+
+def connected_accelerator(**settings: Any) -> Accelerator:
+    """An accelerator that knows the other processes of the launch.
+
+    `torchrun` does not tell accelerate that a machine has no GPU: each process would take itself for the only one, and
+    do all the work.
+    """
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return Accelerator(cpu=several and not torch.accelerator.is_available(), **settings)
 
 
 def use_threads(accelerator: Accelerator, num_threads: int | None = None) -> None:
