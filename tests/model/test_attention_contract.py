@@ -336,6 +336,40 @@ def test_packed_sequences_are_kept_apart_or_refused(case, arguments):
 
 
 @cases
+def test_positions_of_padding_do_not_start_a_sequence(case):
+    model, tokens = case_model(case), random_tokens(2, 12)
+    mask = torch.tensor([[0, 0, 1, 1, 0, 0, 0, 1, 1, 0, 1, 0], [1] * 12])
+    row = mask[0].bool()
+    for fill in (0, 1, 50):
+        positions = (mask.cumsum(dim=1) - 1).masked_fill(mask == 0, fill)
+        with torch.no_grad():
+            logits = model(tokens, attention_mask=mask, position_ids=positions, use_cache=False).logits
+            alone = model(tokens[:1, row]).logits
+        torch.testing.assert_close(logits[:1, row], alone, rtol=0, atol=1e-10)
+
+
+@cases
+@pytest.mark.parametrize("chunks", [[6, 1, 1, 1, 1, 1, 1], [9, 3], [1] * 12], ids=str)
+def test_padding_between_the_tokens_of_a_cached_row_is_skipped_or_refused(case, chunks):
+    model, tokens = case_model(case), random_tokens(2, 12)
+    mask = torch.tensor([[1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 1], [1] * 12])
+    row, cache, logits, end = mask[0].bool(), DynamicCache(config=model.config), [], 0
+    with torch.no_grad():
+        alone = model(tokens[:1, row]).logits
+        for size in chunks:
+            chunk, end = tokens[:, end : end + size], end + size
+            try:
+                logits.append(model(chunk, attention_mask=mask[:, :end], past_key_values=cache).logits)
+            except ValueError as error:
+                # a cache that keeps only the last entries
+                assert "start with a new cache" in str(error) and "sliding_attention" in model.config.layer_types
+                break
+    logits = torch.cat(logits, dim=1)
+    seen = row[: logits.shape[1]]
+    torch.testing.assert_close(logits[:1, seen], alone[:, : int(seen.sum())], rtol=0, atol=1e-10)
+
+
+@cases
 def test_packed_sequences_with_padding_anywhere_are_kept_apart(case):
     model, tokens = case_model(case), random_tokens(1, 16)
     if not separates_branches(model):

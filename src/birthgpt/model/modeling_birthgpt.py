@@ -9,6 +9,7 @@ from torch import nn
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.generation import GenerationMixin
+from transformers.masking_utils import create_masks_for_generate
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
@@ -21,7 +22,7 @@ from .cache import STATE_LAYER, count_tokens
 from .configuration_birthgpt import BirthGPTConfig
 from .input_checks import check_attention_mask, check_branches, check_length, check_tokens, packed_sequences
 from .layers import OutputProjection, RotaryEmbedding, build_norm, flat_positions, select_positions
-from .masks import build_masks, token_mask_of
+from .masks import build_mask, build_masks, positions_from_mask, token_mask_of
 from .ngrams import NgramEmbedding
 
 logger = logging.get_logger(__name__)
@@ -147,10 +148,12 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         if position_ids is not None:
             # any integer type: indices need 64 bits
             position_ids = position_ids.long()
+        sequences = None
         if branch_ids is not None:
             check_branches(position_ids, past_key_values, self.config, layers)
         else:
-            branch_ids = packed_sequences(position_ids, attention_mask, past_key_values, self.config, layers)
+            sequences = packed_sequences(position_ids, attention_mask, past_key_values, self.config, layers)
+            branch_ids = sequences
         if use_cache and past_key_values is None and branch_ids is None:
             past_key_values = DynamicCache(config=self.config)
 
@@ -167,7 +170,8 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             self.config,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
-            position_ids=position_ids,
+            # of sequences in one row, a window counts tokens; of branches, positions behind the prefix
+            position_ids=position_ids if sequences is None else None,
             past_key_values=past_key_values,
             branch_ids=branch_ids,
         )
@@ -223,16 +227,6 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         return hidden_states
 
 
-def positions_from_mask(
-    attention_mask: torch.Tensor | dict | None, inputs_embeds: torch.Tensor, seen: int
-) -> torch.Tensor:
-    """The position of each token, (batch, length), padding not counted; (1, length) without a mask of padding."""
-    length = inputs_embeds.shape[1]
-    if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
-        return (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)[:, -length:]
-    return (torch.arange(length, device=inputs_embeds.device) + seen).unsqueeze(0)
-
-
 class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
     """The model with an output head over the vocabulary."""
 
@@ -254,6 +248,21 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
                 "the assistant model cannot take back tokens that the main model rejects: choose an assistant with "
                 "softmax, sliding_softmax, synthesizer or bigbird attention"
             )
+
+    @staticmethod
+    def create_masks_for_generate(config, inputs_embeds, attention_mask, past_key_values, **kwargs) -> Any:
+        """The masks for a static cache, which `generate` makes before a compiled forward."""
+        masks = create_masks_for_generate(config, inputs_embeds, attention_mask, past_key_values, **kwargs)
+        if isinstance(masks, dict) and "sliding_attention" in masks:
+            masks["sliding_attention"] = build_mask(
+                "sliding",
+                config,
+                inputs_embeds=inputs_embeds,
+                attention_mask=attention_mask,
+                past_key_values=past_key_values,
+                window=config.sliding_window,
+            )
+        return masks
 
     def _prepare_static_cache(self, *args, **kwargs) -> Cache:
         if STATE_LAYER in self.config.layer_types:
