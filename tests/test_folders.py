@@ -144,7 +144,7 @@ def test_a_checkpoint_that_would_stay_in_a_new_run_is_refused(people_files, tmp_
     (place / "checkpoint-900").mkdir()
     (place / "checkpoint-900" / "mine.txt").write_text("mine")
     before = contents(place)
-    with pytest.raises(ValueError, match="checkpoint-900/mine.txt was not written by"):
+    with pytest.raises(ValueError, match="checkpoint-900/mine.txt is not of the run"):
         pretrain_again(place, people_files)
     assert contents(place) == before
 

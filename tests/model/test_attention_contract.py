@@ -225,6 +225,43 @@ def test_dropout_acts_in_training_alone(case, name):
 
 
 @cases
+@pytest.mark.parametrize("name", ["hidden_dropout", "attention_dropout"])
+def test_a_dropout_that_is_changed_after_loading_acts(case, name, tmp_path):
+    tokens = random_tokens(2, 9)
+    case_model(case, torch.float32).save_pretrained(tmp_path)
+    model = BirthGPTForCausalLM.from_pretrained(tmp_path).train()
+    # gated_deltanet has no weights to drop
+    has_no_weights = name == "attention_dropout" and set(model.config.attention_types) == {"gated_deltanet"}
+    for rate, changes in ((0.5, True), (0.0, False)):
+        setattr(model.config, name, rate)
+        with torch.no_grad():
+            first, second = (model(tokens, use_cache=False).logits for _ in range(2))
+        assert torch.equal(first, second) == (has_no_weights or not changes)
+
+
+@cases
+def test_a_cache_is_made_for_generation_alone(case):
+    model, tokens = case_model(case), random_tokens(2, 9)
+
+    def makes_a_cache(**arguments) -> bool:
+        with torch.no_grad():
+            return model(tokens, **arguments).past_key_values is not None
+
+    assert makes_a_cache()
+    assert not makes_a_cache(labels=tokens) and not makes_a_cache(shift_labels=tokens)
+    assert makes_a_cache(labels=tokens, use_cache=True)
+    model.train()
+    assert not makes_a_cache()
+    assert model.model(tokens).past_key_values is None
+    assert makes_a_cache(use_cache=True)
+
+
+def test_the_default_call_in_training_drops_the_weights_of_performer():
+    model, tokens = case_model("performer", attention_dropout=0.5).train(), random_tokens(2, 9)
+    assert not torch.equal(model(tokens, labels=tokens).loss, model(tokens, labels=tokens).loss)
+
+
+@cases
 def test_attentions_have_one_entry_a_layer_if_any_has_weights(case):
     model, tokens = case_model(case, attn_implementation="eager"), random_tokens(2, 9)
     with torch.no_grad():
@@ -383,6 +420,31 @@ def test_packed_sequences_with_padding_anywhere_are_kept_apart(case):
         for number in range(1, 5):
             alone = model(tokens[:, sequences == number]).logits
             torch.testing.assert_close(logits[:, sequences == number], alone, rtol=0, atol=1e-10)
+
+
+@cases
+def test_the_position_of_a_token_counts_not_the_length_of_the_tensor(case):
+    model, tokens = case_model(case), random_tokens(1, 60)
+    # 10 tokens of padding are beyond the 64 positions, in one call or in two
+    padded, mask = left_padded([tokens[0]], 70)
+    with torch.no_grad():
+        alone = model(tokens, use_cache=False).logits
+        cache = DynamicCache(config=model.config)
+        first = model(padded[:, :65], attention_mask=mask[:, :65], past_key_values=cache).logits
+        second = model(padded[:, 65:], attention_mask=mask, past_key_values=cache).logits
+        for logits in (
+            model(padded, attention_mask=mask).logits,
+            # positions of padding do not count
+            model(padded, attention_mask=mask, position_ids=torch.arange(70)[None] - 10).logits,
+            torch.cat((first, second), dim=1),
+        ):
+            torch.testing.assert_close(logits[:, 10:], alone, rtol=0, atol=1e-10)
+        if separates_branches(model):
+            packed = torch.cat((tokens, tokens[:, :30]), dim=1)
+            positions = torch.tensor([[*range(60), *range(30)]])
+            logits = model(packed, position_ids=positions).logits
+            torch.testing.assert_close(logits[:, :60], alone, rtol=0, atol=1e-10)
+            torch.testing.assert_close(logits[:, 60:], alone[:, :30], rtol=0, atol=1e-10)
 
 
 @cases

@@ -4,12 +4,13 @@ import logging
 
 import pytest
 import torch
-from builders import VARIANTS, case_model, random_tokens, tiny_config, tiny_model
+from builders import VARIANTS, case_model, left_padded, random_tokens, tiny_config, tiny_model
 from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    CompileConfig,
     DynamicCache,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
@@ -232,6 +233,10 @@ def test_a_sequence_beyond_learned_positions_is_refused_and_rotary_takes_it():
     cache = model(random_tokens(1, 60), use_cache=True).past_key_values
     with pytest.raises(ValueError, match="65 tokens"):
         model(random_tokens(1, 5), past_key_values=cache)
+    with pytest.raises(ValueError, match="65 tokens"):
+        model(random_tokens(1, 5), position_ids=torch.arange(60, 65)[None])
+    with pytest.raises(ValueError, match="position_ids contain -1: the first learned position is 0"):
+        model(random_tokens(1, 5), position_ids=torch.arange(-1, 4)[None])
     assert tiny_model("modern")(random_tokens(1, 65)).logits.isfinite().all()
 
 
@@ -287,6 +292,21 @@ def test_compiled_model_equals_eager_mode(variant, backend, nothing_compiled):
     model, tokens = tiny_model(variant), random_tokens(2, 8)
     compiled = torch.compile(model, fullgraph=True, backend=backend)
     torch.testing.assert_close(compiled(tokens, use_cache=False).logits, model(tokens).logits, rtol=0, atol=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["softmax", "softmax-rotary", "sliding_softmax"])
+def test_generation_with_a_static_cache_is_one_graph(case, nothing_compiled):
+    model = case_model(case, torch.float32)
+    tokens, mask = left_padded([random_tokens(1, 4)[0], random_tokens(1, 7)[0]], 7)
+    settings = {"attention_mask": mask, "max_new_tokens": 5, "do_sample": False, "eos_token_id": None}
+    compile_config = CompileConfig(fullgraph=True, backend="eager", mode=None)
+    # transformers compiles by itself on a GPU only
+    compile_config._compile_all_devices = True
+    torch._dynamo.utils.counters.clear()
+    compiled = model.generate(tokens, cache_implementation="static", compile_config=compile_config, **settings)
+    assert torch._dynamo.utils.counters["stats"]["calls_captured"] > 0
+    assert torch.equal(compiled, model.generate(tokens, **settings))
 
 
 def test_bfloat16_runs_and_keeps_its_type():

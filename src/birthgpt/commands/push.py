@@ -11,11 +11,12 @@ from huggingface_hub import HfApi
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import birthgpt.model
-from birthgpt.commands.building import load_model, load_tokenizer
 from birthgpt.commands.command import Command
+from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.commands.model_card import model_card
 from birthgpt.commands.run_metadata import read_run_metadata
 from birthgpt.settings import checked, setting
+from birthgpt.training.manifest import write_manifest
 from birthgpt.utils.errors import first_line
 from birthgpt.utils.files import write_text
 from birthgpt.utils.folders import (
@@ -64,8 +65,7 @@ def export(settings: PushSettings) -> Path | None:
     """
     target = Path(settings.output_dir)
     check_target(target, settings)
-    model = load_model(settings.model_name_or_path)
-    tokenizer = load_tokenizer(settings.model_name_or_path)
+    model, tokenizer = load_model_and_tokenizer(settings.model_name_or_path)
     if settings.dry_run:
         print(f"{settings.model_name_or_path} with", *(file.name for file in model_code()))
         return None
@@ -101,6 +101,8 @@ def write_export(target: Path, model: PreTrainedModel, tokenizer: PreTrainedToke
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         add_code(temporary)
+        # the card is written again for the Hub
+        write_manifest(temporary)
         write_text(temporary / CARD, card)
         remove_recorded(target, EXPORT)
         record_files(target, EXPORT, [file.name for file in temporary.iterdir()])

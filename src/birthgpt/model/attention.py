@@ -23,11 +23,11 @@ class AttentionType:
     cache_type: str = STATE_LAYER
     """The name of its cache in `config.layer_types`."""
 
-    cache_can_crop: bool = False
-    """Whether tokens can be removed from its cache, which assisted generation needs: it contains no sum over tokens."""
-
     uses_attention_interface: bool = False
     """Whether `attn_implementation` may be any attention function of transformers, such as flash or flex attention."""
+
+    cache_can_crop: bool = False
+    """Whether tokens can be removed from its cache, which assisted generation needs: it contains no sum over tokens."""
 
     supports_branches: bool = False
     """Whether it supports `branch_ids`: a branch does not see other branches."""

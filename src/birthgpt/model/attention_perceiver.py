@@ -33,7 +33,16 @@ from .block import Block
 from .cache import StateCacheLayer, layer_state
 from .canon import Canon, CanonConfig
 from .configuration_base import BaseConfig
-from .layers import INVALID_POSITION, MLP, Projections, RotaryEmbedding, apply_rotary, build_norm, select_positions
+from .layers import (
+    INVALID_POSITION,
+    MLP,
+    HiddenDropout,
+    Projections,
+    RotaryEmbedding,
+    apply_rotary,
+    build_norm,
+    select_positions,
+)
 from .masks import additive_mask
 from .settings import setting
 
@@ -79,7 +88,7 @@ class PerceiverBlock(Block):
         self.attention = attention_class(config, layer_idx)
         self.mlp_norm = build_norm(config, config.hidden_size)
         self.mlp = MLP(config)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = HiddenDropout(config)
         self.mlp_canon = Canon(config, layer_idx, "mlp") if config.canon_width and is_last else None
 
     def forward(

@@ -15,8 +15,8 @@ class SoftmaxAttention(Attention):
     """Multi-head softmax attention, computed by `attn_implementation`."""
 
     cache_type = "full_attention"
-    cache_can_crop = True
     uses_attention_interface = True
+    cache_can_crop = True
     supports_branches = True
 
     def __init__(self, config: BaseConfig, layer_idx: int):

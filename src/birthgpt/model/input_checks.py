@@ -17,11 +17,25 @@ def check_tokens(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | N
         raise ValueError("ngram_orders need token ids: give input_ids instead of inputs_embeds")
 
 
-def check_length(length: int, limit: int) -> None:
-    """Raise ValueError for a sequence that is longer than the learned positions."""
-    if length > limit:
+def check_positions(position_ids: torch.Tensor, limit: int, most: int | None = None) -> None:
+    """Raise ValueError for a position that has no learned vector; a graph cannot stop for it.
+
+    Args:
+        position_ids: (batch or 1, length).
+        limit: the number of learned positions.
+        most: the number of tokens with padding, if it bounds the positions: up to `limit`, positions are not read.
+    """
+    if is_tracing(position_ids) or position_ids.is_meta or not position_ids.numel():
+        return
+    if most is not None and most <= limit:
+        # reading a value on a GPU waits for the GPU
+        return
+    first, last = (int(bound) for bound in position_ids.aminmax())
+    if first < 0:
+        raise ValueError(f"position_ids contain {first}: the first learned position is 0")
+    if last >= limit:
         raise ValueError(
-            f"a sequence of {length} tokens does not fit max_position_embeddings={limit}: give a shorter one"
+            f"a sequence of {last + 1} tokens does not fit max_position_embeddings={limit}: give a shorter one"
         )
 
 

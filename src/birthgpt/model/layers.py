@@ -136,6 +136,17 @@ class Projections(nn.Module):
         return self.o_proj(mixed.flatten(-2))
 
 
+class HiddenDropout(nn.Module):
+    """Dropout at the rate `config.hidden_dropout`, which is read at every call: a change of it acts at once."""
+
+    def __init__(self, config: BaseConfig):
+        super().__init__()
+        self.config = config
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return nn.functional.dropout(states, self.config.hidden_dropout, self.training)
+
+
 class MLP(nn.Module):
     """W₂ act(W₁ x): the position-wise part of a block."""
 

@@ -1,5 +1,6 @@
 """The model: embeddings, blocks, `BirthGPTModel` and `BirthGPTForCausalLM`, in reading order."""
 
+import inspect
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -20,8 +21,8 @@ from .attention_types import build_block, get_attention_type
 from .block import Block, ShownWeights
 from .cache import STATE_LAYER, count_tokens
 from .configuration_birthgpt import BirthGPTConfig
-from .input_checks import check_attention_mask, check_branches, check_length, check_tokens, packed_sequences
-from .layers import OutputProjection, RotaryEmbedding, build_norm, flat_positions, select_positions
+from .input_checks import check_attention_mask, check_branches, check_positions, check_tokens, packed_sequences
+from .layers import HiddenDropout, OutputProjection, RotaryEmbedding, build_norm, flat_positions, select_positions
 from .masks import build_mask, build_masks, positions_from_mask, token_mask_of
 from .ngrams import NgramEmbedding
 
@@ -88,6 +89,19 @@ def without_missing_attentions(forward: Callable) -> Callable:
     return wrapper
 
 
+def without_cache_in_training(forward: Callable) -> Callable:
+    """Decorator of `forward`: the default of `use_cache` is False in training mode, because no token follows."""
+    index = list(inspect.signature(forward).parameters).index("use_cache") - 1
+
+    @wraps(forward)
+    def wrapper(self: BirthGPTPreTrainedModel, *args, **kwargs) -> BaseModelOutputWithPast:
+        if self.training and len(args) <= index and kwargs.get("use_cache") is None:
+            kwargs["use_cache"] = False
+        return forward(self, *args, **kwargs)
+
+    return wrapper
+
+
 class BirthGPTModel(BirthGPTPreTrainedModel):
     """The stack of blocks, from token ids to normalised hidden states."""
 
@@ -99,7 +113,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             self.embed_positions = LearnedPositions(config.max_position_embeddings, config.hidden_size)
         else:
             self.rotary_embedding = RotaryEmbedding(config)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = HiddenDropout(config)
         self.layers = nn.ModuleList(build_block(config, name, i) for i, name in enumerate(config.attention_types))
         self.norm = build_norm(config, config.hidden_size)
         self.gradient_checkpointing = False
@@ -107,6 +121,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         self._no_split_modules = {type(layer).__name__ for layer in self.layers}
         self.post_init()
 
+    @without_cache_in_training
     @merge_with_config_defaults
     @can_return_tuple
     @without_missing_attentions
@@ -134,11 +149,12 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             past_key_values: the cache to continue from. Packed sequences and branches neither have nor make a cache.
             branch_ids: (batch, length): 0 for the shared prefix, k > 0 for branch k, −1 for padding, as in tree
                 attention. A branch sees only the prefix and itself. `position_ids` restart after the prefix.
+            use_cache: whether to make a cache; by default `config.use_cache`, but not in training mode.
             positions_to_keep: the positions whose states are returned, from `layers.flat_positions`; None for all.
 
         Raises:
-            ValueError: both or neither of `input_ids` and `inputs_embeds`, or `inputs_embeds` with n-grams; a sequence
-                longer than the learned positions; branches or packed sequences with a cache, with flash attention or
+            ValueError: both or neither of `input_ids` and `inputs_embeds`, or `inputs_embeds` with n-grams; a position
+                without a learned vector; branches or packed sequences with a cache, with flash attention or
                 with an attention type that does not support them; branches without `position_ids`; a boolean 4-D mask
                 that would be added to scores; a 4-D mask for a model that reads its past in token order.
         """
@@ -175,12 +191,11 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             past_key_values=past_key_values,
             branch_ids=branch_ids,
         )
+        most = None
         if position_ids is None:
             seen = past_key_values.get_seq_length() if past_key_values is not None else 0
-            position_ids = positions_from_mask(attention_mask, inputs_embeds, seen)
-        hidden_states, position_embeddings = self.add_positions(
-            inputs_embeds, position_ids, past_key_values, branch_ids
-        )
+            position_ids, most = positions_from_mask(attention_mask, inputs_embeds, seen), seen + inputs_embeds.shape[1]
+        hidden_states, position_embeddings = self.add_positions(inputs_embeds, position_ids, tokens["token_mask"], most)
 
         hidden_states = self.run_blocks(
             hidden_states,
@@ -195,20 +210,18 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values)
 
     def add_positions(
-        self,
-        inputs_embeds: torch.Tensor,
-        position_ids: torch.Tensor,
-        past_key_values: Cache | None,
-        branch_ids: torch.Tensor | None,
+        self, inputs_embeds: torch.Tensor, position_ids: torch.Tensor, token_mask: torch.Tensor | None, most: int | None
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
-        """The embedded tokens, with learned positions added, and the rotary cosines and sines or None."""
+        """The embedded tokens, with learned positions added, and the rotary cosines and sines or None.
+
+        `most` is an argument of `check_positions`.
+        """
         if self.config.position_embedding_type == "rotary":
             return self.dropout(inputs_embeds), self.rotary_embedding(position_ids, inputs_embeds.dtype)
-        if branch_ids is not None:
-            length = int(position_ids.max()) + 1
-        else:
-            length = inputs_embeds.shape[1] + (past_key_values.get_seq_length() if past_key_values is not None else 0)
-        check_length(length, self.config.max_position_embeddings)
+        if token_mask is not None:
+            # padding may have any position
+            position_ids = position_ids.masked_fill(~token_mask, 0)
+        check_positions(position_ids, self.config.max_position_embeddings, most)
         return self.dropout(inputs_embeds + self.embed_positions(position_ids)), None
 
     def run_blocks(
@@ -293,6 +306,7 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
             labels: (batch, length), the input ids, or −100 for no target; the model shifts them.
             shift_labels: (batch, length), the target of each position, or −100 for no target. It is one of `kwargs`,
                 because the `Trainer` of transformers requires every label of the signature.
+            use_cache: by default False where labels are given.
             logits_to_keep: an int for the last k positions (0: all); positions, (count,) or (batch, count); or a
                 boolean mask, (batch, length): the head is computed only at the True positions, and the logits are
                 (positions, vocab_size).
@@ -304,6 +318,8 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
             does).
         """
         shift_labels = kwargs.pop("shift_labels", None)
+        if use_cache is None and not (labels is None and shift_labels is None):
+            use_cache = False
         inputs = input_ids if input_ids is not None else inputs_embeds
         positions = None
         # without inputs, `self.model` raises the error

@@ -1,13 +1,12 @@
 """The folder of a run: whether it can be used, which checkpoint to resume from, and whether the settings fit."""
 
-import json
 import logging
 import platform
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
@@ -23,7 +22,7 @@ from birthgpt.training.manifest import (
     list_checkpoints,
     step_of,
 )
-from birthgpt.utils.files import save_json, sha256_of
+from birthgpt.utils.files import read_json, save_json, sha256_of
 from birthgpt.utils.folders import (
     RECORD,
     check_all_recorded,
@@ -35,6 +34,8 @@ from birthgpt.utils.folders import (
 )
 
 logger = logging.getLogger(__name__)
+
+Decision = TypeVar("Decision")
 
 SETTINGS_FILE = "settings.json"
 LOG_FILES = "logs/**/events.out.tfevents.*"
@@ -109,7 +110,7 @@ def check_same_settings(folder: Path, settings: Any) -> None:
     if not (folder / SETTINGS_FILE).is_file():
         logger.warning("%s does not contain the settings of its run: make sure that they are the same", folder)
         return
-    begun = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+    begun = read_json(folder / SETTINGS_FILE)
     declared = declared_settings(type(settings))
     for name, value in flatten_settings(settings).items():
         before = begun.get(name, value)
@@ -182,9 +183,10 @@ def remove_unfinished(folder: Path) -> None:
         shutil.rmtree(path)
 
 
-def decided_by_main(decide: Callable[[], Path | None], accelerator: Accelerator) -> Path | None:
+def decided_by_main(decide: Callable[[], Decision], accelerator: Accelerator) -> Decision:
     """What the main process decides, on all processes; its ValueError is raised on all processes."""
-    found, fault = None, None
+    found: Any = None
+    fault = None
     if accelerator.is_main_process:
         try:
             found = decide()

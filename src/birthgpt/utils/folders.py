@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import Any
 
-from birthgpt.utils.files import save_json
+from birthgpt.utils.files import check_output_folder, existing_paths, save_json
 
 RECORD = ".birthgpt.json"
 
@@ -26,8 +26,8 @@ def check_output_is_not_input(output_dir: str | Path, **sources: str | Path | No
     """
     folder = Path(output_dir).resolve()
     for name, source in sources.items():
-        for path in [] if source is None else [str(source), *glob.iglob(str(source), recursive=True)]:
-            if Path(path).exists() and folder in (Path(path).resolve(), *Path(path).resolve().parents):
+        for path in existing_paths(source):
+            if folder in (path.resolve(), *path.resolve().parents):
                 raise ValueError(
                     f"output_dir={output_dir} would be emptied, but contains {name}={source}: choose another"
                 )
@@ -37,13 +37,12 @@ def check_may_empty(folder: Path, kind: str) -> None:
     """Raise ValueError unless a command of this kind may delete its files in the folder.
 
     It may if the folder is missing or empty, or if it has a record of this kind. It may never if the folder is, or
-    contains, the working folder.
+    contains, the working folder, or cannot be written.
     """
-    if not os.path.lexists(folder):
-        return
-    if not folder.is_dir():
+    if os.path.lexists(folder) and not folder.is_dir():
         raise ValueError(f"output_dir={folder} is not a folder: choose another")
-    if not any(folder.iterdir()):
+    check_output_folder(folder)
+    if not folder.is_dir() or not any(folder.iterdir()):
         return
     working = Path.cwd().resolve()
     if folder.resolve() in (working, *working.parents):
@@ -99,7 +98,7 @@ def check_all_recorded(subfolder: Path, folder: Path) -> None:
     recorded = {RECORD, *recorded_files(folder)}
     for file in sorted(subfolder.rglob("*")):
         if not file.is_dir() and file.relative_to(folder).as_posix() not in recorded:
-            raise ValueError(f"{file} was not written by the command that wrote {folder}: move it, or choose another")
+            raise ValueError(f"{file} is not of the run that wrote {folder}: move it, or choose another folder")
 
 
 def move_files(source: Path, target: Path, *, last: str = "config.json") -> None:
