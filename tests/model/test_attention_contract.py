@@ -406,6 +406,49 @@ def test_padding_between_the_tokens_of_a_cached_row_is_skipped_or_refused(case, 
     torch.testing.assert_close(logits[:1, seen], alone[:, : int(seen.sum())], rtol=0, atol=1e-10)
 
 
+def cannot_forget(model: BirthGPTForCausalLM) -> bool:
+    """Whether a layer keeps sums over tokens, or a window of the last ones."""
+    keeps_a_window = model.config.canon_width or model.config.ngram_orders
+    return bool(keeps_a_window) or not all(layer.cache_can_crop for layer in model.model.layers)
+
+
+@cases
+def test_a_mask_that_hides_cached_tokens_is_heeded_or_refused(case):
+    model, tokens, cache = case_model(case), random_tokens(2, 14), DynamicCache(config=case_config(case))
+    mask = torch.ones(2, 14, dtype=torch.long)
+    # the first row ended early, and pads were taken for tokens
+    mask[0, 6:9] = 0
+    with torch.no_grad():
+        model(tokens[:, :6], past_key_values=cache)
+        for index in (6, 7, 8):
+            model(tokens[:, index : index + 1], attention_mask=torch.ones(2, index + 1), past_key_values=cache)
+        try:
+            parts = [
+                model(tokens[:, start:stop], attention_mask=mask[:, :stop], past_key_values=cache).logits
+                for start, stop in ((9, 12), (12, 13), (13, 14))
+            ]
+        except ValueError as error:
+            assert "start with a new cache" in str(error)
+            assert cannot_forget(model) or "sliding_attention" in model.config.layer_types
+            return
+        assert not cannot_forget(model)
+        for row, its_mask, its_logits in zip(tokens, mask.bool(), torch.cat(parts, dim=1), strict=True):
+            alone = model(row[its_mask][None], use_cache=False).logits[0, -5:]
+            torch.testing.assert_close(its_logits, alone, rtol=0, atol=1e-10)
+
+
+@cases
+def test_a_call_without_the_mask_of_a_padded_cache_is_refused_where_it_matters(case):
+    model, cache = case_model(case), DynamicCache(config=case_config(case))
+    if not cannot_forget(model):
+        pytest.skip("the model masks its past in each call")
+    tokens, mask = left_padded([random_tokens(1, 4)[0], random_tokens(1, 6, seed=2)[0]], 6)
+    model(tokens, attention_mask=mask, past_key_values=cache)
+    for arguments in ({}, {"attention_mask": torch.ones(2, 1)}):
+        with pytest.raises(ValueError, match="attention_mask"):
+            model(tokens[:, :1], past_key_values=cache, **arguments)
+
+
 @cases
 def test_packed_sequences_with_padding_anywhere_are_kept_apart(case):
     model, tokens = case_model(case), random_tokens(1, 16)

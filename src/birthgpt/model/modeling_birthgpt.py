@@ -21,7 +21,14 @@ from .attention_types import build_block, get_attention_type
 from .block import Block, ShownWeights
 from .cache import STATE_LAYER, count_tokens
 from .configuration_birthgpt import BirthGPTConfig
-from .input_checks import check_attention_mask, check_branches, check_positions, check_tokens, packed_sequences
+from .input_checks import (
+    check_attention_mask,
+    check_branches,
+    check_positions,
+    check_tokens,
+    packed_sequences,
+    reconcile_cached_mask,
+)
 from .layers import HiddenDropout, OutputProjection, RotaryEmbedding, build_norm, flat_positions, select_positions
 from .masks import build_mask, build_masks, positions_from_mask, token_mask_of
 from .ngrams import NgramEmbedding
@@ -175,6 +182,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
 
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
+        reconcile_cached_mask(attention_mask, inputs_embeds.shape[1], past_key_values, self.config, layers)
         if branch_ids is not None:
             branch_ids = branch_ids.expand(len(inputs_embeds), -1)
         tokens: dict[str, Any] = {"branch_ids": branch_ids, "past_key_values": past_key_values}
