@@ -68,7 +68,7 @@ def build_mask(
     if mask_type == "causal":
         return create_causal_mask(config=config, **arguments)
     assert window is not None
-    if _may_have_padding_between_tokens(attention_mask, past_key_values, window):
+    if attention_mask is not None and _may_have_padding_between_tokens(attention_mask, past_key_values, window):
         return _window_over_padding(config, inputs_embeds, attention_mask, past_key_values, window)
     return create_sliding_window_causal_mask(config=_with_window(config, window), **arguments)
 
@@ -169,11 +169,9 @@ def _branch_mask(config, inputs_embeds, attention_mask, position_ids, branch_ids
     )
 
 
-def _may_have_padding_between_tokens(
-    attention_mask: torch.Tensor | None, past_key_values: Cache | None, window: int
-) -> bool:
+def _may_have_padding_between_tokens(attention_mask: torch.Tensor, past_key_values: Cache | None, window: int) -> bool:
     """Whether padding may be inside a window, so that a window of tensor indices would have too few tokens."""
-    if attention_mask is None or attention_mask.ndim != 2 or attention_mask.shape[1] <= window:
+    if attention_mask.ndim != 2 or attention_mask.shape[1] <= window:
         return False
     if is_tracing(attention_mask) or attention_mask.is_meta:
         # a graph cannot depend on values; a mask for a static cache is made before the graph
