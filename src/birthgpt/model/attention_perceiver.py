@@ -190,8 +190,7 @@ class PerceiverAttention(nn.Module):
         newest, length = is_token.cumsum(dim=1) - 1, positions.shape[1]
         if cache is not None and cache.token_mask is not None:
             newest, length = newest + cache.token_mask.sum(dim=1, keepdim=True), length + cache.seen
-        # (2, batch, 1), the number of tokens before and after the call
-        counts = torch.stack((newest[:, :1] - is_token[:, :1].long(), newest[:, -1:])) + 1
+        counts = torch.stack((newest[:, :1] - is_token[:, :1].long(), newest[:, -1:])) + 1  # before and after the call
         before, finished = (counts // self.segment_length).clamp(max=self.num_latents)
         most = max(1, min(self.num_latents, length // self.segment_length))
         return LatentProgress(
@@ -240,20 +239,15 @@ class PerceiverAttention(nn.Module):
         """Attend under a boolean mask (batch, 1, queries, keys), True for a visible key."""
         # padding may see no key: its output must be finite, and is not used
         visible = visible | ~visible.any(dim=-1, keepdim=True)
-        mask = self._mask_for_implementation(visible, queries.dtype)
+        implementation = self.config._attn_implementation
+        if implementation not in ("sdpa", "eager"):
+            raise ValueError(
+                f"attn_implementation={implementation} does not support the masks of attention_type='perceiver': "
+                "choose sdpa or eager"
+            )
+        mask = visible if implementation == "sdpa" else additive_mask(visible, queries.dtype)
         mixed, weights = attend(self, self.config, queries, keys, values, mask, is_causal=False)
         return self.projections.output(mixed), weights
-
-    def _mask_for_implementation(self, visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        implementation = self.config._attn_implementation
-        if implementation == "sdpa":
-            return visible
-        if implementation == "eager":
-            return additive_mask(visible, dtype)
-        raise ValueError(
-            f"attn_implementation={implementation} does not support the masks of attention_type='perceiver': "
-            "choose sdpa or eager"
-        )
 
 
 class DownProjection(PerceiverAttention):
@@ -278,11 +272,8 @@ class DownProjection(PerceiverAttention):
             normed = self.canon(normed, token_mask=token_mask, past_key_values=past_key_values)
         tokens = self.keys_at(progress.positions, normed, progress.places)
         if cache is not None:
-            tokens = KeysAndValues(
-                cache.append("keys", tokens.keys),
-                cache.append("values", tokens.values),
-                cache.append("places", tokens.ends, dim=-1),
-            )
+            keys, values = cache.append("keys", tokens.keys), cache.append("values", tokens.values)
+            tokens = KeysAndValues(keys, values, cache.append("places", tokens.ends, dim=-1))
             if cache.seen and not (progress.finished > progress.before).any():
                 return inputs_embeds[:, :0], inputs_embeds[:, :0], None
         # the most latents that `length` tokens can finish

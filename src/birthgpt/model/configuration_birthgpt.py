@@ -85,8 +85,8 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
         if self.canon_width or self.ngram_orders:
             return [STATE_LAYER] * self.num_hidden_layers
         caches = [get_attention_type(name).cache_type for name in self.attention_types]
-        if "sliding_window" in (self.per_layer_attributes or ()):
-            # older versions of transformers have one window for all layers
+        if "sliding_window" in (self.per_layer_attributes or ()) or self.sliding_window == 1:
+            # older versions of transformers have one window for all layers; with a window of 1, it keeps all keys
             return [STATE_LAYER if cache == "sliding_attention" else cache for cache in caches]
         return caches
 
