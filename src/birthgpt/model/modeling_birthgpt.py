@@ -179,7 +179,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         for index, (layer, mask) in enumerate(zip(self.layers, masks, strict=True)):
             hidden_states = layer(
                 hidden_states,
-                inputs_embeds=inputs_embeds,
+                inputs_embeds,
                 attention_mask=mask,
                 positions_to_keep=positions_to_keep if index == last else None,
                 **kwargs,
