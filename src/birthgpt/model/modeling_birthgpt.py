@@ -111,6 +111,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         """
         layers: list[Block] = list(self.layers)  # type: ignore[arg-type]
         check_tokens(input_ids, inputs_embeds, needs_ids=self.embed_ngrams is not None)
+        input_ids, position_ids, branch_ids = (as_int64(ids) for ids in (input_ids, position_ids, branch_ids))
         if use_cache and past_key_values is None and branch_ids is None:
             past_key_values = DynamicCache(config=self.config)
         check_attention_mask(attention_mask, self.config, layers)
@@ -185,6 +186,11 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
                 **kwargs,
             )
         return hidden_states
+
+
+def as_int64(ids: torch.Tensor | None) -> torch.Tensor | None:
+    """Integers of any type as int64, in which no sum or product of ids overflows; anything else unchanged."""
+    return ids if ids is None or ids.is_floating_point() else ids.long()
 
 
 def positions_from_mask(
@@ -286,6 +292,7 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
         hidden_states = outputs.last_hidden_state
         logits = self.lm_head(select_positions(hidden_states, positions) if shows_states else hidden_states)
         loss = None
+        labels, shift_labels = as_int64(labels), as_int64(shift_labels)
         if labels is not None and shift_labels is None:
             shift_labels = nn.functional.pad(labels, (0, 1), value=-100)[:, 1:]
         if shift_labels is not None:
