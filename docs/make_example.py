@@ -75,14 +75,14 @@ def mark(line: str, spans: list[Span]) -> list[Part]:
 
 
 def branch(span: Span) -> list[Part]:
-    """`cue ⁇ span ⁇`: the span and its end are targets."""
+    """`cue ⁇ span ␃`: the span and its end are targets."""
     cue: list[Part] = [(span.cue, "cue"), (" ", "plain")] if span.cue else []
     return [*cue, *answer(span.text)]
 
 
 def answer(text: str) -> list[Part]:
-    """`⁇ text ⁇`, as the model writes it."""
-    return [("⁇", "plain"), (text, "target"), ("⁇", "target")]
+    """`⁇ text ␃`, as the model writes it."""
+    return [("⁇", "plain"), (text, "target"), ("␃", "target")]
 
 
 def draw_parts(parts: list[Part], x: float, y: float) -> list[str]:

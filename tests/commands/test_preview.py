@@ -20,7 +20,7 @@ def test_examples_of_lines(files, capsys, objective, tokenizer):
     COMMAND(["--objective", objective, "--train_file", str(files / "wiki.txt"), *settings])
     shown = capsys.readouterr().out
     assert shown.startswith("x: ") and shown.count("\ny: ") == 2
-    assert "Lovelace" in shown.split("\ny: ")[0] and "⁇" in shown.split("\ny: ")[1]
+    assert "Lovelace" in shown.split("\ny: ")[0] and "␃" in shown.split("\ny: ")[1]
 
 
 def test_the_examples_are_those_of_a_pretraining_configuration(files, capsys):
@@ -38,7 +38,7 @@ def test_examples_of_questions(files, capsys):
     inputs, targets = capsys.readouterr().out.strip().splitlines()
     # the W and the ? of the question are not in these lines
     assert inputs.endswith("born�⁇London")
-    assert targets.strip("□y: ") == "⁇London⁇"
+    assert targets.strip("□y: ") == "⁇London␃"
 
 
 @pytest.mark.parametrize(

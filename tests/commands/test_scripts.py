@@ -127,7 +127,9 @@ def test_a_run_uses_all_cores_and_has_the_same_losses_with_every_launcher(people
     assert (int(threads[1]), int(threads[2])) == (processes, max(1, cores // processes))
 
 
-@pytest.mark.parametrize("name", ["ask", "compare", "convert", "people", "preview", "push", "quickstart", "split"])
+@pytest.mark.parametrize(
+    "name", ["ask", "compare", "convert", "people", "preview", "push", "quickstart", "split", "synthesize", "verify"]
+)
 def test_a_command_of_one_process_is_not_launched_as_two(name, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SystemExit) as exit_status:

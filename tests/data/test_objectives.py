@@ -1,11 +1,15 @@
 """The examples of each objective are compared with its specification."""
 
+import tracemalloc
 from collections import Counter
 
 import numpy as np
 import pytest
 from builders import LINES, NAMES, QUESTION
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from birthgpt.data.names import split_name, text_after_name
 from birthgpt.data.objectives import (
     IGNORE,
     OBJECTIVES,
@@ -17,6 +21,8 @@ from birthgpt.data.objectives import (
 )
 from birthgpt.data.objectives.base import line_generator
 from birthgpt.data.objectives.recall_from_name import without_outer_punctuation
+from birthgpt.data.objectives.salient_spans import words_after, words_before
+from birthgpt.data.tokenizers import train_character_tokenizer
 
 BATCH = {"line_id": [3, 7, 8, 20], "text": LINES, "name": NAMES}
 BLOCK = 128
@@ -27,8 +33,10 @@ def rows(examples: dict) -> list[dict]:
 
 
 def pieces(tokenizer, tokens: list[int]) -> list[str]:
-    """The texts between the ⁇, without pads."""
-    return tokenizer.decode(tokens).replace("□", "").split("⁇")
+    """The texts between the ⁇ of an example, which ends with the eos token and pads."""
+    text = tokenizer.decode(tokens).rstrip("□")
+    assert text.endswith(tokenizer.eos_token)
+    return text.removesuffix(tokenizer.eos_token).split("⁇")
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -80,9 +88,9 @@ def test_span_corruption_pieces_reassemble_the_truncated_line(characters):
     objective = SpanCorruption(characters, BLOCK)
     for epoch in range(50):
         for line, row in zip(LINES, rows(objective(BATCH, seed=0, epoch=epoch)), strict=True):
-            prefix, suffix, masked, rest = pieces(characters, row["input_ids"])
+            prefix, suffix, masked = pieces(characters, row["input_ids"])
             content = prefix + masked + suffix
-            assert rest == "" and masked
+            assert masked
             assert line.startswith(content)
             assert 4 <= len(content) <= BLOCK * 7 // 8
             assert row["truncated"] == (len(content) < len(line))
@@ -115,7 +123,7 @@ def test_span_corruption_keeps_complete_lines_without_truncate_lines(characters)
     for epoch in range(20):
         objective = SpanCorruption(characters, block_size, truncate_lines=False)
         for line, row in zip(LINES, rows(objective(BATCH, seed=0, epoch=epoch)), strict=True):
-            prefix, suffix, masked, _ = pieces(characters, row["input_ids"])
+            prefix, suffix, masked = pieces(characters, row["input_ids"])
             assert prefix + masked + suffix == line and not row["truncated"]
         objective = SpanCorruption(characters, block_size - 1, truncate_lines=False)
         truncated = [row["truncated"] for row in rows(objective(BATCH, seed=0, epoch=epoch))]
@@ -126,7 +134,7 @@ def test_span_corruption_keeps_complete_lines_without_truncate_lines(characters)
 def test_span_corruption_of_a_very_short_line(characters, text):
     for epoch in range(20):
         (row,) = rows(SpanCorruption(characters, BLOCK)({"line_id": [0], "text": [text]}, seed=0, epoch=epoch))
-        prefix, suffix, masked, _ = pieces(characters, row["input_ids"])
+        prefix, suffix, masked = pieces(characters, row["input_ids"])
         assert prefix + masked + suffix == text and masked
 
 
@@ -138,7 +146,7 @@ def test_span_corruption_refuses_a_block_that_is_too_small(characters):
 def test_language_modeling_predicts_every_next_token_and_the_end(bpe):
     for line, row in zip(LINES, rows(LanguageModeling(bpe, BLOCK)(BATCH, seed=0, epoch=0)), strict=True):
         assert bpe.decode(row["input_ids"]).strip() == line
-        assert row["shift_labels"] == row["input_ids"][1:] + [bpe.mask_token_id]
+        assert row["shift_labels"] == row["input_ids"][1:] + [bpe.eos_token_id]
         assert not row["truncated"]
 
 
@@ -154,7 +162,7 @@ def spans_of(tokenizer, row: dict) -> list[str]:
     for branch, target in zip(row["branch_ids"], row["shift_labels"], strict=True):
         if target != IGNORE:
             by_branch.setdefault(branch, []).append(target)
-    assert all(targets[-1] == tokenizer.mask_token_id for targets in by_branch.values())
+    assert all(targets[-1] == tokenizer.eos_token_id for targets in by_branch.values())
     return [tokenizer.decode(targets[:-1]).strip() for targets in by_branch.values()]
 
 
@@ -235,6 +243,13 @@ def test_name_first_refuses_an_unknown_layout(bpe):
         NameFirst(bpe, BLOCK, "rolled")
 
 
+@pytest.mark.parametrize("kind", [NameFirst, SalientSpans])
+def test_a_name_does_not_cut_into_a_longer_word(bpe, kind):
+    spans = kind(bpe, BLOCK).cut("Lima is a city in Peru", "Li", np.random.default_rng(0))
+    words = " ".join(span.text for span in spans).split()
+    assert words == ("Lima is a city in Peru".split() if kind is NameFirst else ["Peru"])
+
+
 def salient_spans_of(tokenizer, line: str, name: str, seed: int = 0, **settings) -> list:
     return SalientSpans(tokenizer, BLOCK, **settings).cut(line, name, np.random.default_rng(seed))
 
@@ -246,16 +261,77 @@ def salient_spans_of(tokenizer, line: str, name: str, seed: int = 0, **settings)
         (LINES[2], NAMES[2], ["Paris", "Newton's Principia"]),
         ("A B. A was born in Newark, New Jersey (USA) in 1900 .", "A B", ["Newark", "New Jersey", "USA", "1900"]),
         # the first word is salient only if it is in the name
-        ("A B. Swedish artist of fame.", "A B", []),
+        ("A B. Swedish artist of A fame.", "A B", []),
         ("A B. A worked for B C until 1900", "A B", ["B C", "1900"]),
         ("A B. A (born 1900 in Rome) went.", "A B", ["1900", "Rome"]),
-        ("a b. was nobody", "a b", []),
+        ("a b. A b was nobody in 1900", "a b", ["1900"]),
         ("A B.", "A B", []),
     ],
 )
 def test_salient_spans_are_capitals_and_digits_without_the_name(bpe, line, name, spans):
     for seed in range(5):
         assert [span.text for span in salient_spans_of(bpe, line, name, seed)] == spans
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ada byron. she was a painter in the old town of london .",
+        "Ada Byron. Painter and poet of the old town of london .",
+        "عائشة علي. ولدت في مدينة القاهرة القديمة في بيت صغير .",
+    ],
+)
+def test_a_line_without_capitals_is_cut_at_random(bpe, line):
+    name, text = split_name(line)
+    expected = text_after_name(text, name).replace(".", "").split()
+    lengths = set()
+    for seed in range(50):
+        spans = salient_spans_of(bpe, text, name, seed)
+        assert " ".join(span.text for span in spans).split() == expected
+        assert not any(span.cue for span in spans)
+        lengths.update(len(span.text.split()) for span in spans)
+    assert lengths == {1, 2, 3, 4}
+    objective = SalientSpans(bpe, BLOCK)
+    (count,) = objective.count_lines([{"text": text, "name": name}, {"text": LINES[1], "name": NAMES[1]}]).values()
+    assert count == 1
+
+
+def possible_cue_words(bounds, others, is_date, backwards=False):
+    """The specification of the cue words of each span, from every other word of the line."""
+    size = max([0, *others, *(end for _, end in bounds)]) + 1
+    if backwards:
+        mirrored = [(size - end, size - start) for start, end in reversed(bounds)]
+        found = possible_cue_words(mirrored, [size - 1 - word for word in reversed(others)], is_date[::-1])
+        return [[size - 1 - word for word in words] for words in found][::-1]
+    found = []
+    for number, (start, _) in enumerate(bounds):
+        before = [word for word in others if word < start]
+        # the last earlier span that is not a date takes the words before it
+        takers = [end for (_, end), date in zip(bounds[:number], is_date[:number], strict=True) if not date]
+        is_taken = bool(takers) and not any(word >= takers[-1] for word in before)
+        found.append([] if is_taken else before[-4:])
+    return found
+
+
+@settings(deadline=None, derandomize=True)
+@given(kinds=st.lists(st.sampled_from(["other", "span", "date"]), max_size=12))
+def test_cue_words_are_the_nearest_that_no_other_span_takes(kinds):
+    bounds = [(index, index + 1) for index, kind in enumerate(kinds) if kind != "other"]
+    others = [index for index, kind in enumerate(kinds) if kind == "other"]
+    is_date = [kind == "date" for kind in kinds if kind != "other"]
+    assert words_before(bounds, others, is_date) == possible_cue_words(bounds, others, is_date)
+    assert words_after(bounds, others, is_date) == possible_cue_words(bounds, others, is_date, backwards=True)
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.5])
+def test_time_and_memory_grow_with_the_words_of_a_line(bpe, probability):
+    line = "A B. " + "was in Rome and then " * 4_000
+    salient_spans_of(bpe, line[:1000], "A B", cue_after_probability=probability)
+    tracemalloc.start()
+    assert len(salient_spans_of(bpe, line, "A B", cue_after_probability=probability)) == 4_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 30e6
 
 
 def test_a_short_word_between_capitalised_words_is_in_the_span_half_of_the_time(bpe):
@@ -369,7 +445,7 @@ def test_a_cue_is_before_the_mask_and_is_not_a_target(bpe):
             targets = [row["shift_labels"][place] for place in places]
             opening = inputs.index(bpe.mask_token_id)
             assert targets[:opening] == [IGNORE] * opening
-            assert [*inputs[opening + 1 :], bpe.mask_token_id] == targets[opening:]
+            assert [*inputs[opening + 1 :], bpe.eos_token_id] == targets[opening:]
             assert opening and set(bpe.decode(inputs[:opening]).split()) <= words
             assert [row["position_ids"][place] for place in places] == list(range(prefix, prefix + len(places)))
 
@@ -409,11 +485,34 @@ def test_question_answering_learns_the_answer_and_the_marks_around_it(tokenizer,
     tokenizer = request.getfixturevalue(tokenizer)
     batch = {"question_id": [4], "question": [QUESTION], "answer": ["London"]}
     (row,) = rows(QuestionAnswering(tokenizer, BLOCK)(batch, seed=0, epoch=0))
-    assert tokenizer.decode(row["input_ids"]).replace("⁇ ", "⁇").strip() == f"{QUESTION}⁇London"
+    assert tokenizer.decode(row["input_ids"]).replace("⁇ ", "⁇") == f"{QUESTION}⁇London"
     targets = [target for target in row["shift_labels"] if target != IGNORE]
-    assert tokenizer.decode(targets).replace(" ", "") == "⁇London⁇"
-    # the prompt of a user's question is the same as in training
-    assert row["input_ids"][: len(row["input_ids"]) - len(targets) + 2] == tokenizer(batch["question"][0])["input_ids"]
+    assert tokenizer.decode(targets).replace("⁇ ", "⁇") == "⁇London␃"
+    # the question of a user has the same tokens as in training, with and without its ⁇
+    assert row["input_ids"][: len(row["input_ids"]) - len(targets) + 1] == tokenizer(QUESTION)["input_ids"]
+    assert row["input_ids"][: len(row["input_ids"]) - len(targets) + 2] == tokenizer(f"{QUESTION}⁇")["input_ids"]
+
+
+@pytest.mark.parametrize("tokenizer", ["characters", "bpe"])
+def test_question_answering_learns_what_the_chat_template_marks(tokenizer, request):
+    """The recipe teaches ⁇, answer and end; training on chats with a loss on the assistant's part teaches the same."""
+    tokenizer = request.getfixturevalue(tokenizer)
+    batch = {"question_id": [4], "question": [QUESTION], "answer": ["London"]}
+    (row,) = rows(QuestionAnswering(tokenizer, BLOCK)(batch, seed=0, epoch=0))
+    chat = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": "London"}]
+    encoded = tokenizer.apply_chat_template(chat, return_dict=True, return_assistant_tokens_mask=True)
+    assert encoded["input_ids"] == [*row["input_ids"], tokenizer.eos_token_id]
+    marked = [token for token, mark in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True) if mark]
+    assert [tokenizer.mask_token_id, *marked] == [target for target in row["shift_labels"] if target != IGNORE]
+
+
+def test_the_recipe_of_the_assignment_ends_with_the_mask_token():
+    tokenizer = train_character_tokenizer([*LINES, QUESTION], BLOCK, eos_token="⁇")
+    (row, *_) = rows(SpanCorruption(tokenizer, BLOCK)(BATCH, seed=0, epoch=0))
+    assert tokenizer.decode(row["input_ids"]).rstrip("□").count("⁇") == 3
+    batch = {"question_id": [4], "question": [QUESTION], "answer": ["London"]}
+    (row,) = rows(QuestionAnswering(tokenizer, BLOCK)(batch, seed=0, epoch=0))
+    assert tokenizer.decode([target for target in row["shift_labels"] if target != IGNORE]) == "⁇London⁇"
 
 
 def test_question_answering_refuses_a_question_longer_than_the_block(characters):

@@ -1,4 +1,4 @@
-"""Both tokenizers: decoding returns the text, special tokens are recognised, and reloading changes nothing."""
+"""Both tokenizers: they append nothing, decoding returns the text, and reloading changes nothing."""
 
 import logging
 import subprocess
@@ -6,15 +6,19 @@ import sys
 from collections import Counter
 
 import pytest
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, TextStreamer
 
 from birthgpt.data.tokenizers import (
+    EOS_TOKEN,
     MASK_TOKEN,
     PAD_TOKEN,
+    RESERVED_TOKENS,
     UNKNOWN_TOKEN,
     count_unknown,
+    question_prompt,
     train_bpe_tokenizer,
     train_character_tokenizer,
     warn_unknown_characters,
@@ -27,7 +31,7 @@ LINES = [
 ] * 3
 
 # all of Unicode except lone surrogates, which are not text, and the special tokens, which the readers refuse
-CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters=MASK_TOKEN + PAD_TOKEN + UNKNOWN_TOKEN)
+CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="".join([*RESERVED_TOKENS, UNKNOWN_TOKEN]))
 TEXTS = st.text(CHARACTERS)
 NAMES = st.text(CHARACTERS, min_size=1).map(str.strip).filter(bool)
 
@@ -69,9 +73,8 @@ def test_characters_decode_to_exactly_the_same_text(text):
 @given(TEXTS)
 @example(" \n")
 @example("  two spaces")
-def test_bpe_decodes_to_the_same_text_after_a_space(bpe, text):
-    expected = text if text.startswith(" ") or not text else " " + text
-    assert bpe.decode(encode(bpe, text)) == expected
+def test_bpe_decodes_to_the_same_text_without_a_space_at_its_start(bpe, text):
+    assert bpe.decode(encode(bpe, text)) == text.removeprefix(" ")
 
 
 @thorough
@@ -99,37 +102,95 @@ def test_bpe_merges_what_repeats(bpe):
 
 def test_the_vocabulary_of_characters_is_sorted_after_the_special_tokens(characters):
     tokens = characters.convert_ids_to_tokens(range(len(characters)))
-    assert tokens == [PAD_TOKEN, MASK_TOKEN, UNKNOWN_TOKEN, *sorted(set("".join(LINES)))]
+    assert tokens == [PAD_TOKEN, MASK_TOKEN, UNKNOWN_TOKEN, EOS_TOKEN, *sorted(set("".join(LINES)))]
 
 
 def test_bpe_has_every_byte_and_no_unknown_token(bpe):
-    assert (bpe.pad_token_id, bpe.mask_token_id, bpe.unk_token_id) == (0, 1, None)
+    assert (bpe.pad_token_id, bpe.mask_token_id, bpe.eos_token_id, bpe.unk_token_id) == (0, 1, 2, None)
     single_bytes = [token for token in bpe.get_vocab() if len(token) == 1]
-    assert len(single_bytes) == 256 + len([PAD_TOKEN, MASK_TOKEN])
+    assert len(single_bytes) == 256 + len(RESERVED_TOKENS)
     assert len(bpe) <= 320
 
 
 def test_special_tokens_are_read_in_text_and_left_out_on_request(tokenizer):
-    ids = encode(tokenizer, "Ada⁇London⁇□□")
-    assert [index for index in ids if index in tokenizer.all_special_ids] == [1, 1, 0, 0]
+    ids = encode(tokenizer, "Ada⁇London␃□□")
+    special = [tokenizer.mask_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.pad_token_id]
+    assert [index for index in ids if index in tokenizer.all_special_ids] == special
     assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == "AdaLondon"
 
 
-def test_a_question_alone_becomes_a_complete_prompt(tokenizer):
-    question, answer = encode(tokenizer, "Where was Ada Lovelace born?"), encode(tokenizer, "London")
-    mask = [tokenizer.mask_token_id]
+PROMPTS = st.one_of(NAMES, TEXTS.map("Where was {} born?".format), TEXTS.map("Where was {} born?⁇".format))
+COMPLETIONS = st.one_of(NAMES.map("⁇{}".format), NAMES.map("⁇{}␃".format), NAMES.map("{}␃".format))
+
+
+@settings(max_examples=2000, deadline=None, derandomize=True)
+@given(PROMPTS, COMPLETIONS)
+@example("Where was Ada Lovelace born?", "⁇London␃")
+@example("Where was Ada Lovelace born?⁇", "London")
+@example("Where was Ada  Lovelace born? ⁇", " London , Ohio␃")
+def test_the_tokens_of_a_prompt_begin_those_of_prompt_and_completion(tokenizer, prompt, completion):
+    """A completion begins with ⁇, or its prompt ends with it: nothing merges over this border."""
+    if not completion.startswith(MASK_TOKEN) and not prompt.endswith(MASK_TOKEN):
+        prompt += MASK_TOKEN
+    prefix, whole = tokenizer(prompt).input_ids, tokenizer(prompt + completion).input_ids
+    assert whole[: len(prefix)] == prefix
+    assert len(whole) > len(prefix)
+
+
+@thorough
+@given(TEXTS)
+def test_nothing_is_appended(tokenizer, text):
+    assert tokenizer(text).input_ids == encode(tokenizer, text)
+    assert not set(tokenizer(text).input_ids) & {
+        tokenizer.pad_token_id,
+        tokenizer.mask_token_id,
+        tokenizer.eos_token_id,
+    }
+
+
+@thorough
+@given(st.text(CHARACTERS, min_size=1), NAMES)
+@example("Where was Ada Lovelace born?", "London")
+@example("Where was Ada Lovelace born? ", "Frankfurt (Oder)")
+def test_the_chat_template_writes_question_mask_answer_end(tokenizer, question, answer):
+    user, assistant = {"role": "user", "content": question}, {"role": "assistant", "content": answer}
+    prompt = tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
+    assert prompt == question_prompt(tokenizer, question) == f"{question}⁇"
+    assert tokenizer.apply_chat_template([user, assistant], tokenize=False) == f"{question}⁇{answer}␃"
+    encoded = tokenizer.apply_chat_template([user, assistant], return_dict=True, return_assistant_tokens_mask=True)
+    learned = [token for token, taught in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True) if taught]
+    assert learned == tokenizer(f"⁇{answer}␃").input_ids[1:]
+
+
+def test_the_chat_template_refuses_other_roles(tokenizer):
+    with pytest.raises(Exception, match="the roles are user .a question. and assistant"):
+        tokenizer.apply_chat_template([{"role": "system", "content": "Answer."}], tokenize=False)
+
+
+@pytest.mark.parametrize(
+    "train", [train_character_tokenizer, lambda texts, length, **end: train_bpe_tokenizer(texts, 320, length, **end)]
+)
+def test_the_tokenizer_of_the_assignment_ends_answers_with_the_mask_token(train):
+    tokenizer = train(LINES, 64, eos_token=MASK_TOKEN)
     assert tokenizer.eos_token == tokenizer.mask_token == MASK_TOKEN
-    assert tokenizer("Where was Ada Lovelace born?").input_ids == question + mask
-    assert tokenizer("Where was Ada Lovelace born?", "London").input_ids == question + mask + answer + mask
-    assert encode(tokenizer, "Where was Ada Lovelace born?⁇London⁇") == question + mask + answer + mask
+    messages = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "London"}]
+    assert tokenizer.apply_chat_template(messages, tokenize=False) == "Where?⁇London⁇"
+    assert tokenizer("Where?⁇London⁇").input_ids.count(tokenizer.mask_token_id) == 2
 
 
-def test_batches_are_padded_on_the_left_and_have_no_token_types(tokenizer):
-    batch = tokenizer(["Ada Lovelace", "Ada"], padding=True)
-    assert set(batch) == {"input_ids", "attention_mask"}
-    assert batch.input_ids[1][0] == tokenizer.pad_token_id
-    assert batch.input_ids[1][-1] == tokenizer.mask_token_id
-    assert batch.attention_mask[1] == [int(index != tokenizer.pad_token_id) for index in batch.input_ids[1]]
+@thorough
+@given(st.lists(NAMES, min_size=1, max_size=3).map(" ".join))
+@example("San  Juan , Puerto Rico")
+@example("Zoë Müller漢")
+def test_streamed_pieces_join_to_the_answer(tokenizer, answer):
+    """transformers' TextStreamer decodes growing prefixes and prints what is new."""
+    ids, pieces = tokenizer(f"{answer}␃").input_ids, []
+    streamer = TextStreamer(tokenizer, skip_prompt=False, skip_special_tokens=True)
+    streamer.on_finalized_text = lambda text, stream_end=False: pieces.append(text)
+    for index in ids:
+        streamer.put(torch.tensor([index]))
+    streamer.end()
+    assert "".join(pieces) == tokenizer.decode(ids, skip_special_tokens=True)
 
 
 def test_auto_tokenizer_reloads_it_unchanged(tokenizer, tmp_path):
@@ -142,9 +203,10 @@ def test_auto_tokenizer_reloads_it_unchanged(tokenizer, tmp_path):
         "model_max_length",
         "model_input_names",
         "clean_up_tokenization_spaces",
+        "chat_template",
     ):
         assert getattr(reloaded, name) == getattr(tokenizer, name), name
-    for text in [*LINES, " Ada", "⁇Ada⁇ Zoë .  ⁇Ż , ?□", "never seen: Ω漢"]:
+    for text in [*LINES, " Ada", "⁇Ada␃ Zoë .  ⁇Ż , ?□", "never seen: Ω漢"]:
         assert reloaded(text).input_ids == tokenizer(text).input_ids
         assert reloaded.decode(reloaded(text).input_ids) == tokenizer.decode(tokenizer(text).input_ids)
 
@@ -191,7 +253,7 @@ def test_a_warning_of_many_unknown_characters_names_twenty(characters, caplog):
     [
         (lambda: train_character_tokenizer([""], 64), "no text"),
         (lambda: train_bpe_tokenizer(iter([]), 320, 64), "no text"),
-        (lambda: train_bpe_tokenizer(LINES, 257, 64), "vocab_size=257 is too small.*at least 258"),
+        (lambda: train_bpe_tokenizer(LINES, 258, 64), "vocab_size=258 is too small.*at least 259"),
     ],
     ids=["characters-no-text", "bpe-no-text", "bpe-small-vocabulary"],
 )

@@ -39,8 +39,8 @@ def make_tokenizer(characters=" abcde"):
     return train_character_tokenizer([characters], BLOCK_SIZE)
 
 
-def make_model(kind, vocab_size=9):
-    sizes = {"vocab_size": vocab_size, "pad_token_id": 0, "bos_token_id": None, "eos_token_id": 1}
+def make_model(kind, vocab_size=10):
+    sizes = {"vocab_size": vocab_size, "pad_token_id": 0, "bos_token_id": None, "eos_token_id": 3}
     # large initial weights cause answers of different lengths
     if kind == "gpt2":
         config = GPT2Config(n_embd=16, n_layer=2, n_head=2, n_positions=BLOCK_SIZE, initializer_range=0.6, **sizes)
@@ -80,7 +80,7 @@ def log_probabilities(model, token_ids):
 @torch.no_grad()
 def greedy_by_hand(model, tokenizer, question, budget):
     """The answer, its log probability and its tokens, each from a forward pass over all tokens before it."""
-    token_ids = tokenizer(question)["input_ids"]
+    token_ids = tokenizer(f"{question}⁇")["input_ids"]
     answer_ids = []
     while len(answer_ids) < budget and tokenizer.eos_token_id not in answer_ids:
         answer_ids.append(int(model(input_ids=torch.tensor([token_ids + answer_ids])).logits[0, -1].argmax()))
@@ -123,41 +123,41 @@ def test_answers_and_log_probabilities_are_those_of_one_question_at_a_time(kind,
     assert len({tokenizer.eos_token_id in answer_ids for _, _, answer_ids in expected}) == 2
 
 
-def test_an_answer_is_the_text_before_the_next_mask_token_without_outer_spaces():
+def test_an_answer_is_the_text_before_the_eos_token_without_outer_spaces():
     tokenizer = make_tokenizer("?ab ")
     vocabulary = tokenizer.get_vocab()
-    follow = {"⁇": " ", " ": "b", "b": "a", "a": "⁇"}
+    follow = {"⁇": " ", " ": "b", "b": "a", "a": "␃"}
     model = BigramModel({vocabulary[k]: vocabulary[v] for k, v in follow.items()}, len(vocabulary))
     (answer,) = answer_questions(model, tokenizer, ["b?"])
     assert answer.text == "ba"
-    # space, b, a and the closing ⁇, each of probability one half
+    # space, b, a and ␃, each of probability one half
     assert answer.log_probability == pytest.approx(torch.tensor(0.5**4).log().item())
 
 
 def test_a_pad_token_inside_an_answer_stays_visible():
     tokenizer = make_tokenizer("?ab")
     vocabulary = tokenizer.get_vocab()
-    follow = {"⁇": "a", "a": "□", "□": "b", "b": "⁇"}
+    follow = {"⁇": "a", "a": "□", "□": "b", "b": "␃"}
     model = BigramModel({vocabulary[k]: vocabulary[v] for k, v in follow.items()}, len(vocabulary))
     (answer,) = answer_questions(model, tokenizer, ["?"])
     assert answer.text == "a□b"
 
 
 def test_enough_beams_find_the_most_probable_of_all_answers():
-    model, tokenizer = make_model("gpt2", vocab_size=5), make_tokenizer("ab")
+    model, tokenizer = make_model("gpt2", vocab_size=6), make_tokenizer("ab")
     questions, eos = ["ab", "b", "aab", "ba", "bbbb", "a"], tokenizer.eos_token_id
 
     def most_probable(question):
-        prompt = tokenizer(question)["input_ids"]
+        prompt = tokenizer(f"{question}⁇")["input_ids"]
         complete = [
             sequence[:length]
             for length in (1, 2, 3)
-            for sequence in itertools.product(range(5), repeat=length)
+            for sequence in itertools.product(range(6), repeat=length)
             if eos not in sequence[:-1] and (length == 3 or sequence[-1] == eos)
         ]
         scores = [log_probabilities(model, prompt + list(ids))[len(prompt) - 1 :].sum().item() for ids in complete]
         best = max(range(len(complete)), key=scores.__getitem__)
-        return tokenizer.decode(complete[best]).split("⁇")[0].strip(), scores[best]
+        return tokenizer.decode(complete[best]).split("␃")[0].strip(), scores[best]
 
     answers = answer_questions(model, tokenizer, questions, max_new_tokens=3, num_beams=20)
     expected = [most_probable(question) for question in questions]
@@ -212,7 +212,7 @@ def test_a_question_too_long_is_refused_before_any_is_answered(monkeypatch):
         answer_questions(model, tokenizer, ["a", too_long, "b"])
 
 
-def test_lengths_count_the_closing_mask_token():
+def test_lengths_count_the_mask_token():
     assert check_question_lengths(make_model("gpt2"), make_tokenizer(), ["ab", "abcd", "a" * 22]) == [
         3,
         5,
@@ -220,10 +220,12 @@ def test_lengths_count_the_closing_mask_token():
     ]
 
 
-def test_a_tokenizer_that_does_not_close_questions_is_refused():
+def test_a_tokenizer_that_appends_tokens_is_refused():
     tokenizer = make_tokenizer()
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B")
-    with pytest.raises(ValueError, match="does not close the question 'ab' with ⁇"):
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A ⁇", special_tokens=[("⁇", tokenizer.mask_token_id)]
+    )
+    with pytest.raises(ValueError, match="appends tokens to 'ab'"):
         answer_questions(make_model("gpt2"), tokenizer, ["ab"])
 
 

@@ -24,7 +24,7 @@ def test_the_probability_of_an_answer_is_the_product_over_its_tokens(kind, batch
     model, answers = seeded_model(tokenizer, 0), ["London", "Man", "", "Paris and Rome"]
     expected = []
     for question, answer in zip(QUESTIONS, answers, strict=True):
-        prompt = tokenizer(question)["input_ids"]
+        prompt = tokenizer(f"{question}⁇")["input_ids"]
         reply = [*tokenizer(answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
         total = 0.0
         for token in reply:

@@ -54,6 +54,14 @@ def test_a_run_without_a_word_of_its_settings_is_resumed_with_a_warning(tmp_path
     assert "does not contain the settings of its run" in caplog.text
 
 
+@pytest.mark.parametrize("content", ["{", "[]", "", "\x00"])
+def test_broken_settings_of_a_run_are_named(tmp_path, content):
+    (tmp_path / "settings.json").write_text(content)
+    with pytest.raises(ValueError, match=r"settings.json is damaged: it ") as error:
+        check_same_settings(tmp_path, settings_of(PretrainSettings))
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.slow
 def test_an_interrupted_run_goes_on_with_its_own_settings_alone(people_files, tmp_path):
     settings = ["--train_file", people_files / "wiki.txt", "--output_dir", tmp_path / "run", "--save_steps", 2]

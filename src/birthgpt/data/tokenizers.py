@@ -99,12 +99,12 @@ def train_character_tokenizer(
 def train_bpe_tokenizer(
     texts: Iterable[str], vocab_size: int, model_max_length: int, *, eos_token: str = EOS_TOKEN
 ) -> PreTrainedTokenizerFast:
-    """Byte-level BPE (Sennrich et al. 2016; Radford et al. 2019) with ``□`` (0), ``⁇`` (1), ``␃`` (2) and all 256 bytes.
+    """Byte-level BPE (Sennrich et al. 2016, Radford et al. 2019) with ``□`` (0), ``⁇`` (1), ``␃`` (2) and all bytes.
 
     A space is added at the start of a text and after a special token, unless there already is one, and decoding leaves
-    it out. So a name has the same tokens at the start of its line, after ``⁇`` and in a question, and a decoded answer
-    has no space before it. Decoded text may differ in outer spaces. The vocabulary is smaller than `vocab_size` if `texts` contains fewer repeated pairs. The same arguments always return
-    the same tokenizer.
+    out the first one. So a name has the same tokens at the start of its line, after ``⁇`` and in a question, and a
+    decoded answer has no space before it. The vocabulary is smaller than `vocab_size` if `texts` contains fewer
+    repeated pairs. The same arguments always return the same tokenizer.
 
     Raises:
         ValueError: `texts` is empty, or `vocab_size` has no room for the bytes and the special tokens.
@@ -148,11 +148,7 @@ def count_unknown(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> C
         return Counter()
     counts = Counter(character for text in texts for character in text)
     return Counter(
-        {
-            character: count
-            for character, count in counts.items()
-            if unknown in tokenizer(character).input_ids
-        }
+        {character: count for character, count in counts.items() if unknown in tokenizer(character).input_ids}
     )
 
 

@@ -200,9 +200,9 @@ def _answer_batch(
     generation_config: GenerationConfig,
 ) -> list[Answer]:
     prompts = [question_prompt(tokenizer, question) for question in questions]
-    prompt = tokenizer(
-        prompts, padding=True, padding_side="left", return_attention_mask=True, return_tensors="pt"
-    ).to(model.device)
+    prompt = tokenizer(prompts, padding=True, padding_side="left", return_attention_mask=True, return_tensors="pt").to(
+        model.device
+    )
     output = model.generate(  # type: ignore[operator]
         input_ids=prompt["input_ids"],
         attention_mask=prompt["attention_mask"],

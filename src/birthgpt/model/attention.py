@@ -23,6 +23,9 @@ class AttentionType:
     cache_type: str = STATE_LAYER
     """The name of its cache in `config.layer_types`."""
 
+    uses_attention_interface: bool = False
+    """Whether `attn_implementation` may be any attention function of transformers, such as flash or flex attention."""
+
     cache_can_crop: bool = False
     """Whether tokens can be removed from its cache, which assisted generation needs: it contains no sum over tokens."""
 
@@ -43,10 +46,11 @@ class Attention(AttentionType, nn.Module):
     """Base class of attention types: each token reads itself and the tokens before it.
 
     An attention type is strictly causal, supports padding on both sides, and returns the same with and without a cache.
-    It finds tokens by `position_ids`, never by tensor index: otherwise left padding would change the output. The linear
-    map that writes into the residual stream is an `OutputProjection`. The cache of the layer (`cache.layer_state`)
-    contains what is kept between calls. `initialize_parameters` fills the parameters and buffers of the type with the
-    functions of `transformers.initialization`, which skip loaded tensors. Buffers are persistent.
+    It finds tokens by `position_ids`, or by the number of tokens before them in their row, never by tensor index:
+    otherwise left padding would change the output. Positions may start anywhere and have gaps. The linear map that
+    writes into the residual stream is an `OutputProjection`. The cache of the layer (`cache.layer_state`) contains what
+    is kept between calls. `initialize_parameters` fills the parameters and buffers of the type with the functions of
+    `transformers.initialization`, which skip loaded tensors. Buffers are persistent.
 
     Args:
         config: the configuration of the model. `self.layer_config` is the configuration of this layer.

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from .attention_types import config_classes, get_attention_type
 from .cache import STATE_LAYER
 from .canon import CanonConfig
@@ -30,9 +32,14 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
     keys_to_ignore_at_inference = ["past_key_values"]
 
     def __post_init__(self, **kwargs):
+        _check_dtype(kwargs.get("torch_dtype") if self.dtype is None else self.dtype)
         for overrides in (kwargs.get("per_layer_config") or {}).values():
             _check_overrides(overrides)
         super().__post_init__(**kwargs)
+        default = {"rope_type": "default", "rope_theta": self.default_theta}
+        if self.position_embedding_type == "learned" and self.rope_parameters == default:
+            # transformers fills them in for every model that may have rotary positions
+            self.rope_parameters = None
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs) -> Any:
@@ -56,6 +63,14 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
         for check in (self.validate_head_width, self.validate_attention_types, self.validate_ngram_orders):
             check()
         self.validate_rope()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings, without `auto_map` if saving does not copy the code that it names."""
+        values = super().to_dict()
+        # transformers copies the code of classes that were loaded from a checkpoint, not of an installed package
+        if not self.is_remote_code():
+            values.pop("auto_map", None)
+        return values
 
     @property
     def attention_types(self) -> list[str]:
@@ -91,7 +106,12 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
             )
 
     def validate_rope(self):
-        """Check `rope_parameters` if positions are rotary."""
+        """Check `rope_parameters`, which only rotary positions have."""
+        if self.position_embedding_type == "learned" and self.rope_parameters:
+            raise ValueError(
+                f"rope_parameters={self.rope_parameters} have no effect on learned positions: set "
+                "position_embedding_type to rotary"
+            )
         if self.position_embedding_type == "rotary":
             _check_rope(self)
             self.standardize_rope_params()
@@ -167,6 +187,13 @@ def _some_layer_rotates(config: BirthGPTConfig) -> bool:
     layer_configs: Any = config.per_layer_config
     layers = zip(config.attention_types, layer_configs, strict=False)
     return any(get_attention_type(name).applies_rotary(layer_config) for name, layer_config in layers)
+
+
+def _check_dtype(dtype: object) -> None:
+    """Raise ValueError unless the weights have a floating type; it may be given by its name."""
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if dtype is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
+        raise ValueError(f"dtype={dtype!r}: expected a floating type of torch, such as float32")
 
 
 def _check_overrides(overrides: dict) -> None:
