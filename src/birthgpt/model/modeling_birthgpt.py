@@ -1,5 +1,6 @@
 """The model: embeddings, blocks, `BirthGPTModel` and `BirthGPTForCausalLM`, in reading order."""
 
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -55,6 +56,13 @@ class BirthGPTPreTrainedModel(PreTrainedModel):
         self._supports_attention_backend = all(uses_interface) and not has_states
         self._can_compile_fullgraph = not has_states
         super().__init__(config)
+
+    def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        """Recompute activations in the backward pass, to save memory; see `PreTrainedModel`."""
+        with warnings.catch_warnings():
+            # newer versions of transformers have another name, activation_checkpointing_enable, and call this one
+            warnings.simplefilter("ignore", FutureWarning)
+            super().gradient_checkpointing_enable(*args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
