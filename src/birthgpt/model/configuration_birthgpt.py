@@ -79,6 +79,19 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
             return [STATE_LAYER if cache == "sliding_attention" else cache for cache in caches]
         return caches
 
+    @property
+    def base_model_tp_plan(self) -> dict[str, str]:  # type: ignore[override]
+        """How transformers shards the model over processes: the MLPs, and the heads if every layer permits it."""
+        plan = {"layers.*.mlp.up_proj": "colwise", "layers.*.mlp.down_proj": "rowwise"}
+        first, *others = (get_attention_type(name).tensor_parallel_plan for name in self.attention_types)
+        if first and all(other == first for other in others):
+            plan |= {f"layers.*.attention.{name}": style for name, style in first.items()}
+            if self.qk_norm:
+                # a process sees the gradients of its own heads only
+                norms = ("q_norm", "k_norm")
+                plan |= {f"layers.*.attention.projections.{name}": "replicated_with_grad_allreduce" for name in norms}
+        return plan
+
     def validate_layer_type(self):
         """Check nothing: `layer_types` is derived, and transformers does not know the caches of this package."""
 

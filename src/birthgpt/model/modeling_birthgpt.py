@@ -242,6 +242,8 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
     """The model with an output head over the vocabulary."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+    _fsdp_plan = {"lm_head": "keep_full_weight"}
 
     def __init__(self, config: BirthGPTConfig):
         super().__init__(config)
