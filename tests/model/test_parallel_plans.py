@@ -4,7 +4,6 @@ import pytest
 import torch
 from builders import CASES, case_config, case_model, random_tokens
 from processes import in_two_processes
-from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers.distributed.configuration_utils import DistributedConfig
 
@@ -65,11 +64,10 @@ def test_every_entry_of_the_plans_names_a_module(case):
     # only these types compute each head for itself, from its own part of the linear maps
     by_head = set(model.config.attention_types) <= {"softmax", "sliding_softmax"}
     assert any("attention" in name for name in model.tp_plan) == by_head
-    assert {"model.embed_tokens", "model.layers.*", "model.norm", "lm_head"} == model.fsdp_plan.keys()
+    assert {"model.embed_tokens", "model.layers.*", "model.norm", "lm_head"} <= model.fsdp_plan.keys()
     assert "base_model_tp_plan" not in model.config.to_dict()
 
 
 def test_a_base_model_has_the_plan_without_the_head():
-    model = BirthGPTModel(case_config("softmax"))
-    assert "layers.*.attention.projections.q_proj" in model.tp_plan and "lm_head" not in model.tp_plan
-    assert isinstance(model.embed_tokens, nn.Embedding) and "embed_tokens" in model.tp_plan
+    plan = BirthGPTModel(case_config("softmax")).tp_plan
+    assert "layers.*.attention.projections.q_proj" in plan and "lm_head" not in plan

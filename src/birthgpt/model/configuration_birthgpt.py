@@ -37,6 +37,7 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
         if self.position_embedding_type == "learned" and self.rope_parameters == default:
             # transformers fills them in for every model that may have rotary positions
             self.rope_parameters = None
+        self.base_model_tp_plan = _tensor_parallel_plan(self)  # type: ignore[misc]
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs) -> Any:
@@ -78,19 +79,6 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
             # older versions of transformers have one window for all layers
             return [STATE_LAYER if cache == "sliding_attention" else cache for cache in caches]
         return caches
-
-    @property
-    def base_model_tp_plan(self) -> dict[str, str]:  # type: ignore[override]
-        """How transformers shards the model over processes: the MLPs, and the heads if every layer permits it."""
-        plan = {"layers.*.mlp.up_proj": "colwise", "layers.*.mlp.down_proj": "rowwise"}
-        first, *others = (get_attention_type(name).tensor_parallel_plan for name in self.attention_types)
-        if first and all(other == first for other in others):
-            plan |= {f"layers.*.attention.{name}": style for name, style in first.items()}
-            if self.qk_norm:
-                # a process sees the gradients of its own heads only
-                norms = ("q_norm", "k_norm")
-                plan |= {f"layers.*.attention.projections.{name}": "replicated_with_grad_allreduce" for name in norms}
-        return plan
 
     def validate_layer_type(self):
         """Check nothing: `layer_types` is derived, and transformers does not know the caches of this package."""
@@ -189,6 +177,23 @@ def _some_layer_rotates(config: BirthGPTConfig) -> bool:
     layer_configs: Any = config.per_layer_config
     layers = zip(config.attention_types, layer_configs, strict=False)
     return any(get_attention_type(name).applies_rotary(layer_config) for name, layer_config in layers)
+
+
+def _tensor_parallel_plan(config: BirthGPTConfig) -> dict[str, str]:
+    """How transformers shards the model over processes: embedding, MLPs, and the heads if every layer permits it."""
+    plan = {
+        "embed_tokens": "embedding_rowwise",
+        "layers.*.mlp.up_proj": "colwise",
+        "layers.*.mlp.down_proj": "rowwise",
+    }
+    of_layers = [get_attention_type(name).tensor_parallel_plan for name in config.attention_types]
+    if of_layers and all(plan_of_type and plan_of_type == of_layers[0] for plan_of_type in of_layers):
+        plan |= {f"layers.*.attention.{name}": style for name, style in of_layers[0].items()}
+        if config.qk_norm:
+            # a process sees the gradients of its own heads only
+            norms = ("q_norm", "k_norm")
+            plan |= {f"layers.*.attention.projections.{name}": "replicated_with_grad_allreduce" for name in norms}
+    return plan
 
 
 def _check_overrides(overrides: dict) -> None:
