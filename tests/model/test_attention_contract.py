@@ -225,6 +225,21 @@ def test_dropout_acts_in_training_alone(case, name):
 
 
 @cases
+@pytest.mark.parametrize("name", ["hidden_dropout", "attention_dropout"])
+def test_a_dropout_that_is_changed_after_loading_acts(case, name, tmp_path):
+    tokens = random_tokens(2, 9)
+    case_model(case, torch.float32).save_pretrained(tmp_path)
+    model = BirthGPTForCausalLM.from_pretrained(tmp_path).train()
+    # gated_deltanet has no weights to drop
+    has_no_weights = name == "attention_dropout" and set(model.config.attention_types) == {"gated_deltanet"}
+    for rate, changes in ((0.5, True), (0.0, False)):
+        setattr(model.config, name, rate)
+        with torch.no_grad():
+            first, second = (model(tokens, use_cache=False).logits for _ in range(2))
+        assert torch.equal(first, second) == (has_no_weights or not changes)
+
+
+@cases
 def test_attentions_have_one_entry_a_layer_if_any_has_weights(case):
     model, tokens = case_model(case, attn_implementation="eager"), random_tokens(2, 9)
     with torch.no_grad():

@@ -96,7 +96,9 @@ class ABCAttention(Attention):
             dropout = self.config.attention_dropout if self.training else 0.0
             mixed, weights, state = abc_attention(*inputs, state, dropout)  # (batch, heads, length, ·)
         if cache is not None:
-            cache.states |= dict(zip(("log_sums", "slot_keys", "slot_values"), state, strict=True))
+            # copies, so that the memory of the states before can be freed
+            copies = (tensor.clone() for tensor in state)
+            cache.states |= dict(zip(("log_sums", "slot_keys", "slot_values"), copies, strict=True))
         mixed = self.projections.output(mixed.to(values.dtype).transpose(1, 2))
         return mixed, weights if self.config._attn_implementation == "eager" else None
 
@@ -111,7 +113,7 @@ class ABCAttention(Attention):
     def _weights_of_positions(self, position_ids: torch.Tensor, token_mask: torch.Tensor | None) -> torch.Tensor:
         if token_mask is not None:
             position_ids = position_ids.masked_fill(~token_mask, 0)
-        last = int(position_ids.max())
+        last = 0 if position_ids.is_meta else int(position_ids.max())
         if last >= self.limit:
             raise ValueError(
                 f"max_position_embeddings={self.limit}: abc_weights='position' has no weight for position {last}: "

@@ -138,10 +138,11 @@ class BigBirdAttention(Attention):
         """
         slots: torch.Tensor | int
         first, slots = self._slots_of_queries(positions)
-        blocks = first[:, None] + torch.arange(blocks_up_to(int(slots.amax()), self.block), device=first.device)
+        blocks = first[:, None] + torch.arange(blocks_up_to(largest(slots), self.block), device=first.device)
         length = positions.shape[1]
         starts = cache is None or "keys" not in cache.states
-        is_ordered = starts and bool((positions == torch.arange(length, device=positions.device)).all())
+        in_order = positions == torch.arange(length, device=positions.device)
+        is_ordered = starts and (positions.is_meta or bool(in_order.all()))
         keys, values, exists = self._lay_out_keys(keys, values, positions, is_ordered, cache)
         if is_ordered:
             slots = 0
@@ -169,7 +170,7 @@ class BigBirdAttention(Attention):
     def _lay_out_keys(self, keys, values, positions, is_ordered: bool, cache):
         """Keys, values and whether they exist, (batch, heads or 1, blocks, b, d_head or 1), ordered by position."""
         kept = cache.states if cache is not None else {}
-        size = blocks_up_to(int(positions.amax()), self.block) * self.block
+        size = blocks_up_to(largest(positions), self.block) * self.block
         if "keys" in kept:
             # a call that contains only padding ends earlier
             size = max(size, kept["keys"].shape[2])
@@ -245,6 +246,8 @@ def draw_for_block(config: BigBirdConfig, layer_idx: int, head: int, block: int)
 
 def check_positions(positions: torch.Tensor, limit: int) -> None:
     """Raise ValueError unless (batch, length) positions are below `limit` and increase; padding is ignored."""
+    if positions.is_meta:
+        return
     before = positions.cummax(dim=1).values[:, :-1]
     repeats = ((positions[:, 1:] <= before) & (positions[:, 1:] != INVALID_POSITION)).any()
     last, repeats = torch.stack((positions.amax(), repeats)).tolist()
@@ -268,6 +271,11 @@ def append_to_cache(
 def blocks_up_to(slot: int, block: int) -> int:
     """The number of blocks up to a slot; at least one."""
     return max(slot, 0) // block + 1
+
+
+def largest(slots: torch.Tensor) -> int:
+    """The largest of (batch, length) slots; meta tensors have no values, so there it is that of a row from 0."""
+    return slots.shape[1] - 1 if slots.is_meta else int(slots.amax())
 
 
 def gather_blocks(states: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:

@@ -79,14 +79,13 @@ class PerceiverBlock(Block):
         self.attention = attention_class(config, layer_idx)
         self.mlp_norm = build_norm(config, config.hidden_size)
         self.mlp = MLP(config)
-        self.dropout = nn.Dropout(config.hidden_dropout)
         self.mlp_canon = Canon(config, layer_idx, "mlp") if config.canon_width and is_last else None
 
     def forward(
         self,
         hidden_states: torch.Tensor,
-        *,
         inputs_embeds: torch.Tensor,
+        *,
         positions_to_keep: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
         **kwargs,
@@ -274,7 +273,8 @@ class DownProjection(PerceiverAttention):
                 cache.append("values", tokens.values),
                 cache.append("places", tokens.ends, dim=-1),
             )
-            if cache.seen and not (progress.finished > progress.before).any():
+            # meta tensors have no values
+            if cache.seen and not tokens.ends.is_meta and not (progress.finished > progress.before).any():
                 return inputs_embeds[:, :0], inputs_embeds[:, :0], None
         # the most latents that `length` tokens can finish
         new = min(math.ceil(length / self.segment_length), progress.most)
@@ -289,7 +289,8 @@ class DownProjection(PerceiverAttention):
         # places are read only beyond the limit, where padding may explain the length
         if not self.has_segments or progress.newest.shape[1] + (cache.seen if cache is not None else 0) <= limit:
             return
-        length = int(progress.newest.max()) + 1
+        newest = progress.newest
+        length = newest.shape[1] if newest.is_meta else int(newest.max()) + 1
         if length > limit:
             raise ValueError(
                 f"a sequence of {length} tokens does not fit the {self.num_latents} segments of "

@@ -271,8 +271,8 @@ def columns_of(weights: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
 def positions_of_tokens(position_ids: torch.Tensor, token_mask: torch.Tensor | None, limit: int) -> torch.Tensor:
     """The positions, (batch or 1, length), 0 for padding; raises ValueError outside 0 … limit − 1."""
     positions = position_ids if token_mask is None else torch.where(token_mask, position_ids, 0)
-    # a compiled model cannot stop here
-    if not torch.compiler.is_compiling():
+    # a compiled model cannot stop here, and meta tensors have no values
+    if not torch.compiler.is_compiling() and not positions.is_meta:
         first, last = (bound.item() for bound in positions.aminmax())
         if first < 0 or last >= limit:
             raise ValueError(

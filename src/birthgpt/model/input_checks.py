@@ -10,11 +10,17 @@ from .predecessors import number_sequences
 
 
 def check_tokens(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None, needs_ids: bool) -> None:
-    """Raise ValueError unless exactly one is given; n-grams need `input_ids`."""
+    """Raise ValueError unless one is given, ids as integers, with at least one token; n-grams need `input_ids`."""
     if (input_ids is None) == (inputs_embeds is None):
         raise ValueError("give exactly one of input_ids and inputs_embeds")
     if input_ids is None and needs_ids:
         raise ValueError("ngram_orders need token ids: give input_ids instead of inputs_embeds")
+    given: torch.Tensor = inputs_embeds if input_ids is None else input_ids  # type: ignore[assignment]
+    if input_ids is not None and (input_ids.is_floating_point() or input_ids.dtype == torch.bool):
+        raise ValueError(f"input_ids must be integers, not {input_ids.dtype}: give embeddings as inputs_embeds")
+    rows, length = given.shape[:2]
+    if rows == 0 or length == 0:
+        raise ValueError(f"a batch of {rows} rows and {length} tokens is empty: give at least one token a row")
 
 
 def check_positions(position_ids: torch.Tensor, limit: int, most: int | None = None) -> None:

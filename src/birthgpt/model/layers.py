@@ -140,6 +140,17 @@ class Projections(nn.Module):
         return self.o_proj(mixed.flatten(-2))
 
 
+class HiddenDropout(nn.Module):
+    """Dropout at the rate `config.hidden_dropout`, which is read at every call: a change of it acts at once."""
+
+    def __init__(self, config: BaseConfig):
+        super().__init__()
+        self.config = config
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return nn.functional.dropout(states, self.config.hidden_dropout, self.training)
+
+
 class MLP(nn.Module):
     """W₂ act(W₁ x): the position-wise part of a block."""
 
@@ -213,7 +224,8 @@ def scatter_to_slots(
     base = torch.cat((kept, new.new_zeros(*new.shape[:2], size + 1 - kept.shape[2], *new.shape[3:])), dim=2)
     slots = torch.where((slots >= 0) & (slots < size), slots, size)
     index = slots.view(slots.shape[0], 1, slots.shape[1], *[1] * (new.ndim - 3))
-    return base.scatter(2, index.expand_as(new), new)[:, :, :size]
+    # under autocast, new states have another type than those of an earlier call without it
+    return base.scatter(2, index.expand_as(new), new.to(base.dtype))[:, :, :size]
 
 
 def gather_from_slots(states: torch.Tensor, slots: torch.Tensor | int, length: int) -> torch.Tensor:

@@ -21,7 +21,7 @@ from .block import Block, ShownWeights
 from .cache import STATE_LAYER, count_tokens
 from .configuration_birthgpt import BirthGPTConfig
 from .input_checks import check_attention_mask, check_branches, check_positions, check_tokens, packed_sequences
-from .layers import OutputProjection, RotaryEmbedding, build_norm, flat_positions, select_positions
+from .layers import HiddenDropout, OutputProjection, RotaryEmbedding, build_norm, flat_positions, select_positions
 from .masks import build_masks, token_mask_of
 from .ngrams import NgramEmbedding
 
@@ -106,7 +106,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             self.embed_positions = LearnedPositions(config.max_position_embeddings, config.hidden_size)
         else:
             self.rotary_embedding = RotaryEmbedding(config)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = HiddenDropout(config)
         self.layers = nn.ModuleList(build_block(config, name, i) for i, name in enumerate(config.attention_types))
         self.norm = build_norm(config, config.hidden_size)
         self.gradient_checkpointing = False
@@ -151,10 +151,8 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         """
         layers: list[Block] = list(self.layers)  # type: ignore[arg-type]
         check_tokens(input_ids, inputs_embeds, needs_ids=self.embed_ngrams is not None)
+        input_ids, position_ids, branch_ids = (as_int64(ids) for ids in (input_ids, position_ids, branch_ids))
         check_attention_mask(attention_mask, self.config, layers)
-        if position_ids is not None:
-            # any integer type: indices need 64 bits
-            position_ids = position_ids.long()
         if branch_ids is not None:
             check_branches(position_ids, past_key_values, self.config, layers)
         else:
@@ -220,12 +218,17 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         for index, (layer, mask) in enumerate(zip(self.layers, masks, strict=True)):
             hidden_states = layer(
                 hidden_states,
-                inputs_embeds=inputs_embeds,
+                inputs_embeds,
                 attention_mask=mask,
                 positions_to_keep=positions_to_keep if index == last else None,
                 **kwargs,
             )
         return hidden_states
+
+
+def as_int64(ids: torch.Tensor | None) -> torch.Tensor | None:
+    """Integers of any type as int64, in which no sum or product of ids overflows; anything else unchanged."""
+    return ids if ids is None or ids.is_floating_point() else ids.long()
 
 
 def positions_from_mask(
@@ -324,6 +327,7 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
         hidden_states = outputs.last_hidden_state
         logits = self.lm_head(select_positions(hidden_states, positions) if shows_states else hidden_states)
         loss = None
+        labels, shift_labels = as_int64(labels), as_int64(shift_labels)
         if labels is not None and shift_labels is None:
             shift_labels = nn.functional.pad(labels, (0, 1), value=-100)[:, 1:]
         if shift_labels is not None:
