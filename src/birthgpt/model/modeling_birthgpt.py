@@ -163,7 +163,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
         if branch_ids is not None:
-            branch_ids = branch_ids.expand(len(inputs_embeds), -1)
+            branch_ids = branch_ids.expand(inputs_embeds.shape[0], -1)
         tokens: dict[str, Any] = {"branch_ids": branch_ids, "past_key_values": past_key_values}
         tokens["token_mask"] = token_mask_of(attention_mask, inputs_embeds.shape[1])
         if self.embed_ngrams is not None:
@@ -264,6 +264,14 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
                 "the assistant model cannot take back tokens that the main model rejects: choose an assistant with "
                 "softmax, sliding_softmax, synthesizer or bigbird attention"
             )
+
+    def _prepare_position_ids_for_generation(self, inputs_tensor, model_kwargs) -> torch.Tensor:
+        position_ids = super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
+        attention_mask = model_kwargs.get("attention_mask")
+        if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
+            # the next position is one more than the last: after padding on the right, transformers has 0 there
+            position_ids = (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)
+        return position_ids
 
     def _prepare_static_cache(self, *args, **kwargs) -> Cache:
         if STATE_LAYER in self.config.layer_types:
