@@ -83,6 +83,22 @@ def test_generation_with_and_without_a_cache(case):
 
 
 @cases
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_what_follows_padding_on_the_right_continues_the_prompt(case, use_cache):
+    model, tokens = case_model(case), random_tokens(2, 9)
+    if "sliding_softmax" in model.config.attention_types:
+        pytest.skip("its window counts padding")
+    mask = torch.ones_like(tokens)
+    mask[0, 6:] = 0
+    settings = {"max_new_tokens": 5, "do_sample": False, "eos_token_id": None, "use_cache": use_cache}
+    generated = model.generate(tokens, attention_mask=mask, **settings)[:1, 9:]
+    # the first new token is that of the padding; the others follow the prompt without it
+    with torch.no_grad():
+        logits = model(torch.cat((tokens[:1, :6], generated), dim=1), use_cache=False).logits
+    assert torch.equal(logits[:, 6:-1].argmax(dim=-1), generated[:, 1:])
+
+
+@cases
 def test_generation_continues_from_past_key_values(case):
     model, prompt = case_model(case), random_tokens(1, 6)
     settings = {"do_sample": False, "eos_token_id": None, "return_dict_in_generate": True}

@@ -1,6 +1,7 @@
 """The model behaves like a causal language model of transformers 5."""
 
 import logging
+import warnings
 
 import pytest
 import torch
@@ -187,6 +188,23 @@ def test_compiled_the_blocks_and_the_loss_at_the_targets_are_one_graph_for_all_s
     # the positions of the targets are computed before this graph
     assert sorted(calls)[-1] > 100
     assert sum(calls) - max(calls) < 10
+
+
+@pytest.mark.parametrize("name", ["gradient_checkpointing_enable", "activation_checkpointing_enable"])
+@pytest.mark.parametrize("options", [{}, {"use_reentrant": True}], ids=str)
+def test_checkpointing_is_enabled_without_a_warning(name, options):
+    model, tokens = tiny_model("modern").train(), random_tokens(2, 8)
+    if not hasattr(model, name):
+        pytest.skip("this version of transformers has only the other name")
+    calls = []
+    for layer in model.model.layers:
+        layer.mlp.register_forward_hook(lambda *_: calls.append(1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        getattr(model, name)(options or None)
+    model(tokens, labels=tokens).loss.backward()
+    # each MLP is computed a second time in the backward pass
+    assert len(calls) == 2 * model.config.num_hidden_layers
 
 
 def test_num_items_in_batch_divides_the_summed_loss():

@@ -171,7 +171,8 @@ def gated_delta_rule(
     """
     state = empty_memory(keys, values) if state is None else state
     length, key_size, value_size = keys.shape[2], keys.shape[3], values.shape[3]
-    chunk = min(chunk, length)
+    # a graph of any length has one chunk, because a graph cannot repeat a step as often as the length says
+    chunk = length if torch.compiler.is_exporting() else min(chunk, length)
     # (batch, heads, chunks, chunk, d_head); the gates have no d_head
     queries, keys, values = (split_chunks(states, chunk) for states in (queries * key_size**-0.5, keys, values))
     log_alpha, beta = (split_chunks(gate[..., None], chunk).squeeze(-1) for gate in (log_alpha, beta))

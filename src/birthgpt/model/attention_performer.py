@@ -119,7 +119,9 @@ class PerformerAttention(Attention):
             projection = self.projection.to(dtype)
             queries, _ = random_features(queries.to(dtype), projection, self.kind)
             keys, scales = random_features(keys.to(dtype), projection, self.kind)
-            if branch_ids is not None or (cache is None and hidden_states.shape[1] <= QUADRATIC_LENGTH):
+            # a graph cannot repeat a step as often as the length says
+            is_short = torch.compiler.is_exporting() or hidden_states.shape[1] <= QUADRATIC_LENGTH
+            if branch_ids is not None or (cache is None and is_short):
                 visible = boolean_mask(hidden_states, token_mask, 0, branch_ids)
                 weights = quadratic_weights(queries, keys, scales, visible, SMALLEST_SUM[self.kind])
                 weights = nn.functional.dropout(weights, self.config.attention_dropout, self.training)

@@ -1,6 +1,7 @@
 """The model: embeddings, blocks, `BirthGPTModel` and `BirthGPTForCausalLM`, in reading order."""
 
 import inspect
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -64,6 +65,13 @@ class BirthGPTPreTrainedModel(PreTrainedModel):
         self._supports_attention_backend = all(uses_interface) and not has_states
         self._can_compile_fullgraph = not has_states
         super().__init__(config)
+
+    def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        """Recompute activations in the backward pass, to save memory; see `PreTrainedModel`."""
+        with warnings.catch_warnings():
+            # newer versions of transformers have another name, activation_checkpointing_enable, and call this one
+            warnings.simplefilter("ignore", FutureWarning)
+            super().gradient_checkpointing_enable(*args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -182,7 +190,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             inputs_embeds = self.embed_tokens(input_ids)
         reconcile_cached_mask(attention_mask, inputs_embeds.shape[1], past_key_values, self.config, layers)
         if branch_ids is not None:
-            branch_ids = branch_ids.expand(len(inputs_embeds), -1)
+            branch_ids = branch_ids.expand(inputs_embeds.shape[0], -1)
         tokens: dict[str, Any] = {"branch_ids": branch_ids, "past_key_values": past_key_values}
         tokens["token_mask"] = token_mask_of(attention_mask, inputs_embeds.shape[1])
         if self.embed_ngrams is not None:
@@ -255,6 +263,8 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
     """The model with an output head over the vocabulary."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+    _fsdp_plan = {"lm_head": "keep_full_weight"}
 
     def __init__(self, config: BirthGPTConfig):
         super().__init__(config)
@@ -287,6 +297,14 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
                 window=config.sliding_window,
             )
         return masks
+
+    def _prepare_position_ids_for_generation(self, inputs_tensor, model_kwargs) -> torch.Tensor:
+        position_ids = super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
+        attention_mask = model_kwargs.get("attention_mask")
+        if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
+            # the next position is one more than the last: after padding on the right, transformers has 0 there
+            position_ids = (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)
+        return position_ids
 
     def _prepare_static_cache(self, *args, **kwargs) -> Cache:
         if STATE_LAYER in self.config.layer_types:
