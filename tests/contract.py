@@ -45,6 +45,32 @@ def check_decoding(model, chunks: list[int], padding: int, atol: float) -> None:
         torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=atol)
 
 
+def check_given_positions(model, positions: torch.Tensor) -> None:
+    """At any increasing (16,) positions, a model is causal and continues from a cache."""
+    tokens, positions = random_tokens(2, 16), positions[None]
+    changed = tokens.clone()
+    changed[:, 9] = 2 + (changed[:, 9] - 1) % (SIZES["vocab_size"] - 2)
+    cache, parts = DynamicCache(config=model.config), []
+    with torch.no_grad():
+        whole = model(tokens, position_ids=positions, use_cache=False).logits
+        after = model(changed, position_ids=positions, use_cache=False).logits
+        for chunk, its_positions in zip(tokens.split([5, 1, 10], 1), positions.split([5, 1, 10], 1), strict=True):
+            parts.append(model(chunk, position_ids=its_positions, past_key_values=cache).logits)
+    torch.testing.assert_close(after[:, :9], whole[:, :9], rtol=0, atol=1e-12)
+    assert (after[:, 9] - whole[:, 9]).abs().max() > 1e-4
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=0, atol=1e-10)
+
+
+def check_positions_that_count_padding(model) -> None:
+    """A row behind padding whose positions count the padding is the same row at these positions."""
+    tokens, mask = left_padded([random_tokens(1, 16)[0], random_tokens(1, 12)[0]], 16)
+    positions = torch.arange(16)[None]
+    with torch.no_grad():
+        padded = model(tokens, attention_mask=mask, position_ids=positions).logits
+        alone = model(tokens[1:, 4:], position_ids=positions[:, 4:]).logits
+    torch.testing.assert_close(padded[1:, 4:], alone, rtol=0, atol=1e-10)
+
+
 def check_padding_on_the_right(model, padding: int) -> None:
     """Padding after a row changes none of its logits."""
     tokens = random_tokens(1, 13)
@@ -98,7 +124,7 @@ def check_saving(model, folder) -> None:
 def check_shown_weights(model, keys: int) -> None:
     """Weights are returned only under eager attention, and sum to one."""
     tokens = random_tokens(2, 19)
-    assert model(tokens, output_attentions=True).attentions[0] is None
+    assert model(tokens, output_attentions=True).attentions == ()
     model.set_attn_implementation("eager")
     weights = model(tokens, output_attentions=True).attentions[0]
     assert weights.shape == (2, model.config.num_attention_heads, 19, keys)

@@ -1,19 +1,18 @@
 """The runs of the commands, end to end on a few synthetic people."""
 
 import json
+import logging
 import shutil
 
 import pytest
 import torch
 from builders import LINES, run_finetuning, run_pretraining
-from datasets import Dataset
 from processes import in_two_processes
 from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from birthgpt.commands import evaluators
-from birthgpt.commands.building import train_validation_split
 from birthgpt.commands.compare import CompareSettings, compare
 from birthgpt.commands.evaluate import EvaluateSettings, evaluate
 from birthgpt.commands.report_answers import training_cost
@@ -228,6 +227,30 @@ def test_bad_pretraining_settings_are_one_line_and_leave_nothing(people_files, t
     assert not (tmp_path / "x").exists()
 
 
+def test_before_training_the_log_and_a_dry_run_say_what_can_be_asked(people_files, tmp_path, capsys, caplog):
+    questions = "Where was Bo Li born?\tFrankfurt (Oder)\nWhere was Al Fox born?\tBonn\nWhere was No One born?\tRome\n"
+    (tmp_path / "train.tsv").write_text(questions)
+    lines = "Bo Li. Born in Frankfurt (Oder) .\nAl Fox. Born in Bonn .\nada li. was a poet .\nX Y. X was shy .\n" * 8
+    (tmp_path / "lines.txt").write_text(lines)
+    files = ("--train_file", tmp_path / "lines.txt", "--question_file", tmp_path / "train.tsv")
+    settings = ("--objective", "salient_spans", "--dry_run", True, "--output_dir", tmp_path / "x")
+    with caplog.at_level(logging.INFO):
+        run_pretraining(*files, *settings)
+    assert "8 of 32 lines have no word with a capital or a digit: their spans are cut at random" in caplog.text
+    assert "8 of 32 lines have no example in an epoch" in caplog.text
+    assert "1 of 3 answers (33.3%) can be a span; 1 are in no line of their person; 1 are in a line" in caplog.text
+    assert "1 questions about a name in no line, first 'Where was No One born?'" in caplog.text
+    assert "answers_as_spans   0.333" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_lines_of_their_names_alone_are_refused(tmp_path, streaming):
+    (tmp_path / "lines.txt").write_text("Ada Byron. Ada Byron stayed Byron .\n" * 50)
+    settings = ("--objective", "salient_spans", "--output_dir", tmp_path / "x", "--streaming", streaming)
+    with pytest.raises(ValueError, match="no line has an example for|the corpus has no line for this objective"):
+        run_pretraining("--train_file", tmp_path / "lines.txt", *settings)
+
+
 def test_a_corpus_without_names_is_refused_for_name_first(tmp_path):
     (tmp_path / "lines.txt").write_text("no name here\nnor here\n" * 50)
     with pytest.raises(ValueError, match="no line of .* has an example for name_first"):
@@ -242,7 +265,7 @@ def test_a_corpus_without_names_is_refused_for_name_first(tmp_path):
         ("", "give model_name_or_path to finetune a checkpoint"),
         ("--model_name_or_path nowhere", "nowhere has no model that can be loaded"),
         ("--model_name_or_path {pretrained} --hidden_size 64", "hidden_size=64 does not fit .* trained with 32"),
-        ("--model_name_or_path {pretrained} --corpus_file {people_files}/wiki.txt", "has its own tokenizer"),
+        ("--model_name_or_path {pretrained} --tokenizer_name_or_path {pretrained}", "has its own tokenizer"),
         ("--model_name_or_path {pretrained} --validation_size 100", "validation_size=100 of 100 train questions"),
         ("--model_name_or_path {pretrained} --output_dir {pretrained}", "contains model_name_or_path"),
     ],
@@ -355,15 +378,6 @@ def test_half_a_file_of_weights_is_named(people_files, pretrained, tmp_path):
     (tmp_path / "half" / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     with pytest.raises(ValueError, match="half is damaged: model.safetensors has"):
         ask(people_files, tmp_path / "out", model_name_or_path=str(tmp_path / "half"))
-
-
-def test_questions_that_repeat_are_held_out_together():
-    rows = [{"question": f"Q{number % 50}", "answer": "A"} for number in range(100)]
-    train, held_out = train_validation_split(Dataset.from_list(rows), 20, seed=0)
-    assert len(held_out) == 20 and not set(train["question"]) & set(held_out["question"])
-    twice = Dataset.from_list([{"question": "Q", "answer": "A"}] * 4)
-    with pytest.raises(ValueError, match="every train question is held out"):
-        train_validation_split(twice, 1, seed=0)
 
 
 def test_tracking_writes_curves(people_files, tmp_path):

@@ -87,6 +87,18 @@ def test_a_folder_that_cannot_be_converted_is_unchanged(tmp_path):
     assert (new / "model.safetensors").read_bytes() == before
 
 
+def test_a_checkpoint_is_converted_into_a_folder_inside_it(tmp_path):
+    source = tmp_path / "old"
+    shutil.copytree(CHECKPOINTS[0], source)
+    (source / "plots").mkdir()
+    # a link to itself would be followed for ever
+    (source / "plots" / "back").symlink_to(source)
+    target = source / "plots" / "new"
+    convert(ConvertSettings(model_name_or_path=str(source), output_dir=str(target)))
+    assert {path.name for path in CHECKPOINTS[0].iterdir()} <= {path.name for path in target.iterdir()}
+    assert all(path.is_file() for path in target.iterdir())
+
+
 @pytest.mark.parametrize(
     ("name", "spoil"),
     [

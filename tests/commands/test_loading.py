@@ -17,6 +17,7 @@ from birthgpt.commands.loading import load_model, load_model_and_tokenizer
 from birthgpt.commands.push import PushSettings, export
 from birthgpt.commands.run_metadata import read_run_metadata
 from birthgpt.model.attention import ATTENTION_TYPES
+from birthgpt.utils.folders import RECORD
 
 
 def flip_bit(path, place: float = 0.5) -> None:
@@ -143,7 +144,7 @@ def test_a_flipped_bit_in_each_file_of_a_saved_model_is_found(saved):
     names = listed(saved)
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= names
     files = {path.name for path in saved.iterdir() if path.is_file()}
-    assert files - names <= {"manifest.json", "settings.json", "README.md", "expected.safetensors"}
+    assert files - names <= {"manifest.json", "settings.json", "README.md", "expected.safetensors", RECORD}
     load_model_and_tokenizer(str(saved))
     for name in sorted(names):
         content = (saved / name).read_bytes()
@@ -234,7 +235,7 @@ def test_random_damage_is_one_line_or_has_no_effect_on_loading(seed, without_man
         assert "\n" not in str(error) and "plain" in str(error)
 
 
-RECORD = {
+METADATA = {
     "tokens": ["many", -1, True, float("nan")],
     "seconds": [0, None, []],
     "settings": [None, [], {"model_name_or_path": 3}],
@@ -243,10 +244,10 @@ RECORD = {
 }
 
 
-@pytest.mark.parametrize("key", RECORD)
+@pytest.mark.parametrize("key", METADATA)
 def test_a_broken_record_of_a_run_is_named(key, pretrained, tmp_path):
     record = json.loads((pretrained / "run.json").read_text())
-    for value in RECORD[key]:
+    for value in METADATA[key]:
         (tmp_path / "run.json").write_text(json.dumps(record | {key: value}))
         with pytest.raises(ValueError, match=f"run.json is damaged: {key} is"):
             read_run_metadata(tmp_path)

@@ -128,7 +128,7 @@ def test_a_run_uses_all_cores_and_has_the_same_losses_with_every_launcher(people
 
 
 @pytest.mark.parametrize(
-    "name", ["ask", "compare", "convert", "people", "preview", "push", "quickstart", "split", "verify"]
+    "name", ["ask", "compare", "convert", "people", "preview", "push", "quickstart", "split", "synthesize", "verify"]
 )
 def test_a_command_of_one_process_is_not_launched_as_two(name, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -1,11 +1,15 @@
 """The examples of each objective are compared with its specification."""
 
+import tracemalloc
 from collections import Counter
 
 import numpy as np
 import pytest
 from builders import LINES, NAMES, QUESTION
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from birthgpt.data.names import split_name, text_after_name
 from birthgpt.data.objectives import (
     IGNORE,
     OBJECTIVES,
@@ -17,6 +21,7 @@ from birthgpt.data.objectives import (
 )
 from birthgpt.data.objectives.base import line_generator
 from birthgpt.data.objectives.recall_from_name import without_outer_punctuation
+from birthgpt.data.objectives.salient_spans import words_after, words_before
 from birthgpt.data.tokenizers import train_character_tokenizer
 
 BATCH = {"line_id": [3, 7, 8, 20], "text": LINES, "name": NAMES}
@@ -238,6 +243,13 @@ def test_name_first_refuses_an_unknown_layout(bpe):
         NameFirst(bpe, BLOCK, "rolled")
 
 
+@pytest.mark.parametrize("kind", [NameFirst, SalientSpans])
+def test_a_name_does_not_cut_into_a_longer_word(bpe, kind):
+    spans = kind(bpe, BLOCK).cut("Lima is a city in Peru", "Li", np.random.default_rng(0))
+    words = " ".join(span.text for span in spans).split()
+    assert words == ("Lima is a city in Peru".split() if kind is NameFirst else ["Peru"])
+
+
 def salient_spans_of(tokenizer, line: str, name: str, seed: int = 0, **settings) -> list:
     return SalientSpans(tokenizer, BLOCK, **settings).cut(line, name, np.random.default_rng(seed))
 
@@ -249,16 +261,77 @@ def salient_spans_of(tokenizer, line: str, name: str, seed: int = 0, **settings)
         (LINES[2], NAMES[2], ["Paris", "Newton's Principia"]),
         ("A B. A was born in Newark, New Jersey (USA) in 1900 .", "A B", ["Newark", "New Jersey", "USA", "1900"]),
         # the first word is salient only if it is in the name
-        ("A B. Swedish artist of fame.", "A B", []),
+        ("A B. Swedish artist of A fame.", "A B", []),
         ("A B. A worked for B C until 1900", "A B", ["B C", "1900"]),
         ("A B. A (born 1900 in Rome) went.", "A B", ["1900", "Rome"]),
-        ("a b. was nobody", "a b", []),
+        ("a b. A b was nobody in 1900", "a b", ["1900"]),
         ("A B.", "A B", []),
     ],
 )
 def test_salient_spans_are_capitals_and_digits_without_the_name(bpe, line, name, spans):
     for seed in range(5):
         assert [span.text for span in salient_spans_of(bpe, line, name, seed)] == spans
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ada byron. she was a painter in the old town of london .",
+        "Ada Byron. Painter and poet of the old town of london .",
+        "عائشة علي. ولدت في مدينة القاهرة القديمة في بيت صغير .",
+    ],
+)
+def test_a_line_without_capitals_is_cut_at_random(bpe, line):
+    name, text = split_name(line)
+    expected = text_after_name(text, name).replace(".", "").split()
+    lengths = set()
+    for seed in range(50):
+        spans = salient_spans_of(bpe, text, name, seed)
+        assert " ".join(span.text for span in spans).split() == expected
+        assert not any(span.cue for span in spans)
+        lengths.update(len(span.text.split()) for span in spans)
+    assert lengths == {1, 2, 3, 4}
+    objective = SalientSpans(bpe, BLOCK)
+    (count,) = objective.count_lines([{"text": text, "name": name}, {"text": LINES[1], "name": NAMES[1]}]).values()
+    assert count == 1
+
+
+def possible_cue_words(bounds, others, is_date, backwards=False):
+    """The specification of the cue words of each span, from every other word of the line."""
+    size = max([0, *others, *(end for _, end in bounds)]) + 1
+    if backwards:
+        mirrored = [(size - end, size - start) for start, end in reversed(bounds)]
+        found = possible_cue_words(mirrored, [size - 1 - word for word in reversed(others)], is_date[::-1])
+        return [[size - 1 - word for word in words] for words in found][::-1]
+    found = []
+    for number, (start, _) in enumerate(bounds):
+        before = [word for word in others if word < start]
+        # the last earlier span that is not a date takes the words before it
+        takers = [end for (_, end), date in zip(bounds[:number], is_date[:number], strict=True) if not date]
+        is_taken = bool(takers) and not any(word >= takers[-1] for word in before)
+        found.append([] if is_taken else before[-4:])
+    return found
+
+
+@settings(deadline=None, derandomize=True)
+@given(kinds=st.lists(st.sampled_from(["other", "span", "date"]), max_size=12))
+def test_cue_words_are_the_nearest_that_no_other_span_takes(kinds):
+    bounds = [(index, index + 1) for index, kind in enumerate(kinds) if kind != "other"]
+    others = [index for index, kind in enumerate(kinds) if kind == "other"]
+    is_date = [kind == "date" for kind in kinds if kind != "other"]
+    assert words_before(bounds, others, is_date) == possible_cue_words(bounds, others, is_date)
+    assert words_after(bounds, others, is_date) == possible_cue_words(bounds, others, is_date, backwards=True)
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.5])
+def test_time_and_memory_grow_with_the_words_of_a_line(bpe, probability):
+    line = "A B. " + "was in Rome and then " * 4_000
+    salient_spans_of(bpe, line[:1000], "A B", cue_after_probability=probability)
+    tracemalloc.start()
+    assert len(salient_spans_of(bpe, line, "A B", cue_after_probability=probability)) == 4_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 30e6
 
 
 def test_a_short_word_between_capitalised_words_is_in_the_span_half_of_the_time(bpe):

@@ -2,13 +2,15 @@
 
 import pytest
 import torch
-from builders import CASES, case_config, case_model, contributed_attention, random_tokens
+from builders import CASES, case_config, case_model, contributed_attention, left_padded, random_tokens
 from contract import (
     check_branches,
     check_causality,
     check_decoding,
     check_generation,
+    check_given_positions,
     check_padding_on_the_right,
+    check_positions_that_count_padding,
     check_prefix,
     check_saving,
 )
@@ -53,6 +55,18 @@ def test_decoding_in_single_precision_after_long_padding(case):
 @cases
 def test_padding_on_the_right_changes_nothing(case):
     check_padding_on_the_right(case_model(case), padding=5)
+
+
+@cases
+@pytest.mark.parametrize(("start", "gap"), [(4, 0), (0, 7), (30, 1)])
+def test_positions_may_start_anywhere_and_have_gaps(case, start, gap):
+    positions = torch.arange(16) + start + gap * (torch.arange(16) > 6)
+    check_given_positions(case_model(case), positions)
+
+
+@cases
+def test_positions_may_count_padding(case):
+    check_positions_that_count_padding(case_model(case))
 
 
 @cases
@@ -132,7 +146,7 @@ def test_gradient_checkpointing_changes_no_gradient(case):
 @cases
 def test_branches_or_an_error_that_says_what_to_do(case):
     model = case_model(case)
-    if all(get_attention_type(name).supports_branches for name in model.config.attention_types):
+    if separates_branches(model):
         check_branches(model)
     else:
         with pytest.raises(ValueError, match="objective_layout to unrolled"):
@@ -149,6 +163,21 @@ def test_half_precision_stays_close_and_keeps_its_type(case):
         halves = model.bfloat16()(tokens).logits
     assert halves.dtype == torch.bfloat16
     assert (halves.float() - logits).abs().max() < 0.1 * logits.abs().max()
+
+
+@pytest.mark.parametrize("case", [*ATTENTION_TYPES, "bigbird-dense", "perceiver-cs224n"])
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_padding_is_finite_in_half_precision(case, implementation):
+    # such scores overflow when they are added to the lowest number of half precision
+    settings = {"initializer_range": 3.0, "attn_implementation": implementation}
+    model = case_model(case, torch.float16, **settings)
+    rows = [random_tokens(1, 4)[0], random_tokens(1, 13, seed=3)[0]]
+    tokens, mask = left_padded(rows, 13)
+    with torch.no_grad():
+        outputs = model(tokens, attention_mask=mask, output_hidden_states=True, use_cache=False)
+    assert all(states.isfinite().all() for states in (outputs.logits, *outputs.hidden_states))
+    generated = model.generate(tokens, attention_mask=mask, max_new_tokens=3, do_sample=False, eos_token_id=None)
+    assert (generated[:, 13:] != model.config.pad_token_id).any()
 
 
 @cases
@@ -196,17 +225,62 @@ def test_dropout_acts_in_training_alone(case, name):
 
 
 @cases
-def test_attentions_have_one_entry_a_layer(case):
+@pytest.mark.parametrize("name", ["hidden_dropout", "attention_dropout"])
+def test_a_dropout_that_is_changed_after_loading_acts(case, name, tmp_path):
+    tokens = random_tokens(2, 9)
+    case_model(case, torch.float32).save_pretrained(tmp_path)
+    model = BirthGPTForCausalLM.from_pretrained(tmp_path).train()
+    # gated_deltanet has no weights to drop
+    has_no_weights = name == "attention_dropout" and set(model.config.attention_types) == {"gated_deltanet"}
+    for rate, changes in ((0.5, True), (0.0, False)):
+        setattr(model.config, name, rate)
+        with torch.no_grad():
+            first, second = (model(tokens, use_cache=False).logits for _ in range(2))
+        assert torch.equal(first, second) == (has_no_weights or not changes)
+
+
+@cases
+def test_attentions_have_one_entry_a_layer_if_any_has_weights(case):
     model, tokens = case_model(case, attn_implementation="eager"), random_tokens(2, 9)
     with torch.no_grad():
         outputs = model(tokens, output_attentions=True, output_hidden_states=True, use_cache=False)
-    assert len(outputs.attentions) == model.config.num_hidden_layers
+    assert len(outputs.attentions) in (0, model.config.num_hidden_layers)
     assert len(outputs.hidden_states) == model.config.num_hidden_layers + 1
     for weights in outputs.attentions:
         if weights is not None:
             assert weights.shape[:2] == (2, model.config.num_attention_heads)
             # trigonometric features estimate weights of both signs, but their sum is one
             torch.testing.assert_close(weights.sum(dim=-1), torch.ones_like(weights[..., 0]), rtol=0, atol=1e-8)
+
+
+@cases
+def test_shown_weights_and_states_have_the_gradient_of_what_was_computed(case):
+    model, tokens = case_model(case, attn_implementation="eager"), random_tokens(2, 19)
+    mask = torch.ones_like(tokens)
+    mask[0, :3] = 0
+    for arguments in ({}, {"attention_mask": mask}):
+        outputs = model(tokens, output_attentions=True, output_hidden_states=True, use_cache=False, **arguments)
+        # fixed scores, without a mixture, depend on no parameter
+        shown = [each for each in (*outputs.attentions, *outputs.hidden_states) if each is not None]
+        shown = [each for each in shown if each.requires_grad]
+        for each in shown:
+            each.retain_grad()
+        outputs.logits.square().sum().backward()
+        for each in shown:
+            assert each.grad is not None and each.grad.abs().max() > 0
+
+
+@cases
+def test_the_states_of_chosen_layers_are_those_of_all_layers(case):
+    model, tokens = case_model(case), random_tokens(2, 9)
+    with torch.no_grad():
+        every = model(tokens, output_hidden_states=True, use_cache=False).hidden_states
+        chosen = model(tokens, output_hidden_states=[1, 2], use_cache=False).hidden_states
+        base = model.model(tokens, output_hidden_states=[1, 2], use_cache=False).hidden_states
+    for states in (chosen, base):
+        assert len(states) == len(every)
+        for index, state in enumerate(states):
+            assert state is None if index not in (1, 2) else torch.equal(state, every[index])
 
 
 @pytest.mark.slow
@@ -255,18 +329,66 @@ def test_a_mask_of_ones_own_is_heeded_or_refused(case):
     assert (others[:, 2] - logits[:, 2]).abs().max() > 1e-4
 
 
+def separates_branches(model: BirthGPTForCausalLM) -> bool:
+    return all(get_attention_type(name).supports_branches for name in model.config.attention_types)
+
+
 @cases
-def test_packed_sequences_are_kept_apart_or_refused(case):
-    model, first, second = case_model(case), random_tokens(1, 6), random_tokens(1, 5, seed=4)
+@pytest.mark.parametrize("arguments", [{}, {"use_cache": False}, {"attention_mask": torch.ones(2, 11)}], ids=str)
+def test_packed_sequences_are_kept_apart_or_refused(case, arguments):
+    model, first, second = case_model(case), random_tokens(2, 6), random_tokens(2, 5, seed=4)
     packed = {"input_ids": torch.cat((first, second), dim=1), "position_ids": torch.tensor([[*range(6), *range(5)]])}
-    try:
-        with torch.no_grad():
-            logits = model(**packed, use_cache=False).logits
-    except ValueError as error:
-        assert "cannot separate sequences" in str(error)
-    else:
-        assert set(model.config.attention_types) <= {"softmax", "sliding_softmax"}
+    with torch.no_grad():
+        if not separates_branches(model):
+            with pytest.raises(ValueError, match="cannot separate sequences in one row"):
+                model(**packed, **arguments)
+            return
+        logits = model(**packed, **arguments).logits
+        torch.testing.assert_close(logits[:, :6], model(first).logits, rtol=0, atol=1e-10)
         torch.testing.assert_close(logits[:, 6:], model(second).logits, rtol=0, atol=1e-10)
+        with pytest.raises(ValueError, match="restart.* cannot be combined with a cache"):
+            model(**packed, **arguments, past_key_values=DynamicCache(config=model.config))
+
+
+@cases
+def test_packed_sequences_with_padding_anywhere_are_kept_apart(case):
+    model, tokens = case_model(case), random_tokens(1, 16)
+    if not separates_branches(model):
+        pytest.skip("refused")
+    sequences = torch.tensor([0, 0, 1, 1, 1, 0, 1, 1, 2, 2, 0, 2, 3, 0, 4, 0])
+    positions = torch.zeros(1, 16, dtype=torch.int32)
+    for number in range(1, 5):
+        positions[0, sequences == number] = torch.arange(int((sequences == number).sum()), dtype=torch.int32)
+    with torch.no_grad():
+        logits = model(tokens, attention_mask=(sequences > 0)[None], position_ids=positions).logits
+        for number in range(1, 5):
+            alone = model(tokens[:, sequences == number]).logits
+            torch.testing.assert_close(logits[:, sequences == number], alone, rtol=0, atol=1e-10)
+
+
+@cases
+def test_the_position_of_a_token_counts_not_the_length_of_the_tensor(case):
+    model, tokens = case_model(case), random_tokens(1, 60)
+    # 10 tokens of padding are beyond the 64 positions, in one call or in two
+    padded, mask = left_padded([tokens[0]], 70)
+    with torch.no_grad():
+        alone = model(tokens, use_cache=False).logits
+        cache = DynamicCache(config=model.config)
+        first = model(padded[:, :65], attention_mask=mask[:, :65], past_key_values=cache).logits
+        second = model(padded[:, 65:], attention_mask=mask, past_key_values=cache).logits
+        for logits in (
+            model(padded, attention_mask=mask).logits,
+            # positions of padding do not count
+            model(padded, attention_mask=mask, position_ids=torch.arange(70)[None] - 10).logits,
+            torch.cat((first, second), dim=1),
+        ):
+            torch.testing.assert_close(logits[:, 10:], alone, rtol=0, atol=1e-10)
+        if separates_branches(model):
+            packed = torch.cat((tokens, tokens[:, :30]), dim=1)
+            positions = torch.tensor([[*range(60), *range(30)]])
+            logits = model(packed, position_ids=positions).logits
+            torch.testing.assert_close(logits[:, :60], alone, rtol=0, atol=1e-10)
+            torch.testing.assert_close(logits[:, 60:], alone[:, :30], rtol=0, atol=1e-10)
 
 
 @cases

@@ -66,7 +66,7 @@ def test_chunk_by_chunk_with_a_cache_gives_the_same(width, chunks):
     outputs = []
     for chunk in states.split(chunks, dim=1):
         outputs.append(canon(chunk, past_key_values=cache))
-        count_tokens(cache, chunk.shape[1])
+        count_tokens(cache, chunk, None)
         assert cache.layers[0].states["canon_attention"].shape == (2, width - 1, 16)
     assert_close(torch.cat(outputs, dim=1), canon(states))
 
@@ -153,7 +153,7 @@ def test_padding_anywhere_is_passed_over(width, chunks):
     for size in chunks:
         rows, end = slice(end, end + size), end + size
         outputs.append(canon(states[:, rows], token_mask=token_mask[:, rows], past_key_values=cache))
-        count_tokens(cache, size)
+        count_tokens(cache, states[:, rows], token_mask[:, rows])
     for row, outputs_of_row in zip(range(2), torch.cat(outputs, dim=1), strict=True):
         tokens = token_mask[row]
         assert_close(outputs_of_row[tokens], canon(states[row : row + 1, tokens])[0])

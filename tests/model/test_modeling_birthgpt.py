@@ -1,13 +1,16 @@
 """The model behaves like a causal language model of transformers 5."""
 
+import logging
+
 import pytest
 import torch
-from builders import VARIANTS, random_tokens, tiny_config, tiny_model
+from builders import VARIANTS, case_model, left_padded, random_tokens, tiny_config, tiny_model
 from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    CompileConfig,
     DynamicCache,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
@@ -15,6 +18,7 @@ from transformers import (
 )
 
 from birthgpt import BirthGPTForCausalLM, BirthGPTModel
+from birthgpt.model import modeling_birthgpt
 from birthgpt.model.attention import ATTENTION_TYPES, register_attention_type
 from birthgpt.model.attention_softmax import SoftmaxAttention
 
@@ -173,6 +177,55 @@ def test_attentions_and_hidden_states(variant):
     assert model(tokens).attentions is None
 
 
+@pytest.mark.parametrize("name", ATTENTION_TYPES)
+def test_attentions_that_no_layer_has_are_left_out_with_a_warning(name, caplog):
+    # the loggers of transformers do not propagate
+    logger = logging.getLogger("birthgpt.model.modeling_birthgpt")
+    logger.addHandler(caplog.handler)
+    try:
+        for model in (case_model(name), case_model(name).model):
+            modeling_birthgpt.logger.warning_once.cache_clear()
+            caplog.clear()
+            attentions = model(random_tokens(1, 4), output_attentions=True, use_cache=True).attentions
+            if name == "synthesizer":
+                assert len(attentions) == 3 and "output_attentions" not in caplog.text
+                continue
+            assert attentions == ()
+            assert f"no layer of attention_type='{name}' returned weights" in caplog.text
+            as_tuple = model(random_tokens(1, 4), output_attentions=True, use_cache=False, return_dict=False)
+            assert isinstance(as_tuple, tuple)
+    finally:
+        logger.removeHandler(caplog.handler)
+
+
+HYBRID = {"attention_type": ["softmax", "gated_deltanet", "softmax"]}
+WINDOWS = {"attention_type": "sliding_softmax", "per_layer_config": {1: {"sliding_window": 3}}}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "interface", "backend", "static_cache"),
+    [
+        *[(name, {}, *[name in ("softmax", "sliding_softmax")] * 3) for name in ATTENTION_TYPES],
+        ("softmax", {"canon_width": 4}, True, False, False),
+        ("softmax", {"ngram_orders": [2], "ngram_vocab_size": 50}, True, False, False),
+        ("hybrid", HYBRID, True, False, False),
+        ("hybrid-of-two-windows", WINDOWS, True, False, False),
+    ],
+)
+def test_each_configuration_says_what_it_supports(name, settings, interface, backend, static_cache):
+    """Flash and flex attention act in it or are refused; a static cache serves it or is refused."""
+    model = case_model(name, **settings)
+    for part in (model, model.model):
+        assert (part._supports_flash_attn, part._supports_flex_attn) == (interface, interface)
+        assert (part._supports_attention_backend, part._can_compile_fullgraph) == (backend, static_cache)
+    assert ("birthgpt_state" not in model.config.layer_types) == static_cache
+    if not interface:
+        with pytest.raises(ValueError, match="flex_attention"):
+            model.set_attn_implementation("flex_attention")
+        with pytest.raises(ValueError, match="does not support"):
+            case_model(name, **settings, attn_implementation="flex_attention")
+
+
 def test_a_sequence_beyond_learned_positions_is_refused_and_rotary_takes_it():
     with pytest.raises(ValueError, match="65 tokens does not fit max_position_embeddings=64"):
         tiny_model("assignment")(random_tokens(1, 65))
@@ -180,6 +233,10 @@ def test_a_sequence_beyond_learned_positions_is_refused_and_rotary_takes_it():
     cache = model(random_tokens(1, 60), use_cache=True).past_key_values
     with pytest.raises(ValueError, match="65 tokens"):
         model(random_tokens(1, 5), past_key_values=cache)
+    with pytest.raises(ValueError, match="65 tokens"):
+        model(random_tokens(1, 5), position_ids=torch.arange(60, 65)[None])
+    with pytest.raises(ValueError, match="position_ids contain -1: the first learned position is 0"):
+        model(random_tokens(1, 5), position_ids=torch.arange(-1, 4)[None])
     assert tiny_model("modern")(random_tokens(1, 65)).logits.isfinite().all()
 
 
@@ -237,6 +294,21 @@ def test_compiled_model_equals_eager_mode(variant, backend, nothing_compiled):
     torch.testing.assert_close(compiled(tokens, use_cache=False).logits, model(tokens).logits, rtol=0, atol=1e-10)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["softmax", "softmax-rotary", "sliding_softmax"])
+def test_generation_with_a_static_cache_is_one_graph(case, nothing_compiled):
+    model = case_model(case, torch.float32)
+    tokens, mask = left_padded([random_tokens(1, 4)[0], random_tokens(1, 7)[0]], 7)
+    settings = {"attention_mask": mask, "max_new_tokens": 5, "do_sample": False, "eos_token_id": None}
+    compile_config = CompileConfig(fullgraph=True, backend="eager", mode=None)
+    # transformers compiles by itself on a GPU only
+    compile_config._compile_all_devices = True
+    torch._dynamo.utils.counters.clear()
+    compiled = model.generate(tokens, cache_implementation="static", compile_config=compile_config, **settings)
+    assert torch._dynamo.utils.counters["stats"]["calls_captured"] > 0
+    assert torch.equal(compiled, model.generate(tokens, **settings))
+
+
 def test_bfloat16_runs_and_keeps_its_type():
     model = tiny_model().to(torch.bfloat16)
     assert model(random_tokens(1, 5)).logits.dtype == torch.bfloat16
@@ -282,8 +354,28 @@ def as_gpt_neox(ours: BirthGPTForCausalLM) -> GPTNeoXForCausalLM:
     return theirs
 
 
-def test_with_rotary_positions_it_is_gpt_neox_of_transformers():
-    ours = tiny_model("assignment", position_embedding_type="rotary", rope_parameters={"rope_theta": 100.0})
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"partial_rotary_factor": 0.5},
+        {"rope_type": "linear", "factor": 8.0},
+        {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8, "partial_rotary_factor": 0.5},
+        {"rope_type": "yarn", "factor": 4.0, "beta_fast": 8.0, "beta_slow": 0.5, "attention_factor": 1.3},
+        {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 32,
+        },
+        {"rope_type": "proportional", "partial_rotary_factor": 0.5},
+    ],
+    ids=str,
+)
+def test_with_rotary_positions_it_is_gpt_neox_of_transformers(parameters):
+    parameters = {"rope_theta": 100.0} | parameters
+    ours = tiny_model("assignment", position_embedding_type="rotary", rope_parameters=parameters)
     with torch.no_grad():
         for parameter in ours.parameters():
             parameter += 0.1 * torch.randn_like(parameter)

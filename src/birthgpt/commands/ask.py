@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from birthgpt.commands.command import Command
 from birthgpt.commands.loading import load_model_and_tokenizer
+from birthgpt.data.names import normalize
 from birthgpt.evaluation.answering import Answer, answer_questions
 from birthgpt.settings import checked, setting
 
@@ -27,7 +28,7 @@ def ask(settings: AskSettings) -> None:
     """
     model, tokenizer = load_model_and_tokenizer(settings.model_name_or_path)
     for question in [settings.question] if settings.question is not None else read_questions():
-        (answer,) = answer_questions(model, tokenizer, [question], max_new_tokens=settings.max_new_tokens)
+        (answer,) = answer_questions(model, tokenizer, [normalize(question)], max_new_tokens=settings.max_new_tokens)
         print(describe(answer))
 
 

@@ -15,7 +15,7 @@ from birthgpt.data.objectives import Objective
 from birthgpt.data.tokenizers import TokenizerSettings, train_tokenizer
 from birthgpt.model import BirthGPTConfig, BirthGPTForCausalLM
 from birthgpt.settings import CollectedSettings, collect_settings, declared_settings, flatten_settings, setting
-from birthgpt.training.trainer import TrainingSettings
+from birthgpt.training.settings import TrainingSettings
 from birthgpt.utils.errors import first_line
 
 logger = logging.getLogger(__name__)
@@ -120,36 +120,17 @@ def build_batches(
     batches = EpochBatches(
         source, objective, pad_token_id, settings.batches, seed=seed, num_micro_batches=num_micro_batches
     )
+    if not len(batches.examples):
+        raise ValueError(
+            f"no line has an example for this objective ({type(objective).__name__}): no line has a name and then "
+            "words that are not in the name"
+        )
     if not len(batches):
         raise ValueError(
             f"{len(batches.examples)} examples cannot be divided among {num_micro_batches} processes × "
             "gradient_accumulation_steps"
         )
     return batches
-
-
-def train_validation_split(
-    questions: datasets.Dataset, validation_size: int, seed: int
-) -> tuple[datasets.Dataset, datasets.Dataset | None]:
-    """The questions to train on, and the held-out questions (None if there are none).
-
-    Copies of a held-out question are left out of training.
-
-    Raises:
-        ValueError: no question is left to train on.
-    """
-    if not 0 <= validation_size < len(questions):
-        raise ValueError(
-            f"validation_size={validation_size} of {len(questions)} train questions leaves none to train on"
-        )
-    if validation_size == 0:
-        return questions, None
-    parts = questions.train_test_split(test_size=validation_size, seed=seed)
-    held_out = set(parts["test"]["question"])
-    rows = [index for index, question in enumerate(parts["train"]["question"]) if question not in held_out]
-    if not rows:
-        raise ValueError(f"validation_size={validation_size}: every train question is held out, so none is left")
-    return parts["train"].select(rows), parts["test"]
 
 
 def _check_attn_implementation(name: str, config: PreTrainedConfig) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import datasets
 import transformers
 
 from birthgpt.settings import parse_settings
+from birthgpt.training.stopping import Stopped
 
 
 def show_nothing(result: Any) -> None:
@@ -41,6 +43,7 @@ class Command:
         """Parse the command line, run, and show the result.
 
         A ValueError is an error that a user can correct: one line on stderr without a traceback, and exit code 2.
+        After Ctrl-C the exit code is 130, and 143 if SIGTERM stopped a training.
         """
         quiet_libraries()
         arguments = name_positional(list(sys.argv[1:] if arguments is None else arguments), self.positional)
@@ -52,6 +55,14 @@ class Command:
         except ValueError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
+        except Stopped as stop:
+            # every process stops, for the same reason
+            if os.environ.get("RANK", "0") == "0":
+                print(stop, file=sys.stderr)
+            sys.exit(stop.exit_code)
+        except KeyboardInterrupt:
+            print("stopped by Ctrl-C", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
 
 
 def name_positional(arguments: list[str], names: Sequence[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Convert checkpoints of earlier versions: weights, settings and metadata get the names of this version."""
 
 import json
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from birthgpt.settings import checked, setting
 from birthgpt.training.manifest import write_manifest
 from birthgpt.utils.errors import naming_damage
 from birthgpt.utils.files import read_json, save_json
+from birthgpt.utils.folders import RECORD
 
 PROJECTED = re.compile(r"(layers\.\d+\.attention)\.((?:q|k|v|o)_proj|(?:q|k)_norm)\.")
 MEMORY = re.compile(r"(layers\.\d+\.attention)\.memory\.")
@@ -63,13 +65,13 @@ def convert(settings: ConvertSettings) -> Path:
     config = read_json(source / "config.json")
     if not (has_earlier_config(config) or has_earlier_tokenizer(source)):
         raise ValueError(f"{source} is not a checkpoint of an earlier version: there is nothing to convert")
-    if target != source and target.exists():
+    if target != source and os.path.lexists(target):
         raise ValueError(f"{target} exists: give another output_dir")
     # everything is converted before anything is written
     converted = convert_model(source, config) if has_earlier_config(config) else None
     tokenizer = convert_tokenizer(source) if has_earlier_tokenizer(source) else None
     if target != source:
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("checkpoint-*", "training_state", "logs"))
+        copy_files(source, target)
     if tokenizer is not None:
         tokenizer.save_pretrained(target)
     if converted is not None:
@@ -77,6 +79,14 @@ def convert(settings: ConvertSettings) -> Path:
     write_manifest(target, {file for pattern in MODEL_FILES for file in target.glob(pattern)})
     load_model(str(target))
     return target
+
+
+def copy_files(source: Path, target: Path) -> None:
+    """Copy the files of a checkpoint to a new folder, but none of its folders, which may contain the new one."""
+    target.mkdir(parents=True)
+    for file in source.iterdir():
+        if file.is_file() and file.name != RECORD:
+            shutil.copy(file, target / file.name)
 
 
 class ConvertedModel(NamedTuple):

@@ -7,13 +7,22 @@ from accelerate import Accelerator
 
 from birthgpt.commands.command import Command
 from birthgpt.commands.loading import load_model_and_tokenizer
-from birthgpt.commands.report_answers import Questions, ReportSettings, report_answers, show_accuracy, training_cost
+from birthgpt.commands.report_answers import (
+    Questions,
+    ReportSettings,
+    check_outputs,
+    report_answers,
+    show_accuracy,
+    training_cost,
+)
 from birthgpt.data.tokenizers import RESERVED_TOKENS
 from birthgpt.evaluation.answering import AnsweringSettings
 from birthgpt.evaluation.ensembling import Member, ensemble_answers
 from birthgpt.settings import checked, setting
 from birthgpt.utils.environment import use_all_cores
 from birthgpt.utils.files import write_text
+
+LABELLED = "labelled.tsv"
 
 
 @checked
@@ -50,6 +59,7 @@ def ensemble(settings: EnsembleSettings) -> dict | None:
     """
     accelerator = Accelerator()
     use_all_cores(accelerator)
+    check_outputs(settings.report, accelerator, *([LABELLED] if settings.label_names is not None else []))
     questions = Questions.load(settings.report)
     paths = settings.model_names_or_paths
     cost = total_cost([training_cost(path) for path in paths])
@@ -67,7 +77,7 @@ def ensemble(settings: EnsembleSettings) -> dict | None:
         return None
     if labelled is not None:
         rows = "".join(f"{question}\t{answer}\n" for question, answer in labelled)
-        write_text(Path(settings.report.output_dir) / "labelled.tsv", rows)
+        write_text(Path(settings.report.output_dir) / LABELLED, rows)
     return report_answers(
         settings.report,
         questions,

@@ -7,7 +7,14 @@ from accelerate import Accelerator
 
 from birthgpt.commands.command import Command
 from birthgpt.commands.loading import load_model_and_tokenizer
-from birthgpt.commands.report_answers import Questions, ReportSettings, report_answers, show_accuracy, training_cost
+from birthgpt.commands.report_answers import (
+    Questions,
+    ReportSettings,
+    check_outputs,
+    report_answers,
+    show_accuracy,
+    training_cost,
+)
 from birthgpt.data.tokenizers import warn_unknown_characters
 from birthgpt.evaluation.answering import Answer, AnsweringSettings, answer_questions, check_question_lengths
 from birthgpt.evaluation.baselines import constant_place, most_common_train_place
@@ -43,6 +50,7 @@ def evaluate(settings: EvaluateSettings) -> dict | None:
     """
     accelerator = Accelerator()
     use_all_cores(accelerator)
+    check_outputs(settings.report, accelerator)
     questions = Questions.load(settings.report)
     # before the answers, so that an unreadable run.json is an error at once
     cost = training_cost(settings.model_name_or_path)

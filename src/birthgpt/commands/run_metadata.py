@@ -9,10 +9,11 @@ from typing import Any
 from accelerate import PartialState
 
 from birthgpt.settings import flatten_settings
-from birthgpt.training.manifest import add_to_manifest
+from birthgpt.training.manifest import RUN, add_to_manifest
 from birthgpt.training.state import TrainingSummary
 from birthgpt.utils.environment import environment_info
 from birthgpt.utils.files import read_json, save_json
+from birthgpt.utils.folders import record_files
 from birthgpt.utils.tables import text_table
 
 RUN_METADATA = "run.json"
@@ -54,6 +55,7 @@ def save_run_metadata(folder: Path, kind: str, settings: Any, summary: TrainingS
     """
     values = flatten_settings(settings) | changed
     metadata = {"kind": kind, **asdict(summary), **environment_info(), "seed": values["seed"], "settings": values}
+    record_files(folder, RUN, [RUN_METADATA])
     save_json(folder / RUN_METADATA, metadata)
     add_to_manifest(folder, RUN_METADATA)
 

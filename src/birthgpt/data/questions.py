@@ -2,12 +2,13 @@
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from datasets import Dataset, Features, Value
 
+from birthgpt.data.names import NameFinder, looks_like_sentence, name_key, normalize, relation_of
 from birthgpt.data.sources import Row, clean_text, get_column, read_rows
 from birthgpt.settings import Number, checked, setting
 
@@ -51,6 +52,7 @@ def load_questions(
     answer_column: str = "answer",
     require_answers: bool = True,
     split: str = "train",
+    names: NameFinder | None = None,
 ) -> Dataset:
     """Read questions, one per row.
 
@@ -61,12 +63,14 @@ def load_questions(
         answer_column: the column of the answer, if columns have names.
         require_answers: refuse a source without answers.
         split: the split of a saved `DatasetDict` or of a Hub dataset.
+        names: the names of a corpus, to find them in questions of any form.
 
     Returns:
         A dataset in memory with the columns
         `question_id` (int64: the row's number in the source, from 0),
-        `question` and `answer` (without outer white space; answers are None if the source has no answers),
-        and `name` ("" if the question does not have the form ``Where was NAME born?``).
+        `question` and `answer` (as `names.normalize` returns them; answers are None if the source has no answers),
+        and `name` (as `find_name` returns it, by the names of the corpus and those in ``Where was NAME born?``
+        anywhere in the source; "" if there is none).
         All rows are kept. A warning counts repeated questions.
 
     Raises:
@@ -85,13 +89,14 @@ def load_questions(
             f" ({answer_column!r} where columns have names)"
         )
     _warn_repeated(source, rows)
+    known = _names_in_form([question for _, question, _ in rows], names)
     return Dataset.from_list(
         [
             {
                 "question_id": question_id,
                 "question": question,
                 "answer": answer,
-                "name": read_question_name(question) or "",
+                "name": find_name(question, known) or "",
             }
             for question_id, (_, question, answer) in enumerate(rows)
         ],
@@ -105,12 +110,83 @@ def read_question_name(question: str) -> str | None:
     return match[1] if match else None
 
 
+def find_name(question: str, names: NameFinder | None = None) -> str | None:
+    """The name in a question, as the corpus writes it.
+
+    It is NAME in ``Where was NAME born?``, or else the longest of the names of the corpus that the question contains.
+    """
+    name = read_question_name(question)
+    if names is None:
+        return name
+    if name is not None:
+        return names.spelled(name)
+    mentions = names.find(question)
+    return max(mentions, key=lambda mention: len(mention.name)).name if mentions else None
+
+
+def _names_in_form(questions: Sequence[str], names: NameFinder | None) -> NameFinder | None:
+    """The names of a corpus and of the questions ``Where was NAME born?``, to find them in the other questions."""
+    in_form = [read_question_name(question) for question in questions]
+    if all(in_form):
+        return names
+    known = [] if names is None else names.names.values()
+    return NameFinder([*known, *filter(None, in_form)])
+
+
+def odd_questions(
+    questions: Iterable[Mapping[str, Any]],
+    lines_by_name: Container[str] | None = None,
+    train: Iterable[Mapping[str, Any]] = (),
+) -> dict[str, list[str]]:
+    """The questions that may be misread, by what looks odd.
+
+    Args:
+        questions: rows as `load_questions` returns them.
+        lines_by_name: the names of the corpus.
+        train: train questions, whose answers are compared.
+
+    Returns:
+        Texts of questions: without a known name; about a name in no line; about a name of more than eight words, or
+        that repeats itself; with another answer in the train questions (the same question about the same name, however
+        the name is written). A kind without questions is left out.
+    """
+    trained: dict[tuple[str, str], set[str]] = {}
+    for row in train:
+        trained.setdefault(_identity(row), set()).add(row["answer"])
+    odd: dict[str, list[str]] = {}
+    for row in questions:
+        answers = trained.get(_identity(row), set())
+        looks_odd = {
+            "without a known name": not row["name"],
+            "about a name in no line": lines_by_name is not None and row["name"] and row["name"] not in lines_by_name,
+            "about a name that looks like a sentence": row["name"] and looks_like_sentence(row["name"]),
+            "with another answer in the train questions": answers and row["answer"] not in {None, *answers},
+        }
+        for kind, is_odd in looks_odd.items():
+            if is_odd:
+                odd.setdefault(kind, []).append(row["question"])
+    return odd
+
+
+def warn_odd_questions(source: str, questions: Iterable[Mapping[str, Any]], **known: Any) -> None:
+    """Log a warning for each kind of `odd_questions`, with their number and the first one; arguments as there."""
+    for kind, found in odd_questions(questions, **known).items():
+        logger.warning("%s: %d questions %s, first %r", source, len(found), kind, found[0])
+
+
+def _identity(row: Mapping[str, Any]) -> tuple[str, str]:
+    """What is asked about whom."""
+    if not row["name"]:
+        return "", row["question"]
+    return name_key(row["name"]), relation_of(row["question"], row["name"])
+
+
 def _checked_rows(rows: Iterator[Row], columns: tuple[str, str]) -> Iterator[tuple[str, str, str | None]]:
     with_answers = None
     for where, row in rows:
         read_columns = _tsv_columns if 0 in row else _named_columns
         question, answer = read_columns(where, row, columns)
-        question = clean_text(where, question)
+        question = normalize(clean_text(where, question))
         if not question:
             raise ValueError(f"{where}: empty question")
         if with_answers is None:
@@ -121,7 +197,7 @@ def _checked_rows(rows: Iterator[Row], columns: tuple[str, str]) -> Iterator[tup
                 " give an answer to every question or to none"
             )
         if with_answers:
-            answer = clean_text(where, answer)
+            answer = normalize(clean_text(where, answer))
             if not answer:
                 raise ValueError(f"{where}: empty answer")
         yield where, question, answer

@@ -21,6 +21,7 @@ import huggingface_hub
 import pyarrow
 import pyarrow.parquet
 
+from birthgpt.data.names import normalize_text
 from birthgpt.data.tokenizers import RESERVED_TOKENS
 from birthgpt.utils.errors import first_line
 
@@ -83,7 +84,7 @@ def get_column(where: str, row: dict[Any, Any], column: str) -> Any:
 
 
 def clean_text(where: str, value: Any) -> str:
-    """`value` without outer white space; a missing value (None) is the empty string.
+    """`value` as `names.normalize_text` returns it; a missing value (None) is the empty string.
 
     Raises:
         ValueError: `value` is not a string, or contains a reserved or a broken character.
@@ -103,7 +104,7 @@ def clean_text(where: str, value: Any) -> str:
     except UnicodeEncodeError as error:
         half = value[error.start]
         raise ValueError(f"{where}: {half!r} is half of a surrogate pair, not a character") from None
-    return value.strip()
+    return normalize_text(value)
 
 
 def _files(source: str) -> list[Path]:

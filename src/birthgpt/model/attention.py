@@ -23,6 +23,12 @@ class AttentionType:
     cache_type: str = STATE_LAYER
     """The name of its cache in `config.layer_types`."""
 
+    uses_attention_interface: bool = False
+    """Whether `attn_implementation` may be any attention function of transformers, such as flash or flex attention."""
+
+    cache_can_crop: bool = False
+    """Whether tokens can be removed from its cache, which assisted generation needs: it contains no sum over tokens."""
+
     supports_branches: bool = False
     """Whether it supports `branch_ids`: a branch does not see other branches."""
 
@@ -30,15 +36,21 @@ class AttentionType:
     def check_config(cls, config: BaseConfig) -> None:
         """Raise ValueError for settings that cannot be combined; `config` is the configuration of one layer."""
 
+    @classmethod
+    def applies_rotary(cls, config: BaseConfig) -> bool:
+        """Whether a layer with this configuration rotates queries and keys, if positions are rotary."""
+        return True
+
 
 class Attention(AttentionType, nn.Module):
     """Base class of attention types: each token reads itself and the tokens before it.
 
     An attention type is strictly causal, supports padding on both sides, and returns the same with and without a cache.
-    It finds tokens by `position_ids`, never by tensor index: otherwise left padding would change the output. The linear
-    map that writes into the residual stream is an `OutputProjection`. The cache of the layer (`cache.layer_state`)
-    contains what is kept between calls. `initialize_parameters` fills the parameters and buffers of the type with the
-    functions of `transformers.initialization`, which skip loaded tensors. Buffers are persistent.
+    It finds tokens by `position_ids`, or by the number of tokens before them in their row, never by tensor index:
+    otherwise left padding would change the output. Positions may start anywhere and have gaps. The linear map that
+    writes into the residual stream is an `OutputProjection`. The cache of the layer (`cache.layer_state`) contains what
+    is kept between calls. `initialize_parameters` fills the parameters and buffers of the type with the functions of
+    `transformers.initialization`, which skip loaded tensors. Buffers are persistent.
 
     Args:
         config: the configuration of the model. `self.layer_config` is the configuration of this layer.
@@ -72,7 +84,7 @@ class Attention(AttentionType, nn.Module):
             hidden_states: (batch, length, hidden_size), normalised.
             attention_mask: the mask of `mask_type`.
             position_ids: (batch, length), the position of each token in its sequence; padding is not counted.
-            position_embeddings: cosines and sines, (batch, length, d_head) each, or None.
+            position_embeddings: cosines and sines of `RotaryEmbedding`, (batch, length, r) each, or None.
             branch_ids: (batch, length), 0 for the shared prefix, k > 0 for branch k, −1 for padding; or None.
             token_mask: (batch, length), True for a token, False for padding; None without padding.
             past_key_values: the cache to read and extend at `layer_idx`, or None.

@@ -98,7 +98,7 @@ class ABCAttention(Attention):
         if cache is not None:
             cache.states |= dict(zip(("log_sums", "slot_keys", "slot_values"), state, strict=True))
         mixed = self.projections.output(mixed.to(values.dtype).transpose(1, 2))
-        return mixed, weights.to(values.dtype) if self.config._attn_implementation == "eager" else None
+        return mixed, weights if self.config._attn_implementation == "eager" else None
 
     def _log_weights(self, hidden_states, position_ids, token_mask) -> torch.Tensor:
         """log w of each token for each slot, (batch, heads, length, slots)."""
@@ -192,14 +192,18 @@ def abc_attention(
         products = right(queries, half) @ left(keys, half).transpose(-1, -2)  # (batch, heads, pairs, half, half)
         scores = scores + after_zeros(decay * (products @ shares))
 
-    weights = attention_weights(scores * queries.shape[-1] ** -0.5, dropout)
+    shown = weights = attention_weights(scores * queries.shape[-1] ** -0.5, dropout)
+    if length % chunk:
+        # the output is computed from the weights that are returned, so they have a gradient
+        shown = weights[:, :, :length]
+        weights = nn.functional.pad(shown, pad_sizes)
     mixed = (weights * own).sum(dim=-1, keepdim=True) * values  # Σ_s weights_s Ṽ_t[s], (batch, heads, length, d_head)
     mixed = mixed + ((remaining * fold(weights, chunk)) @ slot_values[:, :, :-1]).flatten(2, 3)
     for half, shares, decay in halves:
         products = (decay * right(weights, half)) @ shares.transpose(-1, -2)
         mixed = mixed + after_zeros(products @ left(values, half))
     state = log_sums[:, :, -1], slot_keys[:, :, -1], slot_values[:, :, -1]
-    return mixed[:, :, :length], weights[:, :, :length], state
+    return mixed[:, :, :length], shown, state
 
 
 def carry_slots(

@@ -49,6 +49,7 @@ class BigBirdAttention(Attention):
 
     config_class = BigBirdConfig
     mask_type = None
+    cache_can_crop = True
 
     layer_config: BigBirdConfig
     random_blocks: torch.Tensor
@@ -140,10 +141,10 @@ class BigBirdAttention(Attention):
         blocks = first[:, None] + torch.arange(blocks_up_to(int(slots.amax()), self.block), device=first.device)
         length = positions.shape[1]
         starts = cache is None or "keys" not in cache.states
-        if starts and bool((positions == torch.arange(length, device=positions.device)).all()):
-            # the tensors are already ordered by position
-            positions = slots = 0
-        keys, values, exists = self._lay_out_keys(keys, values, positions, cache)
+        is_ordered = starts and bool((positions == torch.arange(length, device=positions.device)).all())
+        keys, values, exists = self._lay_out_keys(keys, values, positions, is_ordered, cache)
+        if is_ordered:
+            slots = 0
         # the blocks of a short row may exceed the limit: their output is not read
         blocks = blocks.clamp(max=self.random_blocks.shape[1] - 1)  # (batch, blocks)
         queries = scatter_to_slots(queries, slots, blocks.shape[1] * self.block).unflatten(2, (-1, self.block))
@@ -165,19 +166,25 @@ class BigBirdAttention(Attention):
         mixed = mixed.flatten(1, 2).unflatten(0, queries.shape[:2])  # (batch, heads, blocks · b, d_head)
         return gather_from_slots(mixed, slots, length).transpose(1, 2), None
 
-    def _lay_out_keys(self, keys, values, positions, cache):
+    def _lay_out_keys(self, keys, values, positions, is_ordered: bool, cache):
         """Keys, values and whether they exist, (batch, heads or 1, blocks, b, d_head or 1), ordered by position."""
-        states = {"keys": keys, "values": values, "exists": torch.ones_like(keys[:, :1, :, :1], dtype=torch.bool)}
         kept = cache.states if cache is not None else {}
-        last = keys.shape[2] - 1 if isinstance(positions, int) else int(positions.amax())
-        size = blocks_up_to(last, self.block) * self.block
+        size = blocks_up_to(int(positions.amax()), self.block) * self.block
         if "keys" in kept:
             # a call that contains only padding ends earlier
             size = max(size, kept["keys"].shape[2])
-        states = {name: scatter_to_slots(new, positions, size, kept.get(name)) for name, new in states.items()}
+        # tensors that are already ordered by position begin at slot 0
+        slots = 0 if is_ordered else positions
+        laid_out = {
+            name: scatter_to_slots(new, slots, size, kept.get(name))
+            for name, new in (("keys", keys), ("values", values))
+        }
         if cache is not None:
-            cache.states |= states
-        return (laid_out.unflatten(2, (-1, self.block)) for laid_out in states.values())
+            cache.keep_by_position(**laid_out)
+            positions = cache.append("positions", positions, dim=-1)
+        is_token = positions.new_ones(len(positions), 1, positions.shape[1], 1, dtype=torch.bool)
+        exists = scatter_to_slots(is_token, 0 if is_ordered else positions, size)
+        return (states.unflatten(2, (-1, self.block)) for states in (*laid_out.values(), exists))
 
     def _slots_of_queries(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The block of each row's first query, (batch,), and the slot of each query from the start of this block."""

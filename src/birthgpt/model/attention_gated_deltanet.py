@@ -45,6 +45,11 @@ class GatedDeltaNet(Attention):
 
     layer_config: GatedDeltaNetConfig
 
+    @classmethod
+    def applies_rotary(cls, config: BaseConfig) -> bool:
+        """Never: the recurrence depends on the order of the tokens."""
+        return False
+
     def __init__(self, config: GatedDeltaNetConfig, layer_idx: int):
         super().__init__(config, layer_idx)
         self.num_heads = config.num_attention_heads

@@ -146,7 +146,12 @@ class LinformerAttention(Attention):
             per_block, index_in_block, indices = 1, indices.clamp(min=0), indices.clamp(max=0)
         queries = scatter_to_slots(queries, indices, num_blocks * per_block).unflatten(2, (num_blocks, per_block))
         visible = self._visible(window_starts, index_in_block, window_blocks_before + 1, max_blocks_before_window)
-        mixed, weights = self._attend(queries, keys, values, projected_keys, projected_values, visible)
+        weights, shown = self._weights(queries, keys, projected_keys, visible), None
+        if self.config._attn_implementation == "eager":
+            # the output is computed from the weights that are shown, so they have a gradient
+            shown = gather_from_slots(weights.flatten(2, 3), indices, length)
+            weights = scatter_to_slots(shown, indices, num_blocks * per_block).unflatten(2, (num_blocks, per_block))
+        mixed = self._mix(weights, values, projected_values)
 
         if cache is not None:
             count = count + new_tokens
@@ -155,9 +160,7 @@ class LinformerAttention(Attention):
             keys, values = (gather_from_slots(states, kept, kept.shape[1]) for states in (keys, values))
             cache.states |= {"count": count, "keys": keys, "values": values}
             cache.states |= {"old_keys": projected_keys, "old_values": projected_values}
-        returns_weights = self.config._attn_implementation == "eager"
-        weights_or_none = gather_from_slots(weights.flatten(2, 3), indices, length) if returns_weights else None
-        return gather_from_slots(mixed.flatten(2, 3), indices, length), weights_or_none
+        return gather_from_slots(mixed.flatten(2, 3), indices, length), shown
 
     def _visible(
         self, window_starts: torch.Tensor, index_in_block: torch.Tensor, window: int, projected_blocks: int
@@ -180,21 +183,25 @@ class LinformerAttention(Attention):
         projected = projected.expand(-1, -1, index_in_block.shape[-1], -1)
         return torch.cat((projected, exists & past), dim=-1)[:, None]
 
-    def _attend(
-        self, queries, keys, values, projected_keys, projected_values, visible
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The mixed values and the weights of each block of queries, (batch, heads, blocks, queries of a block, ·)."""
+    def _weights(self, queries, keys, projected_keys, visible) -> torch.Tensor:
+        """The weights of each block of queries, (batch, heads, blocks, queries of a block, projected keys + w)."""
         window = keys.shape[2] - (queries.shape[2] - 1) * self.block
-        window_keys, window_values = keys.unfold(2, window, self.block), values.unfold(2, window, self.block)
         queries = queries * self.scaling
         projected_scores = queries.flatten(2, 3) @ projected_keys.flatten(2, 3).transpose(-1, -2)
-        scores = torch.cat((projected_scores.unflatten(2, queries.shape[2:4]), queries @ window_keys), dim=-1)
+        scores = torch.cat(
+            (projected_scores.unflatten(2, queries.shape[2:4]), queries @ keys.unfold(2, window, self.block)), dim=-1
+        )
         # in place: the scores are the largest tensor here, and only the softmax reads them
         dropout = self.config.attention_dropout if self.training else 0.0
-        weights = attention_weights(scores.masked_fill_(~visible, -torch.inf), dropout)
-        projected_weights, window_weights = weights.tensor_split((projected_scores.shape[-1],), dim=-1)
-        mixed = projected_weights.flatten(2, 3) @ projected_values.flatten(2, 3)
-        return mixed.unflatten(2, queries.shape[2:4]) + window_weights @ window_values.transpose(-1, -2), weights
+        return attention_weights(scores.masked_fill_(~visible, -torch.inf), dropout)
+
+    def _mix(self, weights, values, projected_values) -> torch.Tensor:
+        """The mixed values of each block of queries, (batch, heads, blocks, queries of a block, d_head)."""
+        projected_values = projected_values.flatten(2, 3)
+        projected_weights, window_weights = weights.tensor_split((projected_values.shape[2],), dim=-1)
+        window_values = values.unfold(2, window_weights.shape[-1], self.block)
+        mixed = (projected_weights.flatten(2, 3) @ projected_values).unflatten(2, weights.shape[2:4])
+        return mixed + window_weights @ window_values.transpose(-1, -2)
 
 
 def project_blocks(states: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -6,15 +6,17 @@ C is the trained basis of the latents and x the embedded tokens. In each block, 
     between  y = y + Attn(LN y; LN y)             latents attend to latents
     last     x + Attn(LN x; [LN y, LN x])         tokens attend to latents and to the newest tokens
 
-Latent j = 0 … m − 1 ends at position p_j = (j + 1)s − 1, where s is the length of a segment of tokens. It sees the
-tokens up to p_j and the latents up to j. The token at position t sees the latents with p_j ≤ t. So everything is
-causal, and decoding adds a latent when its segment is complete. `perceiver_kind` decides s and the last block:
+The place of a token is the number of tokens before it in its row, without padding. Latent j = 0 … m − 1 ends at place
+p_j = (j + 1)s − 1, where s is the length of a segment of tokens. It sees the tokens up to p_j and the latents up to j.
+The token at place t sees the latents with p_j ≤ t. So everything is causal, for any `position_ids`, and decoding adds a
+latent when its segment is complete. Rotary positions are `position_ids`; a latent has that of the token at p_j.
+`perceiver_kind` decides s and the last block:
 
 `segments`: s = ⌈max_position_embeddings / m⌉. Token t also sees itself and the tokens that no finished latent covers.
 So it sees its whole past, up to m·s tokens.
 
 `cs224n`: the form of the CS224N assignment. s = 1, and the last block attends only to latents. It has a blind spot: a
-token at t ≥ m sees the tokens 0 … m − 1 and itself, and nothing between them.
+token at place t ≥ m sees the tokens 0 … m − 1 and itself, and nothing between them.
 """
 
 import math
@@ -31,7 +33,16 @@ from .block import Block
 from .cache import StateCacheLayer, layer_state
 from .canon import Canon, CanonConfig
 from .configuration_base import BaseConfig
-from .layers import INVALID_POSITION, MLP, Projections, RotaryEmbedding, apply_rotary, build_norm, select_positions
+from .layers import (
+    INVALID_POSITION,
+    MLP,
+    HiddenDropout,
+    Projections,
+    RotaryEmbedding,
+    apply_rotary,
+    build_norm,
+    select_positions,
+)
 from .masks import additive_mask
 from .settings import setting
 
@@ -77,7 +88,7 @@ class PerceiverBlock(Block):
         self.attention = attention_class(config, layer_idx)
         self.mlp_norm = build_norm(config, config.hidden_size)
         self.mlp = MLP(config)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = HiddenDropout(config)
         self.mlp_canon = Canon(config, layer_idx, "mlp") if config.canon_width and is_last else None
 
     def forward(
@@ -119,14 +130,23 @@ class KeysAndValues(NamedTuple):
     keys: torch.Tensor
     values: torch.Tensor
     ends: torch.Tensor
-    """(batch or 1, keys), the position of a token or the last position of a latent."""
+    """(batch or 1, keys), the place of a token or the last place of a latent."""
+
+    def take(self, indices: torch.Tensor) -> "KeysAndValues":
+        """The keys and values at (batch, indices)."""
+        keys, values = (gather_keys(states, indices) for states in (self.keys, self.values))
+        return KeysAndValues(keys, values, self.ends.take_along_dim(indices, dim=1))
 
 
 class LatentProgress(NamedTuple):
-    """The number of finished latents of each row before and after a call."""
+    """The tokens of a call, and the number of finished latents of each row before and after it."""
 
     positions: torch.Tensor
-    """(batch, length), the positions of the tokens of the call; `INVALID_POSITION` for padding."""
+    """(batch, length), the rotary positions of the tokens."""
+    places: torch.Tensor
+    """(batch, length), the places of the tokens; `INVALID_POSITION` for padding."""
+    newest: torch.Tensor
+    """(batch, length), the place of the newest token up to each index; −1 if there is none."""
     before: torch.Tensor
     """(batch, 1), the number of latents that earlier calls finished."""
     finished: torch.Tensor
@@ -138,15 +158,19 @@ class LatentProgress(NamedTuple):
         """(batch, new): the indices of the next latents of each row."""
         return self.before + torch.arange(new, device=self.before.device)
 
+    def positions_at(self, places: torch.Tensor) -> torch.Tensor:
+        """The rotary positions of the tokens at (batch, new) places; undefined for a place that is not in the call."""
+        indices = torch.searchsorted(self.newest, places).clamp(max=self.newest.shape[1] - 1)
+        return self.positions.take_along_dim(indices, dim=1)
+
 
 class PerceiverAttention(nn.Module):
     """Base class for the attention of the three kinds of blocks: counts finished latents, builds masks, attends.
 
     `forward` takes the states of the previous block, the embedded tokens, and the arguments of `Attention.forward`. It
-    returns the residual states, the mixed states, and the weights. The cache of a layer contains `finished`,
-    (batch, 1), and keys and values: in the first block those of all tokens, with their `positions`; in the other blocks
-    those of the finished latents, latent j at index j; in the last block also those of the open tokens, which no
-    finished latent covers.
+    returns the residual states, the mixed states, and the weights. The cache of a layer contains keys and values: in
+    the first block those of all tokens, with their `places`; in the other blocks those of the finished latents, latent
+    j at index j; in the last block also those of the open tokens, which no finished latent covers.
     """
 
     def __init__(self, config: PerceiverConfig, layer_idx: int):
@@ -160,32 +184,32 @@ class PerceiverAttention(nn.Module):
         self.rotary_embedding = RotaryEmbedding(config) if config.position_embedding_type == "rotary" else None
 
     def progress(self, position_ids, token_mask, batch: int, cache: StateCacheLayer | None) -> LatentProgress:
-        """Count the latents that the tokens of a call finish, and store the number in the cache."""
+        """The places of the tokens of a call, and the number of latents that they finish."""
         positions = position_ids.expand(batch, -1)
-        if token_mask is not None:
-            positions = positions.masked_fill(~token_mask, INVALID_POSITION)
-        before, length = positions.new_zeros(batch, 1), positions.shape[1]
-        if cache is not None:
-            before, length = cache.states.get("finished", before), cache.seen + length
-        finished = (positions.amax(dim=1, keepdim=True) + 1) // self.segment_length
-        finished = finished.clamp(max=self.num_latents).maximum(before)
-        if cache is not None:
-            cache.states["finished"] = finished
+        is_token = torch.ones_like(positions, dtype=torch.bool) if token_mask is None else token_mask
+        newest, length = is_token.cumsum(dim=1) - 1, positions.shape[1]
+        if cache is not None and cache.token_mask is not None:
+            newest, length = newest + cache.token_mask.sum(dim=1, keepdim=True), length + cache.seen
+        # (2, batch, 1), the number of tokens before and after the call
+        counts = torch.stack((newest[:, :1] - is_token[:, :1].long(), newest[:, -1:])) + 1
+        before, finished = (counts // self.segment_length).clamp(max=self.num_latents)
         most = max(1, min(self.num_latents, length // self.segment_length))
-        return LatentProgress(positions, before, finished, most)
+        return LatentProgress(
+            positions, newest.masked_fill(~is_token, INVALID_POSITION), newest, before, finished, most
+        )
 
     def latent_ends(self, latents: torch.Tensor) -> torch.Tensor:
-        """p_j, the last position of each latent j."""
+        """p_j, the last place of each latent j."""
         return (latents + 1) * self.segment_length - 1
 
     def queries_at(self, positions: torch.Tensor, normed: torch.Tensor) -> torch.Tensor:
         """(batch, length, hidden_size) → (batch, heads, length, d_head), rotated if positions are rotary."""
         return self._rotate(self.projections.queries(normed), positions)
 
-    def keys_at(self, positions: torch.Tensor, normed: torch.Tensor) -> KeysAndValues:
+    def keys_at(self, positions: torch.Tensor, normed: torch.Tensor, ends: torch.Tensor) -> KeysAndValues:
         """Keys and values of (batch, length, hidden_size) states; keys are rotated if positions are rotary."""
         keys, values = self.projections.keys_and_values(normed)
-        return KeysAndValues(self._rotate(keys, positions), values, positions)
+        return KeysAndValues(self._rotate(keys, positions), values, ends)
 
     def _rotate(self, states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         if self.rotary_embedding is None:
@@ -196,7 +220,8 @@ class PerceiverAttention(nn.Module):
         self, normed: torch.Tensor, progress: LatentProgress, cache: StateCacheLayer | None
     ) -> KeysAndValues:
         """Keys and values of all latents: the cached ones, then those of (batch, new latents, hidden_size)."""
-        keys, values, _ = self.keys_at(self.latent_ends(progress.numbers(normed.shape[1])), normed)
+        ends = self.latent_ends(progress.numbers(normed.shape[1]))
+        keys, values, _ = self.keys_at(progress.positions_at(ends), normed, ends)
         indices = torch.arange(progress.most, device=normed.device)
         if cache is not None:
             if "keys" in cache.states:
@@ -246,17 +271,17 @@ class DownProjection(PerceiverAttention):
         """Tokens (batch, length, hidden_size) → new latents (batch, new latents, hidden_size)."""
         batch, length, _ = inputs_embeds.shape
         cache = layer_state(past_key_values, self.layer_idx)
-        self._check_length(position_ids, token_mask, cache)
         progress = self.progress(position_ids, token_mask, batch, cache)
+        self._check_length(progress, cache)
         normed = self.context_norm(inputs_embeds)
         if self.canon is not None:
             normed = self.canon(normed, token_mask=token_mask, past_key_values=past_key_values)
-        tokens = self.keys_at(progress.positions, normed)
+        tokens = self.keys_at(progress.positions, normed, progress.places)
         if cache is not None:
             tokens = KeysAndValues(
                 cache.append("keys", tokens.keys),
                 cache.append("values", tokens.values),
-                cache.append("positions", tokens.ends, dim=-1),
+                cache.append("places", tokens.ends, dim=-1),
             )
             if cache.seen and not (progress.finished > progress.before).any():
                 return inputs_embeds[:, :0], inputs_embeds[:, :0], None
@@ -264,18 +289,16 @@ class DownProjection(PerceiverAttention):
         new = min(math.ceil(length / self.segment_length), progress.most)
         numbers = progress.numbers(new)
         latents, ends = self.basis(numbers.clamp(max=self.num_latents - 1)), self.latent_ends(numbers)
-        queries = self.queries_at(ends, self.attention_norm(latents))
+        queries = self.queries_at(progress.positions_at(ends), self.attention_norm(latents))
         mixed, weights = self.attend_visible(queries, tokens.keys, tokens.values, in_range(tokens.ends, 0, ends))
         return latents, mixed, weights
 
-    def _check_length(self, position_ids, token_mask, cache: StateCacheLayer | None) -> None:
+    def _check_length(self, progress: LatentProgress, cache: StateCacheLayer | None) -> None:
         limit = self.num_latents * self.segment_length
-        # positions are read only beyond the limit, where padding may explain the length
-        if not self.has_segments or position_ids.shape[-1] + (cache.seen if cache is not None else 0) <= limit:
+        # places are read only beyond the limit, where padding may explain the length
+        if not self.has_segments or progress.newest.shape[1] + (cache.seen if cache is not None else 0) <= limit:
             return
-        if token_mask is not None:
-            position_ids = position_ids.masked_fill(~token_mask, INVALID_POSITION)
-        length = int(position_ids.max()) + 1
+        length = int(progress.newest.max()) + 1
         if length > limit:
             raise ValueError(
                 f"a sequence of {length} tokens does not fit the {self.num_latents} segments of "
@@ -298,7 +321,7 @@ class LatentAttention(PerceiverAttention):
         normed = self.attention_norm(hidden_states)
         latents = self.latent_keys(normed, progress, cache)
         ends = self.latent_ends(progress.numbers(normed.shape[1]))
-        queries, visible = self.queries_at(ends, normed), in_range(latents.ends, 0, ends)
+        queries, visible = self.queries_at(progress.positions_at(ends), normed), in_range(latents.ends, 0, ends)
         mixed, weights = self.attend_visible(queries, latents.keys, latents.values, visible)
         return hidden_states, mixed, weights
 
@@ -318,24 +341,24 @@ class UpProjection(PerceiverAttention):
         cache = layer_state(past_key_values, self.layer_idx)
         progress = self.progress(position_ids, token_mask, len(inputs_embeds), cache)
         latents = self.latent_keys(self.context_norm(hidden_states), progress, cache)
-        normed, positions = self.attention_norm(inputs_embeds), progress.positions
+        normed, places = self.attention_norm(inputs_embeds), progress.places
         if self.canon is not None:
             normed = self.canon(normed, token_mask=token_mask, past_key_values=past_key_values)
-        queries = self.queries_at(positions, normed)
+        queries = self.queries_at(progress.positions, normed)
         if not self.has_segments:
-            visible = in_range(latents.ends, 0, positions)
+            visible = in_range(latents.ends, 0, places)
             return inputs_embeds, *self.attend_visible(queries, latents.keys, latents.values, visible)
-        tokens = self._with_open_tokens(self.keys_at(positions, normed), cache)
-        if self.config._attn_implementation == "sdpa" and positions.shape[1] > QUERIES_AT_ONCE:
-            return inputs_embeds, self._attend_in_parts(queries, positions, latents, tokens), None
-        return inputs_embeds, *self._attend(queries, positions, latents, tokens)
+        tokens = self._with_open_tokens(self.keys_at(progress.positions, normed, places), cache)
+        if self.config._attn_implementation == "sdpa" and places.shape[1] > QUERIES_AT_ONCE:
+            return inputs_embeds, self._attend_in_parts(queries, places, latents, tokens), None
+        return inputs_embeds, *self._attend(queries, places, latents, tokens)
 
-    def _attend(self, queries, positions, latents: KeysAndValues, tokens: KeysAndValues):
-        """Attend to the latents that are finished at each position, and to the open tokens."""
-        first_open = (positions + 1) // self.segment_length * self.segment_length
-        sees_latents = in_range(latents.ends, 0, positions)
+    def _attend(self, queries, places, latents: KeysAndValues, tokens: KeysAndValues):
+        """Attend to the latents that are finished at each place, and to the open tokens."""
+        first_open = (places + 1) // self.segment_length * self.segment_length
+        sees_latents = in_range(latents.ends, 0, places)
         # the token that completes a segment is covered, and still sees itself
-        sees_tokens = in_range(tokens.ends, torch.minimum(first_open, positions), positions)
+        sees_tokens = in_range(tokens.ends, torch.minimum(first_open, places), places)
         return self.attend_visible(
             queries,
             torch.cat((latents.keys, tokens.keys), dim=2),
@@ -343,46 +366,33 @@ class UpProjection(PerceiverAttention):
             torch.cat((sees_latents, sees_tokens), dim=-1),
         )
 
-    def _attend_in_parts(self, queries, positions, latents: KeysAndValues, tokens: KeysAndValues) -> torch.Tensor:
+    def _attend_in_parts(self, queries, places, latents: KeysAndValues, tokens: KeysAndValues) -> torch.Tensor:
         """Compute `_attend` for parts of the queries, each with only the tokens that may be open for it."""
-        # sorted by position, padding first: tokens that are near by position are then near by index
-        query_order = positions.argsort(dim=1, stable=True)
-        queries, positions = gather_keys(queries, query_order), positions.take_along_dim(query_order, dim=1)
+        # sorted by place, padding first: tokens that are near by place are then near by index
+        query_order = places.argsort(dim=1, stable=True)
+        queries, places = gather_keys(queries, query_order), places.take_along_dim(query_order, dim=1)
         token_order = tokens.ends.argsort(dim=1, stable=True)
-        tokens = KeysAndValues(
-            gather_keys(tokens.keys, token_order),
-            gather_keys(tokens.values, token_order),
-            tokens.ends.take_along_dim(token_order, dim=1),
-        )
-        earlier = tokens.ends.shape[1] - positions.shape[1]
+        tokens = tokens.take(token_order)
+        earlier = tokens.ends.shape[1] - places.shape[1]
         mixed = []
-        for start in range(0, positions.shape[1], QUERIES_AT_ONCE):
+        for start in range(0, places.shape[1], QUERIES_AT_ONCE):
             stop = start + QUERIES_AT_ONCE
             near = slice(max(0, earlier + start - self.segment_length + 1), earlier + stop)
             near_tokens = KeysAndValues(tokens.keys[:, :, near], tokens.values[:, :, near], tokens.ends[:, near])
-            mixed.append(self._attend(queries[:, :, start:stop], positions[:, start:stop], latents, near_tokens)[0])
+            mixed.append(self._attend(queries[:, :, start:stop], places[:, start:stop], latents, near_tokens)[0])
         return torch.cat(mixed, dim=1).take_along_dim(query_order.argsort(dim=1)[..., None], dim=1)
 
     def _with_open_tokens(self, tokens: KeysAndValues, cache: StateCacheLayer | None) -> KeysAndValues:
         """The open tokens of earlier calls, then the tokens of this call; the cache keeps the newest s − 1."""
         if cache is None:
             return tokens
-        names = ("open_keys", "open_values", "open_positions")
+        names = ("open_keys", "open_values", "open_places")
         if names[0] in cache.states:
-            keys, values, positions = (cache.states[name] for name in names)
-            tokens = KeysAndValues(
-                torch.cat((keys, tokens.keys), dim=2),
-                torch.cat((values, tokens.values), dim=2),
-                torch.cat((positions, tokens.ends), dim=1),
-            )
-        # by position, because padding may be between the tokens
+            pairs = zip((cache.states[name] for name in names), tokens, (2, 2, 1), strict=True)
+            tokens = KeysAndValues(*(torch.cat((kept, new), dim=dim) for kept, new, dim in pairs))
+        # by place, because padding may be between the tokens
         newest = tokens.ends.topk(min(self.segment_length - 1, tokens.ends.shape[1]), dim=1).indices
-        kept = (
-            gather_keys(tokens.keys, newest),
-            gather_keys(tokens.values, newest),
-            tokens.ends.take_along_dim(newest, dim=1),
-        )
-        cache.states |= dict(zip(names, kept, strict=True))
+        cache.states |= dict(zip(names, tokens.take(newest), strict=True))
         return tokens
 
 

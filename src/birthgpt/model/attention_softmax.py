@@ -7,7 +7,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .attention import Attention, register_attention_type
 from .configuration_base import BaseConfig
-from .layers import Projections
+from .layers import Projections, upcast_to_float32
 
 
 @register_attention_type("softmax")
@@ -15,6 +15,8 @@ class SoftmaxAttention(Attention):
     """Multi-head softmax attention, computed by `attn_implementation`."""
 
     cache_type = "full_attention"
+    uses_attention_interface = True
+    cache_can_crop = True
     supports_branches = True
 
     def __init__(self, config: BaseConfig, layer_idx: int):
@@ -110,10 +112,10 @@ def eager_attention_forward(
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The equation, with an additive mask: the reference for the other implementations."""
-    scores = queries @ keys.transpose(-1, -2) * scaling  # (batch, heads, length, keys)
+    # half precision is too coarse for the sum over keys, and its lowest number plus a score may be −∞
+    scores = upcast_to_float32(queries @ keys.transpose(-1, -2) * scaling)  # (batch, heads, length, keys)
     if attention_mask is not None:
         scores = scores + attention_mask
-    # half precision is too coarse for the sum over keys
-    weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+    weights = scores.softmax(dim=-1)
     weights = nn.functional.dropout(weights.to(queries.dtype), p=dropout, training=module.training)
     return (weights @ values).transpose(1, 2).contiguous(), weights

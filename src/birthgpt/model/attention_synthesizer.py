@@ -47,9 +47,16 @@ class SynthesizerAttention(Attention):
 
     config_class = SynthesizerConfig
     mask_type = "boolean"
+    cache_can_crop = True
     supports_branches = True
 
     layer_config: SynthesizerConfig
+
+    @classmethod
+    def applies_rotary(cls, config: BaseConfig) -> bool:
+        """Only a mixture has queries and keys."""
+        assert isinstance(config, SynthesizerConfig)
+        return config.synthesizer_mixture != "none"
 
     def __init__(self, config: SynthesizerConfig, layer_idx: int):
         super().__init__(config, layer_idx)

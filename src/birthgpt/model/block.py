@@ -8,7 +8,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from .attention import Attention, AttentionType
 from .canon import Canon, CanonConfig
 from .configuration_base import BaseConfig
-from .layers import MLP, build_norm, select_positions
+from .layers import MLP, HiddenDropout, build_norm, select_positions
 
 
 class ShownWeights(nn.Module):
@@ -69,10 +69,11 @@ class BirthGPTBlock(Block):
         self.attention = attention_class(config, layer_idx)
         self.mlp_norm = build_norm(config, config.hidden_size)
         self.mlp = MLP(config)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = HiddenDropout(config)
         self.attention_canon = Canon(config, layer_idx, "attention") if config.canon_width else None
         self.mlp_canon = Canon(config, layer_idx, "mlp") if config.canon_width else None
         self.mask_type, self.supports_branches = attention_class.mask_type, attention_class.supports_branches
+        self.cache_can_crop = attention_class.cache_can_crop
 
     def forward(
         self,

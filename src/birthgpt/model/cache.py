@@ -15,24 +15,42 @@ class StateCacheLayer(DynamicLayer):
 
     `states` contains what an attention type needs to continue: running sums, projected keys, the last few tokens. When
     sequences are repeated, selected or reordered by beam search, every tensor in `states` changes with them. `seen` is
-    the number of tokens so far, including padding. The model updates it at the end of a forward pass, so a layer reads
-    the number before this pass.
+    the number of tokens so far, including padding; `token_mask`, (batch, seen), is False for padding. The model updates
+    both at the end of a forward pass, so a layer reads what was before this pass.
     """
 
     _layer_type = STATE_LAYER
-    is_croppable = False
     supports_early_init = False
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__()
         self.states: dict[str, torch.Tensor] = {}
+        self.token_dims: dict[str, int] = {}
+        self.by_position: set[str] = set()
+        self.record_past = False
         self.seen = 0
+        self.token_mask: torch.Tensor | None = None
 
     def append(self, name: str, new: torch.Tensor, dim: int = -2) -> torch.Tensor:
-        """Append `new` to the tensor of this name along `dim`, keep the result and return it."""
+        """Append `new` to the tensor of this name along `dim`, the dimension of tokens; keep and return the result."""
         kept = self.states.get(name)
         self.states[name] = new if kept is None else torch.cat((kept, new), dim=dim)
+        self.token_dims[name] = dim
         return self.states[name]
+
+    def keep_by_position(self, **tensors: torch.Tensor) -> None:
+        """Keep tensors whose entries at the positions of removed tokens are neither read nor in the way."""
+        self.states |= tensors
+        self.by_position |= tensors.keys()
+
+    def activate_past_recording(self) -> None:
+        """From now on, keep each token that a window of the last tokens leaves, so that `crop` can restore it."""
+        self.record_past = True
+
+    @property
+    def is_croppable(self) -> bool:  # type: ignore[override]
+        """Whether every tensor has the tokens one by one."""
+        return self.states.keys() <= self.token_dims.keys() | self.by_position
 
     def get_seq_length(self) -> int:
         return self.seen
@@ -44,14 +62,31 @@ class StateCacheLayer(DynamicLayer):
     def reset(self) -> None:
         self.keys = self.values = None
         self.is_initialized = False
-        self.states = {}
+        self.states, self.token_dims, self.by_position = {}, {}, set()
         self.seen = 0
+        self.token_mask = None
 
     def crop(self, tokens_to_remove: int) -> None:
-        if tokens_to_remove:
+        """Remove the last −`tokens_to_remove` tokens.
+
+        Raises:
+            ValueError: a positive number, a tensor that is a sum over tokens, or tokens that were not recorded.
+        """
+        if not tokens_to_remove:
+            return
+        sizes = [self.seen, *(self.states[name].shape[dim] for name, dim in self.token_dims.items())]
+        if tokens_to_remove < 0 and (not self.is_croppable or min(sizes) + tokens_to_remove < 0):
             raise ValueError(
-                "this cache contains sums over past tokens, which cannot be removed: start with a new cache"
+                "this cache contains sums over past tokens, or a window of the last ones, from which tokens cannot be "
+                "removed: start with a new cache; for a window, call activate_past_recording() on it"
             )
+        super().crop(tokens_to_remove)
+        for name, dim in self.token_dims.items():
+            state = self.states[name]
+            self.states[name] = state.narrow(dim, 0, state.shape[dim] + tokens_to_remove)
+        self.seen += tokens_to_remove
+        if self.token_mask is not None:
+            self.token_mask = self.token_mask[:, : self.seen]
 
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
         self.batch_select_indices(beam_idx)
@@ -64,6 +99,8 @@ class StateCacheLayer(DynamicLayer):
 
     def _change(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self.states = {name: function(state) for name, state in self.states.items()}
+        if self.token_mask is not None:
+            self.token_mask = function(self.token_mask)
         if self.keys is not None and self.values is not None:
             self.keys, self.values = function(self.keys), function(self.values)
 
@@ -86,8 +123,18 @@ def layer_state(past_key_values: Cache | None, layer_idx: int) -> StateCacheLaye
     return layer
 
 
-def count_tokens(past_key_values: Cache | None, length: int) -> None:
-    """Add `length` to the number of tokens that every `StateCacheLayer` has seen."""
-    for layer in past_key_values.layers if past_key_values is not None else ():
+def count_tokens(past_key_values: Cache | None, states: torch.Tensor, token_mask: torch.Tensor | None) -> None:
+    """Add the tokens of a call to `seen` and `token_mask` of every `StateCacheLayer`.
+
+    Args:
+        states: (batch, length, hidden_size).
+        token_mask: (batch, length), False for padding; None without padding.
+    """
+    layers: list[Any] = past_key_values.layers if past_key_values is not None else []
+    if token_mask is None:
+        token_mask = torch.ones_like(states[..., 0], dtype=torch.bool)
+    for layer in layers:
         if hasattr(layer, "seen"):
-            layer.seen += length
+            masks = [token_mask] if layer.token_mask is None else [layer.token_mask, token_mask]
+            layer.token_mask = torch.cat(masks, dim=1)
+            layer.seen += token_mask.shape[1]

@@ -7,7 +7,7 @@ from transformers.cache_utils import Cache
 
 from .cache import layer_state
 from .configuration_base import BaseConfig
-from .predecessors import last_tokens, previous_indices, shift_back
+from .predecessors import shift_back, with_past
 from .settings import setting
 
 
@@ -49,14 +49,11 @@ class Canon(nn.Module):
         """(batch, length, hidden_size) → the same shape."""
         history = len(self.weight) - 1
         cache = layer_state(past_key_values, self.layer_idx)
-        past = cache.states.get(self.name) if cache is not None else None
-        if past is None:
-            past = hidden_states.new_zeros(len(hidden_states), history, hidden_states.shape[-1])
-        states = torch.cat((past, hidden_states), dim=1)  # (batch, width − 1 + length, hidden_size)
-        previous = previous_indices(token_mask, branch_ids, history)
-        if cache is not None:
-            cache.states[self.name] = last_tokens(states, previous, history)
+        states, previous = with_past(
+            hidden_states, 0.0, history, token_mask=token_mask, branch_ids=branch_ids, cache=cache, name=self.name
+        )
+        length = hidden_states.shape[1]
         mixed = self.weight[0] * hidden_states
         for distance, weight in enumerate(self.weight[1:], start=1):
-            mixed = mixed + weight * shift_back(states, previous, distance, history)
+            mixed = mixed + weight * shift_back(states, previous, distance, history)[:, -length:]
         return hidden_states + mixed

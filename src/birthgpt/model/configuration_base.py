@@ -27,7 +27,11 @@ class BaseConfig(PreTrainedConfig):
     position_embedding_type: Literal["learned", "rotary"] = setting(
         "learned", "learned: added to the tokens; rotary: Su et al., 2104.09864"
     )
-    rope_parameters: dict | None = setting(None, "rotary positions: {rope_theta: base of the angles, 10000 by default}")
+    rope_parameters: dict | None = setting(
+        None,
+        "rotary positions: {rope_theta: base of the angles, 10000 by default}; rope_type (linear, llama3, proportional "
+        "or yarn), its parameters and partial_rotary_factor as in transformers",
+    )
     norm_type: Literal["layernorm", "rmsnorm"] = setting("layernorm", "norm before attention and MLP")
     layer_norm_eps: float = setting(1e-5, "added to the variance in every norm", above=0)
     hidden_act: str = setting("gelu", "activation of the MLP, such as gelu or relu2 (squared ReLU)", choices=ACT2FN)

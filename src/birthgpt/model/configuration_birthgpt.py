@@ -8,6 +8,7 @@ from .attention_types import config_classes, get_attention_type
 from .cache import STATE_LAYER
 from .canon import CanonConfig
 from .configuration_base import BaseConfig
+from .layers import ROPE_TYPES, rotated_features
 from .ngrams import NgramConfig
 from .settings import checked, settings_of
 
@@ -35,13 +36,41 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
         for overrides in (kwargs.get("per_layer_config") or {}).values():
             _check_overrides(overrides)
         super().__post_init__(**kwargs)
+        default = {"rope_type": "default", "rope_theta": self.default_theta}
+        if self.position_embedding_type == "learned" and self.rope_parameters == default:
+            # transformers fills them in for every model that may have rotary positions
+            self.rope_parameters = None
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs) -> Any:
         """The configuration of a checkpoint; raises ValueError for version 0.1, which must be converted first."""
         if "linformer_summaries" in config_dict:
             raise ValueError("this checkpoint was written by birthgpt 0.1: convert it by `birthgpt convert FOLDER`")
+        _complete_rope_parameters(kwargs, config_dict)
         return super().from_dict(config_dict, **kwargs)
+
+    def check_settings(self) -> None:
+        """Raise ValueError as a construction does; the model calls it before it is built.
+
+        Settings may have changed since their check: `from_pretrained` sets its keywords one by one afterwards, and a
+        list or a dictionary can change in place.
+        """
+        for name in ("intermediate_size", "ngram_special_token_ids"):
+            if getattr(self, name) is None:
+                raise ValueError(f"{name}=None: a default is filled in only at construction: give a value")
+        for overrides in self._heterogeneity_spec.per_layer_overrides.values() if self.is_heterogeneous else ():
+            _check_overrides(overrides)
+        for check in (self.validate_head_width, self.validate_attention_types, self.validate_ngram_orders):
+            check()
+        self.validate_rope()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings, without `auto_map` if saving does not copy the code that it names."""
+        values = super().to_dict()
+        # transformers copies the code of classes that were loaded from a checkpoint, not of an installed package
+        if not self.is_remote_code():
+            values.pop("auto_map", None)
+        return values
 
     @property
     def attention_types(self) -> list[str]:
@@ -76,11 +105,21 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
                 f"num_attention_heads={self.num_attention_heads} = {self.head_dim}"
             )
 
-    def validate_rope_type(self):
-        """Check that the angles are the default ones: `RotaryEmbedding` computes no others."""
-        rope_type = (self.rope_parameters or {}).get("rope_type", "default")
-        if rope_type != "default":
-            raise ValueError(f"rope_parameters: rope_type={rope_type!r} is not supported: choose default")
+    def validate_rope(self):
+        """Check `rope_parameters`, which only rotary positions have."""
+        if self.position_embedding_type == "learned" and self.rope_parameters:
+            raise ValueError(
+                f"rope_parameters={self.rope_parameters} have no effect on learned positions: set "
+                "position_embedding_type to rotary"
+            )
+        if self.position_embedding_type == "rotary":
+            _check_rope(self)
+            self.standardize_rope_params()
+            try:
+                super().validate_rope()
+            except KeyError as error:
+                # a required parameter is missing
+                raise ValueError(error.args[0]) from None
 
     def validate_attention_types(self):
         """Check that each layer has one attention type, and that its settings can be combined."""
@@ -92,6 +131,62 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
         for name, layer_config in zip(self.attention_types, self.per_layer_config, strict=True):
             assert isinstance(layer_config, BaseConfig), "it is a copy of this configuration"
             get_attention_type(name).check_config(layer_config)
+
+
+def _complete_rope_parameters(given: dict[str, Any], saved: dict[str, Any]) -> None:
+    """Complete the rotary parameters among keywords for a checkpoint by those that it was trained with, in place."""
+    trained = saved.get("rope_parameters") or {}
+    names = [name for name in ("rope_parameters", "rope_scaling") if given.get(name)]
+    parameters = dict(given.pop(names[0])) if names else dict(trained)
+    single = {name: given.pop(name) for name in ("rope_theta", "partial_rotary_factor") if name in given}
+    if not names and not single:
+        return
+    parameters |= single
+    parameters.setdefault("rope_theta", trained.get("rope_theta", BirthGPTConfig.default_theta))
+    if "original_max_position_embeddings" in ROPE_TYPES.get(_rope_type(parameters), ()):
+        parameters.setdefault("original_max_position_embeddings", saved.get("max_position_embeddings"))
+    given["rope_parameters"] = parameters
+
+
+def _rope_type(parameters: dict[str, Any]) -> str:
+    return parameters.get("rope_type", parameters.get("type", "default"))
+
+
+def _check_rope(config: BirthGPTConfig) -> None:
+    """Raise ValueError for rotary positions that the model does not compute, or that no layer applies."""
+    parameters = config.rope_parameters or {}
+    rope_type = _rope_type(parameters)
+    if rope_type not in ROPE_TYPES:
+        raise ValueError(
+            f"rope_parameters: rope_type={rope_type!r} is not supported: choose from {', '.join(ROPE_TYPES)}, whose "
+            "angles do not depend on the length of the sequence"
+        )
+    common = {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
+    if unknown := sorted(parameters.keys() - common - ROPE_TYPES[rope_type]):
+        raise ValueError(f"rope_parameters: rope_type={rope_type!r} does not have {', '.join(unknown)}")
+    if "rope_theta" not in parameters:
+        raise ValueError(f"rope_parameters={parameters}: rope_theta is missing, the base of the angles")
+    for name in parameters.keys() - {"rope_type", "type", "truncate"}:
+        value = parameters[name]
+        if isinstance(value, bool) or not isinstance(value, float | int) or not 0 < value < float("inf"):
+            raise ValueError(f"rope_parameters: {name}={value!r} must be a positive number")
+    share, rotated = parameters.get("partial_rotary_factor", 1.0), rotated_features(config)
+    if share > 1 or rotated < 2 or rotated % 2:
+        raise ValueError(
+            f"rope_parameters: partial_rotary_factor={share} rotates {rotated} of {config.head_dim} features of a "
+            "head: choose a share that gives an even number, at least 2"
+        )
+    if (rope_type, share) != ("default", 1.0) and not _some_layer_rotates(config):
+        raise ValueError(
+            f"rope_parameters={parameters} have no effect: attention_type={config.attention_type!r} does not rotate "
+            "queries and keys"
+        )
+
+
+def _some_layer_rotates(config: BirthGPTConfig) -> bool:
+    layer_configs: Any = config.per_layer_config
+    layers = zip(config.attention_types, layer_configs, strict=False)
+    return any(get_attention_type(name).applies_rotary(layer_config) for name, layer_config in layers)
 
 
 def _check_dtype(dtype: object) -> None:

@@ -2,8 +2,11 @@
 
 import torch
 from transformers.cache_utils import Cache
+from transformers.utils import is_tracing
 
 from .block import Block
+from .masks import token_mask_of
+from .predecessors import number_sequences
 
 
 def check_tokens(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None, needs_ids: bool) -> None:
@@ -14,11 +17,25 @@ def check_tokens(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | N
         raise ValueError("ngram_orders need token ids: give input_ids instead of inputs_embeds")
 
 
-def check_length(length: int, limit: int) -> None:
-    """Raise ValueError for a sequence that is longer than the learned positions."""
-    if length > limit:
+def check_positions(position_ids: torch.Tensor, limit: int, most: int | None = None) -> None:
+    """Raise ValueError for a position that has no learned vector; a graph cannot stop for it.
+
+    Args:
+        position_ids: (batch or 1, length).
+        limit: the number of learned positions.
+        most: the number of tokens with padding, if it bounds the positions: up to `limit`, positions are not read.
+    """
+    if is_tracing(position_ids) or position_ids.is_meta or not position_ids.numel():
+        return
+    if most is not None and most <= limit:
+        # reading a value on a GPU waits for the GPU
+        return
+    first, last = (int(bound) for bound in position_ids.aminmax())
+    if first < 0:
+        raise ValueError(f"position_ids contain {first}: the first learned position is 0")
+    if last >= limit:
         raise ValueError(
-            f"a sequence of {length} tokens does not fit max_position_embeddings={limit}: give a shorter one"
+            f"a sequence of {last + 1} tokens does not fit max_position_embeddings={limit}: give a shorter one"
         )
 
 
@@ -40,14 +57,65 @@ def check_attention_mask(attention_mask: torch.Tensor | dict | None, config, lay
         raise ValueError(f"{name} does not support a 4-D attention_mask: give a (batch, length) mask of padding")
 
 
-def check_packing(position_ids: torch.Tensor | None, config, layers: list[Block]) -> None:
-    """Raise ValueError for several sequences in a row, whose positions restart, if a layer cannot separate them."""
-    if position_ids is None:
-        return
-    name = reads_by_order(config, layers)
-    if name is not None and bool((position_ids.diff(dim=-1) < 0).any()):
+def packed_sequences(
+    position_ids: torch.Tensor | None,
+    attention_mask: torch.Tensor | dict | None,
+    past_key_values: Cache | None,
+    config,
+    layers: list[Block],
+) -> torch.Tensor | None:
+    """The sequences of a packed row, whose positions restart, as branches without a prefix; None if no row is packed.
+
+    Returns:
+        (batch or 1, length), k > 0 for the kth sequence of a row, −1 for padding. None for flash attention, which
+        separates the sequences of a single row itself.
+
+    Raises:
+        ValueError: some layer cannot separate the sequences, or a cache is given.
+    """
+    is_mask_of_padding = attention_mask is None or (
+        isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2
+    )
+    if position_ids is None or position_ids.shape[-1] == 1 or not is_mask_of_padding:
+        return None
+    # a graph cannot depend on values: it always separates, if it can and has no cache
+    can_read = not (is_tracing(position_ids) or position_ids.is_meta)
+    if past_key_values is not None and not can_read:
+        return None
+    token_mask = token_mask_of(attention_mask, position_ids.shape[-1])
+    sequences = number_sequences(position_ids, token_mask)
+    if can_read and not bool((sequences > 1).any()):
+        return None
+    if past_key_values is not None:
         raise ValueError(
-            f"{name} cannot separate sequences in one row, whose position_ids restart: give each its own row"
+            "position_ids restart, and sequences in one row cannot be combined with a cache: leave out past_key_values"
+        )
+    if "flash" in config._attn_implementation:
+        _check_flash_packing(position_ids, token_mask, sequences, config, layers)
+        return None
+    for name, layer in zip(config.attention_types, layers, strict=True):
+        if not layer.supports_branches:
+            if not can_read:
+                return None
+            raise ValueError(
+                f"attention_type={name!r} cannot separate sequences in one row, whose position_ids restart: "
+                "give each its own row"
+            )
+    return sequences
+
+
+def _check_flash_packing(
+    position_ids: torch.Tensor, token_mask: torch.Tensor | None, sequences: torch.Tensor, config, layers: list[Block]
+) -> None:
+    """Raise ValueError unless transformers separates the sequences for flash attention."""
+    if (name := reads_by_order(config, layers)) is not None:
+        raise ValueError(f"{name} cannot separate sequences in one row under flash attention: give each its own row")
+    # transformers cuts where a position is the smallest of the row
+    starts = int((position_ids == position_ids.min()).sum())
+    if len(position_ids) > 1 or token_mask is not None or starts != int(sequences.max()):
+        raise ValueError(
+            "flash attention separates sequences only in a batch of one row, without attention_mask, where every "
+            "sequence starts at the same position: choose attn_implementation sdpa or eager"
         )
 
 

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 from transformers.activations import ACT2FN
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from .configuration_base import BaseConfig
 
@@ -16,32 +17,69 @@ def build_norm(config: BaseConfig, size: int) -> nn.Module:
     return norm_class(size, eps=config.layer_norm_eps)
 
 
-class RotaryEmbedding(nn.Module):
-    """Rotary positions (Su et al., 2104.09864): position p rotates feature pair i by p · θ^(−2i/d_head).
+YARN = "factor original_max_position_embeddings attention_factor beta_fast beta_slow mscale mscale_all_dim truncate"
+LLAMA3 = "factor original_max_position_embeddings low_freq_factor high_freq_factor"
+ROPE_TYPES: dict[str, set[str]] = {
+    "default": set(),
+    "linear": {"factor"},
+    "llama3": set(LLAMA3.split()),
+    "proportional": {"factor"},
+    "yarn": set(YARN.split()),
+}
+"""The values of `rope_type` whose angles do not depend on the length of a sequence, and the parameters of each."""
 
-    Every call computes the angles from the configuration: after a construction on the meta device, a buffer of
-    frequencies would be undefined.
+
+class RotaryEmbedding(nn.Module):
+    """Rotary positions (Su et al., 2104.09864): position p rotates feature pair i by p · f_i with f_i = θ^(−2i/r).
+
+    r is d_head, or a share of it with `partial_rotary_factor`: the other features are not rotated. With a `rope_type`,
+    transformers computes the frequencies f_i and a factor of cosines and sines.
+
+    Every call computes the angles from numbers: after a construction on the meta device, a buffer of frequencies would
+    be undefined.
     """
 
     def __init__(self, config: BaseConfig):
         super().__init__()
-        assert config.rope_parameters is not None, "transformers fills in rope_parameters"
-        self.head_dim = config.head_dim
+        assert config.rope_parameters is not None, "the configuration checks rope_parameters"
+        self.rotated = rotated_features(config)
         self.theta = config.rope_parameters["rope_theta"]
+        self.frequencies, self.scaling = None, 1.0
+        rope_type = config.rope_parameters["rope_type"]
+        if rope_type != "default":
+            with torch.device("cpu"):
+                frequencies, self.scaling = ROPE_INIT_FUNCTIONS[rope_type](config)
+            self.frequencies = frequencies.tolist()
 
     @torch.no_grad()
     def forward(self, position_ids: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and sines of (batch, length) positions, (batch, length, d_head) each."""
+        """Cosines and sines of (batch, length) positions, (batch, length, r) each."""
         # mps devices do not support float64
         precise = torch.float32 if position_ids.device.type == "mps" else torch.float64
-        exponents = torch.arange(0, self.head_dim, 2, device=position_ids.device) / self.head_dim
-        angles = position_ids[..., None].to(precise) * self.theta ** -exponents.to(precise)
-        angles = torch.cat((angles, angles), dim=-1)  # (batch, length, d_head)
-        return angles.cos().to(dtype), angles.sin().to(dtype)
+        if self.frequencies is None:
+            exponents = torch.arange(0, self.rotated, 2, device=position_ids.device) / self.rotated
+            frequencies = self.theta ** -exponents.to(precise)
+        else:
+            frequencies = torch.tensor(self.frequencies, dtype=precise, device=position_ids.device)
+        angles = position_ids[..., None].to(precise) * frequencies
+        angles = torch.cat((angles, angles), dim=-1)  # (batch, length, r)
+        return (angles.cos() * self.scaling).to(dtype), (angles.sin() * self.scaling).to(dtype)
+
+
+def rotated_features(config: BaseConfig) -> int:
+    """The number r of features of a head that rotary positions rotate."""
+    parameters = config.rope_parameters or {}
+    # proportional positions rotate the other pairs by zero
+    if parameters.get("rope_type") == "proportional":
+        return config.head_dim
+    return int(config.head_dim * parameters.get("partial_rotary_factor", 1.0))
 
 
 def apply_rotary(states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
-    """Rotate (batch, heads, length, d_head) states by angles, given by (batch, length, d_head) cosines and sines."""
+    """Rotate the first r features of (batch, heads, length, d_head) states, by (batch, length, r) cosines and sines."""
+    size = cosines.shape[-1]
+    if size < states.shape[-1]:
+        return torch.cat((apply_rotary(states[..., :size], cosines, sines), states[..., size:]), dim=-1)
     first, second = states.chunk(2, dim=-1)
     rotated = torch.cat((-second, first), dim=-1)
     return states * cosines.unsqueeze(1) + rotated * sines.unsqueeze(1)
@@ -96,6 +134,17 @@ class Projections(nn.Module):
     def output(self, mixed: torch.Tensor) -> torch.Tensor:
         """Mixed values, (batch, length, heads, d_head) → (batch, length, hidden_size)."""
         return self.o_proj(mixed.flatten(-2))
+
+
+class HiddenDropout(nn.Module):
+    """Dropout at the rate `config.hidden_dropout`, which is read at every call: a change of it acts at once."""
+
+    def __init__(self, config: BaseConfig):
+        super().__init__()
+        self.config = config
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return nn.functional.dropout(states, self.config.hidden_dropout, self.training)
 
 
 class MLP(nn.Module):

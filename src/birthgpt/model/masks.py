@@ -58,11 +58,19 @@ def build_mask(
         "inputs_embeds": inputs_embeds,
         "attention_mask": attention_mask,
         "past_key_values": past_key_values,
-        "position_ids": position_ids,
+        # transformers would take gaps between positions for the start of a sequence
+        "position_ids": None,
     }
     if mask_type == "causal":
         return create_causal_mask(config=config, **arguments)
     return create_sliding_window_causal_mask(config=_with_window(config, window), **arguments)
+
+
+def token_mask_of(attention_mask: torch.Tensor | dict | None, length: int) -> torch.Tensor | None:
+    """(batch, length), True for a new token, False for padding; None without a mask of padding."""
+    if not isinstance(attention_mask, torch.Tensor) or attention_mask.ndim == 4:
+        return None
+    return attention_mask[:, -length:].bool()
 
 
 def boolean_mask(

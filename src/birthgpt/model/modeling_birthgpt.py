@@ -1,5 +1,7 @@
 """The model: embeddings, blocks, `BirthGPTModel` and `BirthGPTForCausalLM`, in reading order."""
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
@@ -9,17 +11,20 @@ from transformers.cache_utils import Cache, DynamicCache
 from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
+from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .attention_types import build_block
+from .attention_types import build_block, get_attention_type
 from .block import Block, ShownWeights
 from .cache import STATE_LAYER, count_tokens
 from .configuration_birthgpt import BirthGPTConfig
-from .input_checks import check_attention_mask, check_branches, check_length, check_packing, check_tokens
-from .layers import OutputProjection, RotaryEmbedding, build_norm, flat_positions, select_positions
-from .masks import build_masks
+from .input_checks import check_attention_mask, check_branches, check_positions, check_tokens, packed_sequences
+from .layers import HiddenDropout, OutputProjection, RotaryEmbedding, build_norm, flat_positions, select_positions
+from .masks import build_masks, token_mask_of
 from .ngrams import NgramEmbedding
+
+logger = logging.get_logger(__name__)
 
 
 class LearnedPositions(nn.Embedding):
@@ -41,6 +46,16 @@ class BirthGPTPreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
     _can_record_outputs = {"hidden_states": Block, "attentions": ShownWeights}
 
+    def __init__(self, config: BirthGPTConfig):
+        config.check_settings()
+        uses_interface = [get_attention_type(name).uses_attention_interface for name in config.attention_types]
+        has_states = STATE_LAYER in config.layer_types
+        # the class has the features of softmax attention; transformers reads those of the model, some already in super
+        self._supports_flash_attn = self._supports_flex_attn = any(uses_interface)
+        self._supports_attention_backend = all(uses_interface) and not has_states
+        self._can_compile_fullgraph = not has_states
+        super().__init__(config)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -54,6 +69,24 @@ class BirthGPTPreTrainedModel(PreTrainedModel):
             init.zeros_(module.weight)
 
 
+def without_missing_attentions(forward: Callable) -> Callable:
+    """Decorator of `forward`: `attentions` is empty, with a warning, if no layer returned weights."""
+
+    @wraps(forward)
+    def wrapper(self: BirthGPTPreTrainedModel, *args, **kwargs) -> BaseModelOutputWithPast:
+        outputs = forward(self, *args, **kwargs, return_dict=True)
+        if outputs.attentions and all(weights is None for weights in outputs.attentions):
+            logger.warning_once(
+                f"output_attentions: no layer of attention_type={self.config.attention_type!r} returned weights with "
+                f"attn_implementation={self.config._attn_implementation!r}: types that have weights return them with "
+                "attn_implementation='eager'"
+            )
+            outputs.attentions = ()
+        return outputs
+
+    return wrapper
+
+
 class BirthGPTModel(BirthGPTPreTrainedModel):
     """The stack of blocks, from token ids to normalised hidden states."""
 
@@ -65,7 +98,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             self.embed_positions = LearnedPositions(config.max_position_embeddings, config.hidden_size)
         else:
             self.rotary_embedding = RotaryEmbedding(config)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = HiddenDropout(config)
         self.layers = nn.ModuleList(build_block(config, name, i) for i, name in enumerate(config.attention_types))
         self.norm = build_norm(config, config.hidden_size)
         self.gradient_checkpointing = False
@@ -74,6 +107,8 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         self.post_init()
 
     @merge_with_config_defaults
+    @can_return_tuple
+    @without_missing_attentions
     @capture_outputs
     def forward(
         self,
@@ -93,31 +128,37 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             input_ids: (batch, length); or `inputs_embeds`, (batch, length, hidden_size).
             attention_mask: (batch, seen + length), 0 for padding on either side; or a 4-D mask of the caller; or a
                 dictionary with a mask for each layer type, which `generate` makes for a static cache.
-            position_ids: (batch, length); computed from `attention_mask` if not given.
-            past_key_values: the cache to continue from.
+            position_ids: (batch or 1, length); computed from `attention_mask` if not given. Where the position of a
+                token is not greater than that of the token before, a sequence of its own starts (packed sequences).
+            past_key_values: the cache to continue from. Packed sequences and branches neither have nor make a cache.
             branch_ids: (batch, length): 0 for the shared prefix, k > 0 for branch k, −1 for padding, as in tree
                 attention. A branch sees only the prefix and itself. `position_ids` restart after the prefix.
             positions_to_keep: the positions whose states are returned, from `layers.flat_positions`; None for all.
 
         Raises:
-            ValueError: both or neither of `input_ids` and `inputs_embeds`, or `inputs_embeds` with n-grams; a sequence
-                longer than the learned positions; branches with a cache, with flash attention, without `position_ids`
-                or with an attention type that does not support them; a boolean 4-D mask that would be added to scores;
-                a 4-D mask, or positions that restart without branches, for a model that reads its past in token order.
+            ValueError: both or neither of `input_ids` and `inputs_embeds`, or `inputs_embeds` with n-grams; a position
+                without a learned vector; branches or packed sequences with a cache, with flash attention or
+                with an attention type that does not support them; branches without `position_ids`; a boolean 4-D mask
+                that would be added to scores; a 4-D mask for a model that reads its past in token order.
         """
         layers: list[Block] = list(self.layers)  # type: ignore[arg-type]
         check_tokens(input_ids, inputs_embeds, needs_ids=self.embed_ngrams is not None)
-        if use_cache and past_key_values is None and branch_ids is None:
-            past_key_values = DynamicCache(config=self.config)
         check_attention_mask(attention_mask, self.config, layers)
+        if position_ids is not None:
+            # any integer type: indices need 64 bits
+            position_ids = position_ids.long()
         if branch_ids is not None:
             check_branches(position_ids, past_key_values, self.config, layers)
-        elif attention_mask is None and past_key_values is None:
-            check_packing(position_ids, self.config, layers)
+        else:
+            branch_ids = packed_sequences(position_ids, attention_mask, past_key_values, self.config, layers)
+        if use_cache and past_key_values is None and branch_ids is None:
+            past_key_values = DynamicCache(config=self.config)
 
-        tokens: dict[str, Any] = {"branch_ids": branch_ids, "past_key_values": past_key_values}
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
+        if branch_ids is not None:
+            branch_ids = branch_ids.expand(len(inputs_embeds), -1)
+        tokens: dict[str, Any] = {"branch_ids": branch_ids, "past_key_values": past_key_values}
         tokens["token_mask"] = token_mask_of(attention_mask, inputs_embeds.shape[1])
         if self.embed_ngrams is not None:
             inputs_embeds = inputs_embeds + self.embed_ngrams(input_ids, **tokens)
@@ -126,17 +167,15 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             self.config,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
-            # only given positions: transformers looks for packed sequences in them, and default positions never restart
             position_ids=position_ids,
             past_key_values=past_key_values,
             branch_ids=branch_ids,
         )
+        most = None
         if position_ids is None:
             seen = past_key_values.get_seq_length() if past_key_values is not None else 0
-            position_ids = positions_from_mask(attention_mask, inputs_embeds, seen)
-        hidden_states, position_embeddings = self.add_positions(
-            inputs_embeds, position_ids, past_key_values, branch_ids
-        )
+            position_ids, most = positions_from_mask(attention_mask, inputs_embeds, seen), seen + inputs_embeds.shape[1]
+        hidden_states, position_embeddings = self.add_positions(inputs_embeds, position_ids, tokens["token_mask"], most)
 
         hidden_states = self.run_blocks(
             hidden_states,
@@ -147,24 +186,22 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             **tokens,
             **kwargs,
         )
-        count_tokens(past_key_values, inputs_embeds.shape[1])
+        count_tokens(past_key_values, inputs_embeds, tokens["token_mask"])
         return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values)
 
     def add_positions(
-        self,
-        inputs_embeds: torch.Tensor,
-        position_ids: torch.Tensor,
-        past_key_values: Cache | None,
-        branch_ids: torch.Tensor | None,
+        self, inputs_embeds: torch.Tensor, position_ids: torch.Tensor, token_mask: torch.Tensor | None, most: int | None
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
-        """The embedded tokens, with learned positions added, and the rotary cosines and sines or None."""
+        """The embedded tokens, with learned positions added, and the rotary cosines and sines or None.
+
+        `most` is an argument of `check_positions`.
+        """
         if self.config.position_embedding_type == "rotary":
             return self.dropout(inputs_embeds), self.rotary_embedding(position_ids, inputs_embeds.dtype)
-        if branch_ids is not None:
-            length = int(position_ids.max()) + 1
-        else:
-            length = inputs_embeds.shape[1] + (past_key_values.get_seq_length() if past_key_values is not None else 0)
-        check_length(length, self.config.max_position_embeddings)
+        if token_mask is not None:
+            # padding may have any position
+            position_ids = position_ids.masked_fill(~token_mask, 0)
+        check_positions(position_ids, self.config.max_position_embeddings, most)
         return self.dropout(inputs_embeds + self.embed_positions(position_ids)), None
 
     def run_blocks(
@@ -193,13 +230,6 @@ def positions_from_mask(
     return (torch.arange(length, device=inputs_embeds.device) + seen).unsqueeze(0)
 
 
-def token_mask_of(attention_mask: torch.Tensor | dict | None, length: int) -> torch.Tensor | None:
-    """(batch, length), True for a new token, False for padding; None without a mask of padding."""
-    if not isinstance(attention_mask, torch.Tensor) or attention_mask.ndim == 4:
-        return None
-    return attention_mask[:, -length:].bool()
-
-
 class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
     """The model with an output head over the vocabulary."""
 
@@ -209,7 +239,18 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.model = BirthGPTModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        # `generate` refuses assisted generation by it
+        self._is_stateful = not all(layer.cache_can_crop for layer in self.model.layers)
         self.post_init()
+
+    def _validate_generation_mode(self, generation_mode, generation_config, generation_mode_kwargs) -> None:
+        super()._validate_generation_mode(generation_mode, generation_config, generation_mode_kwargs)  # type: ignore[misc]
+        assistant = generation_mode_kwargs.get("assistant_model")
+        if getattr(assistant, "_is_stateful", False) or (generation_config.is_assistant and self._is_stateful):
+            raise ValueError(
+                "the assistant model cannot take back tokens that the main model rejects: choose an assistant with "
+                "softmax, sliding_softmax, synthesizer or bigbird attention"
+            )
 
     def _prepare_static_cache(self, *args, **kwargs) -> Cache:
         if STATE_LAYER in self.config.layer_types:
@@ -229,7 +270,6 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
         inputs_embeds: torch.Tensor | None = None,
         branch_ids: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        shift_labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: int | torch.Tensor | None = None,
@@ -239,7 +279,8 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
 
         Args:
             labels: (batch, length), the input ids, or −100 for no target; the model shifts them.
-            shift_labels: (batch, length), the target of each position, or −100 for no target.
+            shift_labels: (batch, length), the target of each position, or −100 for no target. It is one of `kwargs`,
+                because the `Trainer` of transformers requires every label of the signature.
             logits_to_keep: an int for the last k positions (0: all); positions, (count,) or (batch, count); or a
                 boolean mask, (batch, length): the head is computed only at the True positions, and the logits are
                 (positions, vocab_size).
@@ -247,8 +288,10 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
 
         Returns:
             `loss` if there are targets, `logits` (batch, length or k, vocab_size), `past_key_values`, `hidden_states`
-            and `attentions` (one entry for each layer, None if the type does not return weights).
+            and `attentions` (one entry for each layer, None if the type does not return weights; empty if no layer
+            does).
         """
+        shift_labels = kwargs.pop("shift_labels", None)
         inputs = input_ids if input_ids is not None else inputs_embeds
         positions = None
         # without inputs, `self.model` raises the error

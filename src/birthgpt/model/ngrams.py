@@ -6,7 +6,7 @@ from transformers.cache_utils import Cache
 
 from .cache import layer_state
 from .configuration_base import BaseConfig
-from .predecessors import last_tokens, previous_indices, shift_back
+from .predecessors import shift_back, with_past
 from .settings import setting
 
 NO_TOKEN = -1
@@ -77,14 +77,13 @@ class NgramEmbedding(nn.Module):
             ids = ids.masked_fill(ids == special_id, NO_TOKEN)
         # the tokens before these are in the cache of the first layer
         cache = layer_state(past_key_values, 0)
-        past = cache.states.get("ngrams") if cache is not None else None
-        if past is None:
-            past = ids.new_full((len(ids), self.history, 1), NO_TOKEN)
-        tokens = torch.cat((past, ids), dim=1)  # (batch, history + length, 1)
-        previous = previous_indices(token_mask, branch_ids, self.history)
-        if cache is not None:
-            cache.states["ngrams"] = last_tokens(tokens, previous, self.history)
-        before = [shift_back(tokens, previous, distance, self.history) for distance in range(self.history, 0, -1)]
+        tokens, previous = with_past(
+            ids, NO_TOKEN, self.history, token_mask=token_mask, branch_ids=branch_ids, cache=cache, name="ngrams"
+        )  # (batch, history + length, 1)
+        before = [
+            shift_back(tokens, previous, distance, self.history)[:, -ids.shape[1] :]
+            for distance in range(self.history, 0, -1)
+        ]
         grams = torch.cat((*before, ids), dim=-1)  # (batch, length, history + 1)
         embedded = torch.zeros((), device=input_ids.device)
         for order, table in zip(self.orders, self.tables, strict=True):

@@ -6,6 +6,43 @@
 import torch
 from torch import nn
 
+from .cache import StateCacheLayer
+from .layers import INVALID_POSITION
+
+
+def with_past(
+    new: torch.Tensor,
+    first: float,
+    history: int,
+    *,
+    token_mask: torch.Tensor | None,
+    branch_ids: torch.Tensor | None,
+    cache: StateCacheLayer | None,
+    name: str,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The states before and in this call, and `previous_indices` of them.
+
+    Args:
+        new: (batch, length, ·), the states of this call.
+        first: the number that fills the states before the first token.
+        cache: keeps what the next call needs, under `name`: the last `history` states, or all if it records them.
+
+    Returns:
+        (batch, history + recorded + length, ·), and the indices or None.
+    """
+    past = cache.states.get(name) if cache is not None else None
+    if past is None:
+        past = new.new_full((len(new), history, new.shape[-1]), first)
+    states = torch.cat((past, new), dim=1)
+    if cache is not None and cache.record_past:
+        is_token = torch.ones_like(new[..., 0], dtype=torch.bool) if token_mask is None else token_mask
+        cache.states[name], cache.token_dims[name] = states, 1
+        return states, previous_token(cache.append(f"{name}_mask", is_token, dim=1), history)
+    previous = previous_indices(token_mask, branch_ids, history)
+    if cache is not None:
+        cache.states[name] = last_tokens(states, previous, history)
+    return states, previous
+
 
 def previous_indices(
     token_mask: torch.Tensor | None, branch_ids: torch.Tensor | None, history: int
@@ -30,15 +67,28 @@ def previous_token(token_mask: torch.Tensor, history: int) -> torch.Tensor:
 def previous_in_branch(branch_ids: torch.Tensor, history: int) -> torch.Tensor:
     """`previous_indices` for (batch, length) branches: 0 for the shared prefix, k > 0 for branch k, −1 for padding.
 
-    The prefix is first, the tokens of a branch are next to each other, and padding is last.
+    The prefix, which may be empty, is before the branches, and a branch ends where the next one begins.
     """
-    indices = torch.arange(branch_ids.shape[1] + 1, device=branch_ids.device).expand(len(branch_ids), -1) + history
-    branch_before = nn.functional.pad(branch_ids, (1, 0), value=0)
-    branch = nn.functional.pad(branch_ids, (0, 1), value=-1)
-    prefix_end = (branch_ids == 0).sum(dim=1, keepdim=True) - 1 + history
-    previous = torch.where((branch_before != branch) & (branch > 0), prefix_end, indices - 1)
-    before = torch.arange(-1, history - 1, device=branch_ids.device).clamp(min=0)
-    return torch.cat((before.expand(len(branch_ids), -1), previous), dim=1)
+    previous = previous_token(branch_ids >= 0, history)
+    branch = nn.functional.pad(branch_ids, (history, 1), value=0)
+    indices = torch.arange(branch.shape[1] - 1, device=branch_ids.device)
+    prefix_end = torch.where(branch[:, :-1] == 0, indices, 0).amax(dim=1, keepdim=True)
+    is_first = (branch > 0) & (branch.take_along_dim(previous, dim=1) != branch)
+    return torch.where(is_first, prefix_end, previous)
+
+
+def number_sequences(position_ids: torch.Tensor, token_mask: torch.Tensor | None) -> torch.Tensor:
+    """The sequence of each token in a packed row, (batch, length) from 1; −1 for padding.
+
+    A sequence starts where a position is not greater than that of the token before. Gaps do not start a sequence.
+    """
+    positions = position_ids.long() if token_mask is None else position_ids.long().expand(token_mask.shape)
+    previous = None if token_mask is None else previous_token(token_mask, history=1)
+    padded = nn.functional.pad(positions, (1, 0), value=INVALID_POSITION)[..., None]
+    starts = positions <= shift_back(padded, previous, distance=1, history=1).squeeze(-1)
+    if token_mask is None:
+        return starts.cumsum(dim=1) + 1
+    return ((starts & token_mask).cumsum(dim=1) + 1).masked_fill(~token_mask, -1)
 
 
 def shift_back(states: torch.Tensor, previous: torch.Tensor | None, distance: int, history: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ from birthgpt.training.sharding import check_sharding
 from birthgpt.utils.environment import use_all_cores
 
 if TYPE_CHECKING:
-    from birthgpt.training.trainer import TrainingSettings
+    from birthgpt.training.settings import TrainingSettings
 
 
 @checked

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from birthgpt.utils.files import read_json, save_json, sha256_of
+from birthgpt.utils.folders import check_all_recorded
 
 logger = logging.getLogger(__name__)
+
+RUN = "run"
+"""The kind of a run's folder in its record (`utils.folders`)."""
 
 TRAINING_STATE = "training_state"
 MANIFEST = "manifest.json"
@@ -112,10 +116,29 @@ def step_of(checkpoint: Path) -> int:
     return int(number) if number.isdecimal() else -1
 
 
-def prune_checkpoints(run_folder: Path, save_total_limit: int) -> None:
-    """Remove the oldest checkpoints beyond the limit."""
-    for old in list_checkpoints(run_folder)[:-save_total_limit]:
-        remove_checkpoint(old)
+def prune_checkpoints(run_folders: Sequence[Path], save_total_limit: int) -> None:
+    """Remove the checkpoints that are older than the newest sound ones, up to the limit.
+
+    A damaged checkpoint does not count, and neither does one that is sound for only some of the models. A checkpoint
+    with files of a user stays.
+
+    Args:
+        run_folders: the folder of each model of the run.
+    """
+    found = [checkpoint for folder in run_folders for checkpoint in list_checkpoints(folder)]
+    steps = sorted({step_of(checkpoint) for checkpoint in found}, reverse=True)
+    sound = 0
+    for step in steps if len(steps) > save_total_limit else []:
+        checkpoints = [checkpoint for checkpoint in found if step_of(checkpoint) == step]
+        if sound < save_total_limit:
+            sound += len(checkpoints) == len(run_folders) and all(map(_is_sound, checkpoints))
+            continue
+        for old in checkpoints:
+            try:
+                check_all_recorded(old, old.parent)
+                remove_checkpoint(old)
+            except ValueError as error:
+                logger.warning("%s is kept: %s", old, error)
 
 
 def remove_checkpoint(checkpoint: Path) -> None:
@@ -128,3 +151,12 @@ def remove_checkpoint(checkpoint: Path) -> None:
 
 def _entry(file: Path) -> dict[str, Any]:
     return {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+
+
+def _is_sound(checkpoint: Path) -> bool:
+    try:
+        check_checkpoint(checkpoint)
+    except ValueError as fault:
+        logger.warning("%s; an older checkpoint is kept in its place", fault)
+        return False
+    return True

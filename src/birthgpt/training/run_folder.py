@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
@@ -14,6 +14,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from birthgpt.settings import checked, declared_settings, flatten_settings, setting
 from birthgpt.training.manifest import (
     MANIFEST,
+    RUN,
     TRAINING_STATE,
     UNFINISHED,
     check_checkpoint,
@@ -22,10 +23,22 @@ from birthgpt.training.manifest import (
     step_of,
 )
 from birthgpt.utils.files import read_json, save_json, sha256_of
+from birthgpt.utils.folders import (
+    RECORD,
+    check_all_recorded,
+    check_may_empty,
+    check_output_is_not_input,
+    record_files,
+    recorded_files,
+    remove_recorded,
+)
 
 logger = logging.getLogger(__name__)
 
+Decision = TypeVar("Decision")
+
 SETTINGS_FILE = "settings.json"
+LOG_FILES = "logs/**/events.out.tfevents.*"
 
 
 @checked
@@ -34,7 +47,7 @@ class RunSettings:
     """The folder of a run, and its seeds."""
 
     output_dir: str = setting(help="folder of the checkpoint", free_on_resume=True)
-    overwrite_output_dir: bool = setting(False, "delete what the folder contains", free_on_resume=True)
+    overwrite_output_dir: bool = setting(False, "delete what an earlier run wrote into the folder", free_on_resume=True)
     resume_from_checkpoint: str | None = setting(None, "a checkpoint of this run, or: latest", free_on_resume=True)
     seed: int = setting(0, "of weights, dropout, examples and their order")
     data_seed: int | None = setting(None, "of the examples and their order, if another than seed")
@@ -64,18 +77,19 @@ def open_run_folder(settings: Any, run: RunSettings, accelerator: Accelerator, f
     if resume_from is not None:
         check_same_on_all_processes(resume_from, accelerator)
     if accelerator.is_main_process:
-        if run.resume_from_checkpoint is None and folder.is_dir():
-            empty_folder(folder)
+        if run.resume_from_checkpoint is None or _is_elsewhere(resume_from, run, folders):
+            remove_recorded(folder, RUN)
+        record_files(folder, RUN, [SETTINGS_FILE, LOG_FILES], [path.name for path in folders])
         for place in [folder, *folders]:
-            place.mkdir(parents=True, exist_ok=True)
+            record_files(place, RUN)
             remove_unfinished(place)
         save_json(folder / SETTINGS_FILE, flatten_settings(settings))
     accelerator.wait_for_everyone()
     return resume_from
 
 
-def check_run_folder(run: RunSettings) -> None:
-    """Raise ValueError if a new run would mix with what the folder contains."""
+def check_run_folder(run: RunSettings, folders: Sequence[Path] = ()) -> None:
+    """Raise ValueError if a new run would mix with what its folder, or the folders of its models, contain."""
     folder = Path(run.output_dir)
     if folder.is_file():
         raise ValueError(f"output_dir={run.output_dir} is a file: choose a folder")
@@ -84,19 +98,11 @@ def check_run_folder(run: RunSettings) -> None:
             f"output_dir={run.output_dir} is not empty: pass --overwrite_output_dir true to start a new run, or "
             "--resume_from_checkpoint latest to continue"
         )
-
-
-def check_output_is_not_input(run: RunSettings, **sources: str | None) -> None:
-    """Raise ValueError if `output_dir`, which is emptied, is or contains a file or checkpoint that the run reads."""
-    folder = Path(run.output_dir).resolve()
-    for name, source in sources.items():
-        # a name that is not a path here may be a name on the Hub
-        if source is None or not Path(source).exists():
-            continue
-        if folder in (Path(source).resolve(), *Path(source).resolve().parents):
-            raise ValueError(
-                f"output_dir={run.output_dir} would be emptied, but contains {name}={source}: choose another"
-            )
+    for place in [folder, *folders]:
+        check_may_empty(place, RUN)
+        for checkpoint in list_checkpoints(place):
+            # it would be taken for a checkpoint of the new run
+            check_all_recorded(checkpoint, place)
 
 
 def check_same_settings(folder: Path, settings: Any) -> None:
@@ -117,8 +123,10 @@ def check_same_settings(folder: Path, settings: Any) -> None:
 
 def check_no_foreign_files(folder: Path, *, folders: Sequence[Path] = ()) -> None:
     """Raise ValueError if a folder without a checkpoint contains files that a stopped run does not leave."""
-    known = ("logs", "checkpoint-", SETTINGS_FILE, UNFINISHED, *(path.name for path in folders))
-    found = [path.name for path in sorted(folder.glob("*")) if not path.name.startswith(known)]
+    known = ("logs", "checkpoint-", SETTINGS_FILE, RECORD, UNFINISHED, *(path.name for path in folders))
+    # files of a user may be beside those of a run
+    names = recorded_files(folder) or sorted(path.name for path in folder.glob("*"))
+    found = [name for name in names if not name.startswith(known)]
     if found:
         raise ValueError(f"{folder} contains {found[0]}, but no checkpoint to resume from")
     logger.warning("%s has no checkpoint yet: the run starts from the beginning", folder)
@@ -169,24 +177,16 @@ def checkpoint_of_all(folders: Sequence[Path], resume_from_checkpoint: str) -> P
     return valid[0] if valid is not None else None
 
 
-def empty_folder(folder: Path) -> None:
-    """Remove the contents of a folder, but not the folder: it may be a link or a mount point."""
-    for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-
-
 def remove_unfinished(folder: Path) -> None:
     """Remove the unfinished files of a run that was killed."""
-    for path in folder.glob(f"{UNFINISHED}*"):
+    for path in [*folder.glob(f"{UNFINISHED}model"), *folder.glob(f"{UNFINISHED}checkpoint-*")]:
         shutil.rmtree(path)
 
 
-def decided_by_main(decide: Callable[[], Path | None], accelerator: Accelerator) -> Path | None:
+def decided_by_main(decide: Callable[[], Decision], accelerator: Accelerator) -> Decision:
     """What the main process decides, on all processes; its ValueError is raised on all processes."""
-    found, fault = None, None
+    found: Any = None
+    fault = None
     if accelerator.is_main_process:
         try:
             found = decide()
@@ -220,7 +220,7 @@ def check_same_on_all_processes(checkpoint: Path, accelerator: Accelerator) -> N
 
 def _choose_checkpoint(settings: Any, run: RunSettings, folders: Sequence[Path]) -> Path | None:
     if run.resume_from_checkpoint is None:
-        check_run_folder(run)
+        check_run_folder(run, folders)
         return None
     if folders:
         resume_from = checkpoint_of_all(folders, run.resume_from_checkpoint)
@@ -230,7 +230,15 @@ def _choose_checkpoint(settings: Any, run: RunSettings, folders: Sequence[Path])
         for place in [Path(run.output_dir), *folders]:
             check_no_foreign_files(place, folders=folders)
         return None
-    if not folders and resume_from.resolve().parent != Path(run.output_dir).resolve():
+    if _is_elsewhere(resume_from, run, folders):
+        check_output_is_not_input(run.output_dir, resume_from_checkpoint=run.resume_from_checkpoint)
         check_run_folder(run)
     check_same_settings(Path(run.output_dir) if folders else resume_from.parent, settings)
     return resume_from
+
+
+def _is_elsewhere(resume_from: Path | None, run: RunSettings, folders: Sequence[Path]) -> bool:
+    """Whether a run goes on from a checkpoint that is not in its folder."""
+    if resume_from is None or folders:
+        return False
+    return resume_from.resolve().parent != Path(run.output_dir).resolve()
