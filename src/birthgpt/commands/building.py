@@ -3,6 +3,7 @@
 import itertools
 import logging
 from collections.abc import Iterable
+from pathlib import Path
 
 import datasets
 import torch
@@ -37,10 +38,31 @@ class ModelSettings(CollectedSettings):
     gradient_checkpointing: bool = setting(False, "recompute activations in the backward pass to save memory")
 
 
-def build_tokenizer(settings: TokenizerSettings, texts: Iterable[str], block_size: int) -> PreTrainedTokenizerBase:
-    """Load the named tokenizer, or train one on the first 200,000 of these texts."""
+def build_tokenizer(
+    settings: TokenizerSettings, texts: Iterable[str], block_size: int, checkpoints: Iterable[Path] = ()
+) -> PreTrainedTokenizerBase:
+    """Load the named tokenizer, or that of a run which goes on, or train one on the first 200,000 of these texts.
+
+    Args:
+        settings: the name of the tokenizer, or what to train.
+        texts: the lines of a corpus.
+        block_size: longest sequence in tokens.
+        checkpoints: those of the run, the newest first: the weights belong to their tokenizer.
+
+    Raises:
+        ValueError: the tokenizer cannot be loaded, or no checkpoint has one.
+    """
     if settings.tokenizer_name_or_path is not None:
         return load_tokenizer(settings.tokenizer_name_or_path)
+    faults = []
+    for checkpoint in checkpoints:
+        try:
+            return load_tokenizer(str(checkpoint))
+        except ValueError as fault:
+            faults.append(str(fault))
+    if faults:
+        # never train it anew under trained weights
+        raise ValueError(f"no checkpoint has the tokenizer of its run: {'; '.join(faults)}")
     return train_tokenizer(settings, itertools.islice(texts, TOKENIZER_SAMPLE), block_size)
 
 

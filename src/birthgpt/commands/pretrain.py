@@ -39,8 +39,10 @@ from birthgpt.model.attention_types import get_attention_type
 from birthgpt.settings import checked
 from birthgpt.training.accelerators import build_accelerator
 from birthgpt.training.callbacks import EvaluationCallback, ValidationSettings, standard_callbacks
+from birthgpt.training.manifest import checkpoints_to_resume
 from birthgpt.training.model_group import ModelGroup, ReplicaSpec
 from birthgpt.training.run_folder import open_run_folder
+from birthgpt.training.run_inputs import fingerprint_data, fingerprint_tokenizer
 from birthgpt.training.stacked_models import ReplicaSettings, StackedModels, replica_specs
 from birthgpt.training.state import TrainingSummary
 from birthgpt.training.trainer import Trainer, TrainingSettings
@@ -105,7 +107,10 @@ def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
     accelerator = build_accelerator(training)
     corpus = read_corpus(settings.corpus, verbose=accelerator.is_main_process)
     block_size = settings.objective.block_size
-    tokenizer = build_tokenizer(settings.tokenizer, texts_of(corpus), block_size)
+    specs = build_specs(settings, accelerator)
+    first_folder = specs[0].folder if specs else Path(run.output_dir)
+    checkpoints = checkpoints_to_resume(first_folder, run.resume_from_checkpoint)
+    tokenizer = build_tokenizer(settings.tokenizer, texts_of(corpus), block_size, checkpoints)
     if accelerator.is_main_process and not settings.corpus.streaming:
         warn_unknown_characters(tokenizer, corpus["text"], settings.corpus.train_file)
     model = build_model(settings.model, tokenizer, block_size)
@@ -114,12 +119,16 @@ def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
     questions = read_questions(settings, corpus, tokenizer, verbose=accelerator.is_main_process)
     facts = report_data(settings, corpus, questions, objective) if accelerator.is_main_process else {}
     batches, evaluator = build_data(settings, corpus, questions, objective, tokenizer, accelerator)
-    specs = build_specs(settings, accelerator)
     if run.dry_run:
         describe_run(model, tokenizer, batches, training.budget, accelerator, models=max(1, len(specs)), facts=facts)
         return None
     folders = [spec.folder for spec in specs]
-    resume_from = open_run_folder(settings, run, accelerator, folders)
+    inputs = {
+        "train_file": fingerprint_data(corpus, settings.corpus.train_file),
+        "question_file": fingerprint_data(questions, settings.questions.question_file),
+        "tokenizer": fingerprint_tokenizer(tokenizer),
+    }
+    resume_from = open_run_folder(settings, run, accelerator, folders, inputs)
     if specs:
         build = partial(build_model, settings.model, tokenizer, block_size)
         models: ModelGroup = StackedModels(specs, build, training.optimizer, accelerator)
