@@ -13,6 +13,7 @@ from transformers import AutoTokenizer
 from birthgpt.commands import building
 from birthgpt.data.corpus import load_corpus
 from birthgpt.data.tokenizers import train_bpe_tokenizer
+from birthgpt.training.manifest import write_manifest
 from birthgpt.training.run_inputs import (
     check_inputs_of_processes,
     fingerprint_data,
@@ -115,7 +116,11 @@ def test_a_run_whose_checkpoint_has_no_tokenizer_is_not_resumed(files, tmp_path)
     run_pretraining(*settings)
     interrupt(tmp_path / "run")
     (tmp_path / "run" / "checkpoint-2" / "tokenizer.json").unlink()
-    with pytest.raises(ValueError, match=r"no checkpoint has the tokenizer of its run: .*tokenizer.json is missing"):
+    with pytest.raises(ValueError, match=r"no valid checkpoint to resume from: .*tokenizer.json is missing"):
+        run_pretraining(*settings, *LATEST)
+    (tmp_path / "run" / "checkpoint-2" / "tokenizer_config.json").unlink()
+    write_manifest(tmp_path / "run" / "checkpoint-2")
+    with pytest.raises(ValueError, match=r"checkpoint-2 has no tokenizer: tokenizer_config.json is missing"):
         run_pretraining(*settings, *LATEST)
 
 

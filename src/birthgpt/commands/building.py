@@ -16,6 +16,7 @@ from birthgpt.data.objectives import Objective
 from birthgpt.data.tokenizers import TokenizerSettings, train_tokenizer
 from birthgpt.model import BirthGPTConfig, BirthGPTForCausalLM
 from birthgpt.settings import CollectedSettings, collect_settings, declared_settings, flatten_settings, setting
+from birthgpt.training.manifest import check_checkpoint
 from birthgpt.training.settings import TrainingSettings
 from birthgpt.utils.errors import first_line
 
@@ -50,19 +51,17 @@ def build_tokenizer(
         checkpoints: those of the run, the newest first: the weights belong to their tokenizer.
 
     Raises:
-        ValueError: the tokenizer cannot be loaded, or no checkpoint has one.
+        ValueError: the tokenizer cannot be loaded.
     """
     if settings.tokenizer_name_or_path is not None:
         return load_tokenizer(settings.tokenizer_name_or_path)
-    faults = []
     for checkpoint in checkpoints:
         try:
             return load_tokenizer(str(checkpoint))
-        except ValueError as fault:
-            faults.append(str(fault))
-    if faults:
-        # never train it anew under trained weights
-        raise ValueError(f"no checkpoint has the tokenizer of its run: {'; '.join(faults)}")
+        except ValueError:
+            # the run does not go on from a damaged checkpoint; under sound weights no tokenizer is trained
+            if not _is_damaged(checkpoint):
+                raise
     return train_tokenizer(settings, itertools.islice(texts, TOKENIZER_SAMPLE), block_size)
 
 
@@ -97,6 +96,9 @@ def build_model(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, blo
         model = BirthGPTForCausalLM(config)
     except ImportError as error:
         raise ValueError(f"attn_implementation={attn_implementation}: {first_line(error)}") from None
+    # such as sizes for which there is no memory
+    except (RuntimeError, MemoryError, OverflowError) as error:
+        raise ValueError(f"the model cannot be built: {first_line(error)}") from None
     # without these values, a pipeline would sample tokens and continue beyond the block
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id,
@@ -153,6 +155,14 @@ def build_batches(
             "gradient_accumulation_steps"
         )
     return batches
+
+
+def _is_damaged(checkpoint: Path) -> bool:
+    try:
+        check_checkpoint(checkpoint)
+    except ValueError:
+        return True
+    return False
 
 
 def _check_attn_implementation(name: str, config: PreTrainedConfig) -> None:

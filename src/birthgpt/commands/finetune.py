@@ -110,6 +110,9 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
     if run.dry_run:
         describe_run(model, tokenizer, batches, training.budget, accelerator)
         return None
+    spec = ReplicaSpec(Path(run.output_dir), run.seed, training.optimizer.learning_rate)
+    models = ModelGroup(spec, model, training.optimizer, accelerator, training.compute.torch_compile)
+    # an earlier run is deleted here, so everything that can be refused is built before
     resume_from = open_run_folder(settings, run, accelerator, [], inputs)
     evaluation = None
     eval_steps = settings.validation.eval_steps
@@ -117,8 +120,6 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
     if held_out is not None and eval_steps:
         evaluator = build_accuracy_evaluator(questions, held_out, tokenizer, accelerator)
         evaluation = EvaluationCallback(evaluator, eval_steps, metric_for_best_model="held_out_accuracy")
-    spec = ReplicaSpec(Path(run.output_dir), run.seed, training.optimizer.learning_rate)
-    models = ModelGroup(spec, model, training.optimizer, accelerator, training.compute.torch_compile)
     callbacks = standard_callbacks(training.logging, training.checkpoints, tokenizer, accelerator, evaluation)
     summary = Trainer(models, batches, accelerator, training, callbacks).train(resume_from)
     if accelerator.is_main_process:

@@ -122,19 +122,20 @@ def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
     if run.dry_run:
         describe_run(model, tokenizer, batches, training.budget, accelerator, models=max(1, len(specs)), facts=facts)
         return None
-    folders = [spec.folder for spec in specs]
     inputs = {
         "train_file": fingerprint_data(corpus, settings.corpus.train_file),
         "question_file": fingerprint_data(questions, settings.questions.question_file),
         "tokenizer": fingerprint_tokenizer(tokenizer),
     }
-    resume_from = open_run_folder(settings, run, accelerator, folders, inputs)
+    check_first_batch(batches)
     if specs:
         build = partial(build_model, settings.model, tokenizer, block_size)
         models: ModelGroup = StackedModels(specs, build, training.optimizer, accelerator)
     else:
         spec = ReplicaSpec(Path(run.output_dir), run.seed, training.optimizer.learning_rate)
         models = ModelGroup(spec, model, training.optimizer, accelerator, training.compute.torch_compile)
+    # an earlier run is deleted here, so everything that can be refused is built before
+    resume_from = open_run_folder(settings, run, accelerator, [spec.folder for spec in specs], inputs)
     evaluation = None
     if evaluator is not None and settings.validation.eval_steps:
         evaluation = EvaluationCallback(evaluator, settings.validation.eval_steps)
@@ -274,6 +275,12 @@ def build_data(
     assert isinstance(asked, EpochBatches)
     ratio = settings.questions.question_ratio
     return MixedBatches(batches, asked, question_ratio=ratio, seed=seed), evaluator
+
+
+def check_first_batch(batches: EpochBatches | MixedBatches | StreamedBatches) -> None:
+    """A ValueError for a stream whose first batch cannot be read, or that has none."""
+    if isinstance(batches, StreamedBatches) and next(iter(batches), None) is None:
+        raise ValueError("no line has an example for this objective")
 
 
 def build_evaluator(

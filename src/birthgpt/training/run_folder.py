@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
-from birthgpt.settings import checked, flatten_settings, setting
+from birthgpt.settings import MAX_SEED, checked, flatten_settings, setting
 from birthgpt.training.manifest import (
     MANIFEST,
     RUN,
@@ -56,8 +56,8 @@ class RunSettings:
     output_dir: str = setting(help="folder of the checkpoint", free_on_resume=True)
     overwrite_output_dir: bool = setting(False, "delete what an earlier run wrote into the folder", free_on_resume=True)
     resume_from_checkpoint: str | None = setting(None, "a checkpoint of this run, or: latest", free_on_resume=True)
-    seed: int = setting(0, "of weights, dropout, examples and their order")
-    data_seed: int | None = setting(None, "of the examples and their order, if another than seed")
+    seed: int = setting(0, "of weights, dropout, examples and their order", min=0, max=MAX_SEED)
+    data_seed: int | None = setting(None, "of the examples and their order, if another than seed", min=0, max=MAX_SEED)
     dry_run: bool = setting(False, "print sizes, FLOPs, time and examples, and train nothing", free_on_resume=True)
 
     @property
