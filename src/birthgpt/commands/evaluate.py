@@ -19,7 +19,8 @@ from birthgpt.data.tokenizers import warn_unknown_characters
 from birthgpt.evaluation.answering import Answer, AnsweringSettings, answer_questions, check_question_lengths
 from birthgpt.evaluation.baselines import constant_place, most_common_train_place
 from birthgpt.settings import checked, setting
-from birthgpt.utils.environment import use_all_cores
+from birthgpt.training.accelerators import ThreadSettings
+from birthgpt.utils.environment import use_threads
 
 
 @checked
@@ -29,6 +30,7 @@ class EvaluateSettings:
 
     report: ReportSettings
     answering: AnsweringSettings
+    threads: ThreadSettings
     model_name_or_path: str | None = setting(None, "checkpoint that answers")
     baseline: str | None = setting(None, "instead of a model: this place for every question, or: most_common")
     num_beams: int = setting(1, "beams; 1 for greedy decoding", min=1)
@@ -49,7 +51,7 @@ def evaluate(settings: EvaluateSettings) -> dict | None:
         ValueError: the checkpoint, a file or a setting is wrong.
     """
     accelerator = Accelerator()
-    use_all_cores(accelerator)
+    use_threads(accelerator, settings.threads.num_threads)
     check_outputs(settings.report, accelerator)
     questions = Questions.load(settings.report)
     # before the answers, so that an unreadable run.json is an error at once

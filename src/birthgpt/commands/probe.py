@@ -12,8 +12,9 @@ from birthgpt.data.names import NameFinder
 from birthgpt.data.questions import load_questions, warn_odd_questions
 from birthgpt.evaluation.recall import answer_ranks, answerable, prompts_by_kind, recall_at
 from birthgpt.settings import checked, setting
-from birthgpt.training.run_folder import decided_by_main
-from birthgpt.utils.environment import environment_info, use_all_cores
+from birthgpt.training.accelerators import ThreadSettings
+from birthgpt.training.processes import decided_by_main
+from birthgpt.utils.environment import environment_info, use_threads
 from birthgpt.utils.files import check_output_file, save_json
 from birthgpt.utils.tables import text_table
 
@@ -23,6 +24,7 @@ from birthgpt.utils.tables import text_table
 class ProbeSettings(ColumnSettings):
     """Measure recall@k of a checkpoint after the name, after words of the line, and after the question."""
 
+    threads: ThreadSettings
     model_name_or_path: str = setting(help="checkpoint to probe")
     question_file: str = setting(help="questions with answers")
     corpus_file: str = setting(help="biographies that contain the answers")
@@ -40,7 +42,7 @@ def probe(settings: ProbeSettings) -> list[dict] | None:
         ValueError: the checkpoint or a file is wrong, or there is no such question.
     """
     accelerator = Accelerator()
-    use_all_cores(accelerator)
+    use_threads(accelerator, settings.threads.num_threads)
     output = Path(settings.output_dir) / "probe.json"
     inputs = {"question_file": settings.question_file, "corpus_file": settings.corpus_file}
     decided_by_main(lambda: check_output_file(output, inputs), accelerator)
