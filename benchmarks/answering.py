@@ -14,8 +14,9 @@ from pathlib import Path
 
 import torch
 
-from birthgpt.commands.building import ModelSettings, build_model, build_tokenizer, load_model
+from birthgpt.commands.building import ModelSettings, build_model, build_tokenizer
 from birthgpt.commands.finetune import FinetuneSettings, finetune
+from birthgpt.commands.loading import load_model
 from birthgpt.data.corpus import load_corpus
 from birthgpt.data.questions import load_questions
 from birthgpt.data.synthetic import DEV, TRAIN, WIKI, write_synthetic_corpus

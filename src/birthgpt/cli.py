@@ -11,6 +11,7 @@ from birthgpt.settings import did_you_mean
 COMMANDS = {
     "quickstart": "from nothing to a trained, answering model in a few minutes",
     "people": "write biographies of synthetic people, and questions about them",
+    "synthesize": "write lines and questions from a table, in the wordings of templates",
     "preview": "print examples as the model sees them",
     "pretrain": "train a new model on a corpus",
     "finetune": "teach a model to answer questions",
@@ -21,6 +22,7 @@ COMMANDS = {
     "compare": "print metrics side by side",
     "split": "divide questions into folds",
     "push": "export a checkpoint with its code, and push it to the Hub",
+    "verify": "check that the files of a checkpoint, an export or a run are as they were saved",
     "convert": "convert a checkpoint of an earlier version",
 }
 """Each command is a module of `birthgpt.commands` with a `COMMAND`."""

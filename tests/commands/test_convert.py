@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from birthgpt.commands.building import load_tokenizer
 from birthgpt.commands.convert import ConvertSettings, convert
+from birthgpt.commands.loading import load_tokenizer
 from birthgpt.data.tokenizers import question_prompt
 
 CHECKPOINTS = sorted((Path(__file__).parents[1] / "checkpoints_0.1").iterdir())
@@ -51,6 +51,8 @@ def test_an_earlier_tokenizer_beside_a_new_model_is_refused_and_converted(checkp
     converted = (folder / "tokenizer.json").read_bytes()
     for file in checkpoint.glob("tokenizer*"):
         shutil.copy(file, folder)
+    # models of that version had no manifest
+    (folder / "manifest.json").unlink()
     with pytest.raises(ValueError, match=f"appends tokens: .* `birthgpt convert {folder}`"):
         load_tokenizer(str(folder))
     convert(ConvertSettings(model_name_or_path=str(folder)))
@@ -83,3 +85,35 @@ def test_a_folder_that_cannot_be_converted_is_unchanged(tmp_path):
     with pytest.raises(ValueError, match="exists: give another output_dir"):
         convert(ConvertSettings(model_name_or_path=str(CHECKPOINTS[0]), output_dir=str(new)))
     assert (new / "model.safetensors").read_bytes() == before
+
+
+def test_a_checkpoint_is_converted_into_a_folder_inside_it(tmp_path):
+    source = tmp_path / "old"
+    shutil.copytree(CHECKPOINTS[0], source)
+    (source / "plots").mkdir()
+    # a link to itself would be followed for ever
+    (source / "plots" / "back").symlink_to(source)
+    target = source / "plots" / "new"
+    convert(ConvertSettings(model_name_or_path=str(source), output_dir=str(target)))
+    assert {path.name for path in CHECKPOINTS[0].iterdir()} <= {path.name for path in target.iterdir()}
+    assert all(path.is_file() for path in target.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("config.json", lambda content: {key: value for key, value in content.items() if key != "linformer_kind"}),
+        ("config.json", lambda content: content | {"perceiver_kind": "x"}),
+        ("tokenizer.json", lambda content: content | {"decoder": None}),
+        ("run.json", lambda content: {"settings": 3}),
+    ],
+)
+def test_a_broken_file_is_named_and_nothing_is_converted(name, spoil, tmp_path):
+    folder = shutil.copytree(CHECKPOINTS[0], tmp_path / "old")
+    content = json.loads((folder / name).read_text()) if (folder / name).exists() else {}
+    (folder / name).write_text(json.dumps(spoil(content)))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ValueError, match=f"{name} cannot be used: ") as error:
+        convert(ConvertSettings(model_name_or_path=str(folder)))
+    assert "\n" not in str(error.value)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

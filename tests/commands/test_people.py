@@ -39,8 +39,19 @@ def test_a_wrong_setting_is_named_and_nothing_is_written(arguments, message, tmp
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     folder = tmp_path / "file" / "people"
-    with pytest.raises(ValueError, match=f"^output_dir: {folder} cannot be written"):
+    with pytest.raises(ValueError, match=f"^{folder} cannot be written"):
         make_people(make_settings(PeopleSettings, output_dir=str(folder)))
+
+
+@pytest.mark.slow
+def test_another_process_writes_the_same_people_with_relations(tmp_path):
+    given = "--relations all --people 100 --held_out 20 --left_out 4 --test_inputs 2".split()
+    make_people(parse_settings(PeopleSettings, ["--output_dir", str(tmp_path / "here"), *given]))
+    command = [sys.executable, "scripts/people.py", "--output_dir", str(tmp_path / "there"), *given]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": "123"}, check=True)
+    assert len(list((tmp_path / "there").iterdir())) == 11
+    for path in (tmp_path / "here").iterdir():
+        assert (tmp_path / "there" / path.name).read_bytes() == path.read_bytes()
 
 
 @pytest.mark.slow
@@ -56,3 +67,13 @@ def test_another_process_writes_the_same_bytes(tmp_path):
     assert len(list((tmp_path / "there").iterdir())) == 4
     for path in (tmp_path / "here").iterdir():
         assert (tmp_path / "there" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_relations_are_written_with_a_table_by_relation(tmp_path, capsys):
+    given = ["--people", "100", "--held_out", "20", "--biographies_per_person", "1", "--left_out", "3"]
+    choices = ["--relations", "birthplace", "employer", "--wordings", "5", "--subject", "full_name"]
+    make_people(parse_settings(PeopleSettings, ["--output_dir", str(tmp_path), *given, *choices]))
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith(f"{tmp_path}: 100 lines about 100 names; 20 held out, 3 left out")
+    assert [line.split()[:3] for line in printed[-2:]] == [["birthplace", "80", "20"], ["employer", "80", "20"]]
+    assert (tmp_path / "questions_train.tsv").is_file() and not (tmp_path / "wiki.txt").exists()

@@ -1,15 +1,21 @@
 """The export runs without birthgpt installed."""
 
+import ast
 import json
+import shutil
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from builders import CASES, case_model, random_tokens, run_without_package
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
 from birthgpt.commands import push
+from birthgpt.commands.model_card import changed_settings, model_card
 from birthgpt.commands.push import PushSettings, add_code, export
+from birthgpt.commands.run_metadata import read_run_metadata
 
 # -S leaves out the .pth file by which the package is installed; the other packages are named one by one
 WITHOUT_PACKAGE = """
@@ -51,6 +57,32 @@ torch.save(results, {results!r})
 """
 
 
+SAVE_AGAIN_WITHOUT_PACKAGE = """
+import sys
+sys.path += {paths!r}
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+from pathlib import Path
+folder, again = {folder!r}, Path({again!r})
+model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+model.save_pretrained(again / "save_pretrained")
+AutoModel.from_pretrained(folder, trust_remote_code=True).save_pretrained(again / "base")
+Trainer(model=model, args=TrainingArguments(str(again / "logs"), report_to=[])).save_model(str(again / "trainer"))
+for place in again.iterdir():
+    AutoTokenizer.from_pretrained(folder).save_pretrained(place)
+"""
+
+LOAD_WITHOUT_PACKAGE = """
+import sys
+sys.path += {paths!r}
+from pathlib import Path
+from transformers import AutoModel, AutoModelForCausalLM
+for place in Path({again!r}).iterdir():
+    if place.name != "logs":
+        assert type(AutoModel.from_pretrained(place, trust_remote_code=True)).__name__ == "BirthGPTModel"
+        AutoModelForCausalLM.from_pretrained(place, trust_remote_code=True)
+"""
+
+
 @pytest.fixture
 def exported(finetuned, tmp_path):
     return export(PushSettings(model_name_or_path=str(finetuned), output_dir=str(tmp_path / "export")))
@@ -65,6 +97,48 @@ def test_the_export_contains_code_card_and_all_three_classes(exported):
     assert "library_name: transformers" in (exported / "README.md").read_text()
 
 
+def test_an_export_names_settings_of_its_run_and_no_place(exported, finetuned):
+    card = (exported / "README.md").read_text()
+    record = json.loads((finetuned / "run.json").read_text())
+    (line,) = [line for line in card.splitlines() if line.startswith("- settings: ")]
+    shown = dict(part.split("=") for part in line.removeprefix("- settings: ").split(", "))
+    assert shown["max_train_steps"] == str(record["settings"]["max_train_steps"])
+    assert "learning_rate" not in shown or record["settings"]["learning_rate"] != 1e-3
+    places = [value for value in record["settings"].values() if isinstance(value, str) and "/" in value]
+    places += [str(Path(sys.argv[0])), str(Path.cwd()), str(finetuned), str(finetuned.parent), str(exported.parent)]
+    for file in exported.iterdir():
+        for place in places:
+            assert place.encode() not in file.read_bytes() or file.suffix == ".py", (file.name, place)
+
+
+def test_a_card_shows_no_free_text_of_a_run():
+    places = {"train_file": "/home/me", "seed": "../me", "attention_type": ["/me"], "per_layer_config": {"a": "/me"}}
+    changed = {"learning_rate": 0.01, "tokenizer_type": "bpe", "logging_steps": 3, "num_hidden_layers": 4}
+    # what is the default, or does not change the result, is not shown
+    assert changed_settings("finetuning", places | changed) == ["tokenizer_type=bpe", "learning_rate=0.01"]
+
+
+def test_a_run_of_an_unknown_kind_is_damaged(finetuned, tmp_path):
+    folder = shutil.copytree(finetuned, tmp_path / "damaged")
+    (folder / "run.json").write_text(json.dumps(json.loads((folder / "run.json").read_text()) | {"kind": "x"}))
+    with pytest.raises(ValueError, match="run.json is damaged: kind is 'x'"):
+        read_run_metadata(folder)
+
+
+@pytest.mark.parametrize(
+    "title", ["<img src=x onerror=alert(1)>", "[you](http://evil)", "`rm`", "a\n# b", 'x", evil=("', "**bold** $x$"]
+)
+def test_a_name_with_markup_is_shown_as_it_is(finetuned, title):
+    card = model_card(AutoModelForCausalLM.from_pretrained(finetuned), None, title)
+    tokens = pytest.importorskip("markdown_it").MarkdownIt().parse(card.split("---\n", 2)[2])
+    heading = tokens[1]
+    assert "".join(part.content for part in heading.children) == " ".join(title.split())
+    assert {part.type for part in heading.children} <= {"text", "text_special"}
+    (code,) = [token.content for token in tokens if token.type == "fence"]
+    (call,) = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call) and node.func.id == "pipeline"]
+    assert ast.literal_eval(call.args[1]) == title and len(call.args) == 2 and len(call.keywords) == 1
+
+
 @pytest.mark.slow
 def test_the_export_runs_without_the_package(exported, finetuned, tmp_path):
     logits = tmp_path / "logits.pt"
@@ -72,6 +146,37 @@ def test_the_export_runs_without_the_package(exported, finetuned, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(finetuned)
     inputs = AutoTokenizer.from_pretrained(finetuned)("Where was Ada born?", return_tensors="pt")
     torch.testing.assert_close(torch.load(logits), model(**inputs).logits)
+
+
+def modules_named(folder: Path) -> set[str]:
+    """The modules that the `auto_map` of a checkpoint names."""
+    auto_map = json.loads((folder / "config.json").read_text()).get("auto_map", {})
+    return {name.split(".")[0] + ".py" for name in auto_map.values()}
+
+
+def test_an_export_that_is_saved_again_names_no_code_that_is_not_beside_it(exported, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(exported)
+    base = AutoModel.from_pretrained(exported)
+    arguments = TrainingArguments(str(tmp_path / "logs"), report_to=[])
+    model.save_pretrained(tmp_path / "save_pretrained")
+    base.save_pretrained(tmp_path / "base")
+    model.config.save_pretrained(tmp_path / "config")
+    Trainer(model=model, args=arguments).save_model(str(tmp_path / "trainer"))
+    for name in ("save_pretrained", "base", "config", "trainer"):
+        assert modules_named(tmp_path / name) <= {file.name for file in (tmp_path / name).iterdir()}, name
+    assert modules_named(exported) == {"configuration_birthgpt.py", "modeling_birthgpt.py"}
+    AutoModelForCausalLM.from_pretrained(tmp_path / "trainer")
+
+
+@pytest.mark.slow
+def test_an_export_that_is_saved_again_without_the_package_runs_elsewhere(exported, tmp_path):
+    again = tmp_path / "again"
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    run_without_package(SAVE_AGAIN_WITHOUT_PACKAGE, tmp_path / "first", folder=str(exported), again=str(again))
+    # another machine has neither the export nor the cache of its code
+    shutil.rmtree(exported)
+    run_without_package(LOAD_WITHOUT_PACKAGE, tmp_path / "second", again=str(again))
 
 
 @pytest.mark.slow
@@ -104,23 +209,64 @@ def test_an_existing_folder_is_kept_and_an_unreachable_hub_is_named(exported, fi
     assert (exported / "config.json").is_file()
 
 
-def test_a_push_uses_the_given_name_and_is_private_if_set(finetuned, tmp_path, monkeypatch):
-    created, uploaded = {}, {}
-    api = SimpleNamespace(
-        create_repo=lambda name, **settings: created.update(name=name, **settings),
-        upload_folder=lambda **settings: uploaded.update(settings),
-    )
-    monkeypatch.setattr(push, "HfApi", lambda: api)
-    folder = export(
-        PushSettings(
-            model_name_or_path=str(finetuned),
-            output_dir=str(tmp_path / "export"),
-            hub_model_id="you/mine",
-            private=True,
-        )
-    )
-    assert (created["name"], created["private"]) == ("you/mine", True)
-    assert (uploaded["repo_id"], uploaded["folder_path"]) == ("you/mine", folder)
+class Hub:
+    """The requests of a push, answered as the Hub does for the account `you`, in the order in which they arrive."""
+
+    def __init__(self, monkeypatch, **repositories: bool):
+        self.private_by_name, self.requests = repositories, []
+        monkeypatch.setattr(push, "HfApi", lambda: self)
+
+    def create_repo(self, repo_id, *, private, exist_ok):
+        self.requests.append(("create", repo_id, private))
+        name = repo_id.removeprefix("you/")
+        # the visibility of a repository that exists is not changed
+        self.private_by_name.setdefault(name, bool(private))
+        return SimpleNamespace(repo_id=f"you/{name}")
+
+    def model_info(self, repo_id):
+        self.requests.append(("read", repo_id))
+        return SimpleNamespace(id=repo_id, private=self.private_by_name[repo_id.removeprefix("you/")])
+
+    def upload_folder(self, *, repo_id, folder_path, commit_message, allow_patterns):
+        self.requests.append(("upload", repo_id))
+        self.card = (folder_path / "README.md").read_text()
+        self.uploaded = set(allow_patterns)
+
+
+def push_to(hub_model_id, finetuned, tmp_path, **settings):
+    where = {"model_name_or_path": str(finetuned), "output_dir": str(tmp_path / "export")}
+    return export(PushSettings(**where, hub_model_id=hub_model_id, **settings))
+
+
+@pytest.mark.parametrize("private", [None, True, False])
+def test_a_new_repository_is_as_private_as_asked_and_else_as_the_account_is(finetuned, tmp_path, monkeypatch, private):
+    hub = Hub(monkeypatch)
+    settings = {} if private is None else {"private": private}
+    push_to("you/mine", finetuned, tmp_path, **settings)
+    assert hub.requests == [("create", "you/mine", private), ("read", "you/mine"), ("upload", "you/mine")]
+
+
+def test_a_private_push_to_a_public_repository_uploads_nothing(finetuned, tmp_path, monkeypatch):
+    hub = Hub(monkeypatch, mine=False, secret=True)
+    with pytest.raises(ValueError, match="you/mine exists and is public: nothing was uploaded"):
+        push_to("you/mine", finetuned, tmp_path, private=True)
+    assert [kind for kind, *_ in hub.requests] == ["create", "read"]
+    push_to("you/secret", finetuned, tmp_path, private=True, overwrite_output_dir=True)
+    assert hub.requests[-1] == ("upload", "you/secret")
+
+
+def test_a_name_without_user_is_that_of_the_account_also_in_the_card(finetuned, tmp_path, monkeypatch):
+    hub = Hub(monkeypatch)
+    push_to("mine", finetuned, tmp_path)
+    assert hub.requests[-1] == ("upload", "you/mine")
+    assert "# you/mine\n" in hub.card and 'pipeline("text-generation", "you/mine"' in hub.card
+
+
+def test_only_the_export_is_uploaded(exported, finetuned, tmp_path, monkeypatch):
+    hub = Hub(monkeypatch)
+    (exported / "secret.txt").write_text("mine")
+    push_to("you/mine", finetuned, tmp_path, overwrite_output_dir=True)
+    assert hub.uploaded == {path.name for path in exported.iterdir()} - {"secret.txt", ".birthgpt.json"}
 
 
 def test_a_dry_run_writes_nothing(finetuned, tmp_path, capsys):

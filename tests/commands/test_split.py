@@ -30,12 +30,48 @@ def test_every_question_is_held_out_once_and_trained_on_otherwise(question_file,
         assert 4 <= len(held_out) <= 6
 
 
-def test_a_cell_that_a_tsv_cannot_contain_is_refused(tmp_path):
+def test_every_wording_about_a_person_is_in_one_fold(tmp_path):
+    names = [f"Person {letter}" for letter in "ABCDEFGHIJ"]
+    wordings = ["Where was {} born?", "What is {}'s birthplace?", "In which town was {}\u00a0born?"]
+    rows = [f"{wording.format(name)}\tTown" for wording in wordings for name in names]
+    (tmp_path / "questions.tsv").write_text("\n".join(rows))
+    folders = make_folds(
+        SplitSettings(question_file=str(tmp_path / "questions.tsv"), output_dir=str(tmp_path / "folds"), folds=5)
+    )
+    held_out = [lines(folder / "held_out.tsv") for folder in folders]
+    assert sorted(map(len, held_out)) == [6] * 5
+    assert all(sum(name in row for row in part) in (0, 3) for name in names for part in held_out)
+
+
+def test_the_names_of_a_corpus_are_known_and_questions_without_a_name_are_counted(tmp_path, caplog):
+    (tmp_path / "lines.csv").write_text("bio,person\nBorn in Rome .,Bo Li\nBorn in Bonn .,Al Fox\n")
+    rows = [
+        "Home of Bo Li?\tRome",
+        "Town of Bo Li?\tRome",
+        "Home of Al Fox?\tBonn",
+        "Town of Al Fox?\tBonn",
+        "Who?\tAl",
+    ]
+    (tmp_path / "questions.tsv").write_text("\n".join(rows))
+    settings = {"question_file": str(tmp_path / "questions.tsv"), "output_dir": str(tmp_path / "folds"), "folds": 3}
+    columns = {"text_column": "bio", "name_column": "person"}
+    folders = make_folds(SplitSettings(**settings, corpus_file=str(tmp_path / "lines.csv"), **columns))
+    parts = {tuple(sorted(lines(folder / "held_out.tsv"))) for folder in folders}
+    assert parts == {tuple(sorted(rows[:2])), tuple(sorted(rows[2:4])), ("Who?\tAl",)}
+    assert "1 questions contain no known name, first 'Who?': they are split by question" in caplog.text
+    caplog.clear()
+    make_folds(SplitSettings(**settings))
+    assert "5 questions contain no known name" in caplog.text
+
+
+def test_a_line_break_in_a_question_is_written_as_a_space(tmp_path):
     path = tmp_path / "questions.jsonl"
-    path.write_text('{"question": "Where was Ann\\nBell born?", "answer": "Cork"}\n' * 2)
-    with pytest.raises(ValueError, match="contains a tab or line break"):
-        make_folds(SplitSettings(question_file=str(path), output_dir=str(tmp_path / "folds"), folds=2))
-    assert not (tmp_path / "folds").exists()
+    path.write_text(
+        '{"question": "Where was Ann\\nBell born?", "answer": "Cork"}\n{"question": "Who?", "answer": "A\\tB"}'
+    )
+    folders = make_folds(SplitSettings(question_file=str(path), output_dir=str(tmp_path / "folds"), folds=2))
+    rows = {row for folder in folders for row in lines(folder / "held_out.tsv")}
+    assert rows == {"Where was Ann Bell born?\tCork", "Who?\tA B"}
 
 
 def test_folds_depend_on_the_seed_alone(question_file, tmp_path):

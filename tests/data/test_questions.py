@@ -2,13 +2,15 @@
 
 import json
 import logging
+import unicodedata
 
 import pytest
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from birthgpt.data.questions import FEATURES, load_questions, read_question_name
+from birthgpt.data.names import NameFinder, normalize
+from birthgpt.data.questions import FEATURES, load_questions, odd_questions, read_question_name
 
 QUESTIONS = ["Where was Zoë M. Müller born?", 'Who wrote "Emma"?', "Where was None born?"]
 ANSWERS = ["Köln", '"Jane"', "NA"]
@@ -80,6 +82,14 @@ def test_a_source_without_answer_column_has_no_answers(tmp_path, name):
     )
 
 
+@pytest.mark.parametrize(
+    "rows", [["Rome", "Where is Bonn?"], ["Rome", "Bonn", "Where is Oslo?"], ["Rome", "In X", "Y?"]]
+)
+def test_a_question_of_one_word_is_no_header(tmp_path, rows):
+    write_tsv(tmp_path / "dev.tsv", *((row, "Ada") for row in rows))
+    assert load_questions(str(tmp_path / "dev.tsv"))["question"][:] == rows
+
+
 def test_outer_white_space_is_stripped(tmp_path):
     write_tsv(tmp_path / "dev.tsv", (" Where was Ada born? ", " London "))
     (row,) = load_questions(str(tmp_path / "dev.tsv"))
@@ -87,16 +97,76 @@ def test_outer_white_space_is_stripped(tmp_path):
 
 
 # cells of a TSV: no tab, no line break
-CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="⁇□\t\n\r")).map(str.strip).filter(bool)
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="⁇␃□\t\n\r")).map(normalize).filter(bool)
 
 
 @settings(deadline=None, derandomize=True)
 @given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1))
-def test_a_tsv_returns_any_text(tmp_path_factory, rows):
+def test_a_tsv_returns_any_normalised_text(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("any") / "dev.tsv"
     write_tsv(path, *rows)
     questions = load_questions(str(path))
     assert list(zip(questions["question"], questions["answer"], strict=True)) == rows
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        unicodedata.normalize("NFD", "Where was Zoë Byron born?"),
+        "Where\u00a0was Zoë\u00a0Byron  born?",
+        "\ufeffWhere was Zo\u200bë Byr\u00adon born?",
+        "Where was Zo\u200cë By\u200dron\u200e born?",
+    ],
+)
+def test_every_form_of_a_question_is_the_same_question(tmp_path, question):
+    write_tsv(tmp_path / "dev.tsv", ("Who?", "Ada"), (question, unicodedata.normalize("NFD", "Köln")))
+    row = load_questions(str(tmp_path / "dev.tsv"))[1]
+    assert row == {"question_id": 1, "question": "Where was Zoë Byron born?", "answer": "Köln", "name": "Zoë Byron"}
+
+
+def test_answers_keep_the_joiners_that_their_script_needs(tmp_path):
+    write_tsv(tmp_path / "dev.tsv", ("Where?", "می\u200cخواهم"), ("Who?", "👩\u200d🚀"), ("What?", "New\u00a0York"))
+    answers = load_questions(str(tmp_path / "dev.tsv"))["answer"][:]
+    assert answers == ["می\u200cخواهم", "👩\u200d🚀", "New York"]
+
+
+def test_names_of_a_corpus_are_found_in_questions_of_any_form(tmp_path):
+    names = NameFinder(["Ada Byron", "Ada", "Sammy Davis Jr."])
+    asked = [
+        "Which city is Ada Byron from?",
+        "Where was Sammy Davis Jr born?",
+        "Where was Bo Li born?",
+        "Who was Adam?",
+    ]
+    write_tsv(tmp_path / "dev.tsv", *zip(asked, strict=True))
+    questions = load_questions(str(tmp_path / "dev.tsv"), require_answers=False, names=names)
+    assert questions["name"][:] == ["Ada Byron", "Sammy Davis Jr.", "Bo Li", ""]
+
+
+def test_odd_questions_are_counted():
+    rows = [
+        ("Who?", "Ada", ""),
+        ("Where was Bo Li born?", "Rome", "Bo Li"),
+        ("Where was Ada Byron born?", "Rome", "Ada Byron"),
+        ("Where was Sammy Davis Jr. born?", "Rome", "Sammy Davis Jr."),
+        ("Where was Ada Byron Ada Byron was a poet born?", "Rome", "Ada Byron Ada Byron was a poet"),
+        ("Where was Jo Hill born?", None, "Jo Hill"),
+    ]
+    questions = [dict(zip(("question", "answer", "name"), row, strict=True)) for row in rows]
+    train = [
+        {"question": "Where was Sammy Davis Jr born?", "answer": "Harlem", "name": "Sammy Davis Jr"},
+        {"question": "When was Ada Byron born?", "answer": "1815", "name": "Ada Byron"},
+        {"question": "Where was Jo Hill born?", "answer": "Oslo", "name": "Jo Hill"},
+    ]
+    lines = {"Ada Byron": [], "Sammy Davis Jr.": [], "Jo Hill": [], "Ada Byron Ada Byron was a poet": []}
+    assert odd_questions(questions, lines, train) == {
+        "without a known name": ["Who?"],
+        "about a name in no line": ["Where was Bo Li born?"],
+        "about a name that looks like a sentence": [rows[4][0]],
+        "about a person of the train questions": [rows[2][0], rows[3][0], rows[5][0]],
+        "with another answer in the train questions": [rows[3][0]],
+    }
+    assert odd_questions(questions[2:3]) == {}
 
 
 @pytest.mark.parametrize(
@@ -145,6 +215,21 @@ BAD_FILES = {
         "dev.tsv",
         b"question\tanswer\n" + FIRST_LINE,
         "dev.tsv, line 1: a header, but a .tsv of questions has none",
+    ),
+    "header-in-capitals": (
+        "dev.tsv",
+        b"Question\tPlace\n" + FIRST_LINE,
+        "dev.tsv, line 1: a header, but a .tsv of questions has none",
+    ),
+    "header-of-questions-alone": (
+        "dev.tsv",
+        b"# query\nWhere was Ada born?\n",
+        "dev.tsv, line 1: a header, but a .tsv of questions has none",
+    ),
+    "header-in-other-words": (
+        "dev.tsv",
+        b"Frage\tOrt\n" + FIRST_LINE * 2,
+        "dev.tsv, line 1: 'Frage' looks like a header, unlike the other questions",
     ),
     "latin-1": (
         "dev.tsv",

@@ -34,6 +34,11 @@ def test_only_questions_whose_answer_is_in_the_line_are_found():
     ]
 
 
+def test_a_name_does_not_cut_into_a_longer_word():
+    question = {"name": "Li", "question": "Where is Li from?", "answer": "Lima"}
+    assert answerable([question], {"Li": ["Lima is the home of Li"]}) == [(question, "")]
+
+
 def test_prompts_contain_the_words_before_the_answer():
     prompts = prompts_by_kind(["A"], ["Where was A born?"], [" A was born in "])
     assert list(prompts.values()) == [["A⁇"], ["A⁇in"], ["A⁇born in"], ["Where was A born?⁇"]]

@@ -46,6 +46,8 @@ def test_learned_positions_have_no_rotary_parameters():
         ({"hidden_dropout": 1.0}, "hidden_dropout=1.0: it must be at least 0 and less than 1"),
         ({"num_hidden_layers": 0}, "num_hidden_layers=0: it must be at least 1"),
         ({"hidden_size": "x"}, "hidden_size"),
+        ({"dtype": "softmax"}, "dtype='softmax': expected a floating type"),
+        ({"dtype": 3}, "dtype=3: expected a floating type"),
     ],
 )
 def test_bad_settings_are_named(settings, message):

@@ -12,8 +12,9 @@ from processes import new_processes
 from safetensors.torch import load_file
 
 from birthgpt.training.callbacks import EvaluationCallback, TrainerCallback
-from birthgpt.training.manifest import check_checkpoint, list_checkpoints, step_of
+from birthgpt.training.manifest import check_checkpoint, list_checkpoints, prune_checkpoints, step_of
 from birthgpt.training.run_folder import checkpoint_to_resume
+from birthgpt.utils.folders import record_files
 
 resource = pytest.importorskip("resource", reason="limits the size of files, on Unix")
 
@@ -101,7 +102,7 @@ def test_the_latest_of_a_run_that_never_wrote_one_is_the_beginning_and_of_anythi
     assert (young / "model.safetensors").is_file() and not list(young.glob(".unfinished*"))
     other.mkdir()
     (other / "thesis.txt").write_text("years of work")
-    for folder, kept in ((other, "thesis.txt"), (young, "config.json")):
+    for folder, kept in ((other, "thesis.txt"), (young, "chat_template.jinja")):
         with pytest.raises(ValueError, match=f"contains {kept}, but no checkpoint to resume from"):
             run_pretraining(*arguments, "--output_dir", folder)
         assert (folder / kept).is_file()
@@ -143,16 +144,22 @@ class FullDisk(TrainerCallback):
             resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
-def test_a_full_disk_stops_the_run_in_a_line_and_leaves_the_last_checkpoint(tmp_path, bpe):
+# the last checkpoint, if the disk is full from this update on
+LEFT = {8: ("checkpoint-8", "checkpoint-4"), 10: ("the finished model in .*run", "checkpoint-8")}
+
+
+@pytest.mark.parametrize("step", LEFT)
+def test_a_full_disk_stops_the_run_in_a_line_and_leaves_the_last_checkpoint(tmp_path, bpe, step):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    lost, last = LEFT[step]
     try:
-        with pytest.raises(ValueError, match="checkpoint-8 could not be written .* checkpoint is .*checkpoint-4"):
-            train(tmp_path, bpe, save_steps=4, callbacks=[FullDisk(8)])
+        with pytest.raises(ValueError, match=f"{lost} could not be written .* checkpoint is .*{last}"):
+            train(tmp_path, bpe, save_steps=4, save_total_limit=1, max_train_steps=10, callbacks=[FullDisk(step)])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     folder = tmp_path / "run"
-    assert list_checkpoints(folder) == [folder / "checkpoint-4"]
-    check_checkpoint(folder / "checkpoint-4")
+    assert list_checkpoints(folder) == [folder / last]
+    check_checkpoint(folder / last)
     assert not list(folder.glob(".unfinished*"))
 
 
@@ -236,3 +243,65 @@ def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path, corpus,
     assert [entry["loss"] for entry in killed["history"]] == [entry["loss"] for entry in whole["history"]]
     weights, killed_weights = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     assert all(torch.equal(value, killed_weights[name]) for name, value in weights.items())
+
+
+class Damage(TrainerCallback):
+    """Changes a checkpoint after an update, as a bad disk does."""
+
+    def __init__(self, *damaged: int):
+        self.damaged = damaged
+
+    def on_step_end(self, trainer):
+        step, folder = trainer.state.step, trainer.models.replicas[0].spec.folder
+        if step in self.damaged:
+            file = folder / f"checkpoint-{step}" / "model.safetensors"
+            content = bytearray(file.read_bytes())
+            content[-1] ^= 1
+            file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "left"),
+    [((), [10, 12]), ((10,), [8, 10, 12]), ((8, 10), [6, 8, 10, 12]), ((6,), [10, 12]), ((2, 4, 6, 8, 10), None)],
+)
+def test_only_sound_checkpoints_count_for_the_limit(tmp_path, bpe, damaged, left):
+    train(tmp_path, bpe, save_steps=2, save_total_limit=2, callbacks=[Damage(*damaged)])
+    steps = [int(path.name.split("-")[1]) for path in list_checkpoints(tmp_path / "run")]
+    assert steps == (left or [2, 4, 6, 8, 10, 12])
+
+
+def test_a_checkpoint_with_files_of_a_user_is_kept(tmp_path, bpe, caplog):
+    class Answer(TrainerCallback):
+        def on_step_end(self, trainer):
+            if trainer.state.step == 4:
+                (trainer.models.replicas[0].spec.folder / "checkpoint-4" / "answers.txt").write_text("mine")
+
+    train(tmp_path, bpe, save_steps=2, save_total_limit=1, callbacks=[Answer()])
+    folder = tmp_path / "run"
+    assert list_checkpoints(folder) == [folder / "checkpoint-4", folder / "checkpoint-12"]
+    assert "checkpoint-4 is kept" in caplog.text and (folder / "checkpoint-4" / "answers.txt").read_text() == "mine"
+
+
+def test_a_checkpoint_that_one_of_several_models_lost_does_not_count(tmp_path):
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        for step in (1, 2, 3):
+            state = folder / f"checkpoint-{step}" / "training_state"
+            state.mkdir(parents=True)
+            (state / "manifest.json").write_text('{"files": {}}')
+            record_files(folder, "run", [f"checkpoint-{step}/training_state/manifest.json"])
+    (tmp_path / "b" / "checkpoint-2" / "training_state" / "manifest.json").unlink()
+    prune_checkpoints([tmp_path / "a", tmp_path / "b"], 2)
+    assert {path.name for path in list_checkpoints(tmp_path / "a")} == {"checkpoint-1", "checkpoint-2", "checkpoint-3"}
+    prune_checkpoints([tmp_path / "a", tmp_path / "b"], 1)
+    assert {path.name for path in list_checkpoints(tmp_path / "a")} == {"checkpoint-3"}
+
+
+def test_a_damaged_checkpoint_with_files_of_a_user_is_not_removed_when_it_is_saved_again(tmp_path, bpe):
+    train(tmp_path, bpe, save_steps=6, save_total_limit=2)
+    folder = tmp_path / "run"
+    (folder / "checkpoint-12" / "answers.txt").write_text("mine")
+    (folder / "checkpoint-12" / "model.safetensors").write_bytes(b"damaged")
+    train(tmp_path, bpe, save_steps=6, save_total_limit=2, resume=True)
+    check_checkpoint(folder / "checkpoint-12")
+    assert (folder / "checkpoint-12-kept" / "answers.txt").read_text() == "mine"
+    assert [path.name for path in list_checkpoints(folder)] == ["checkpoint-6", "checkpoint-12"]

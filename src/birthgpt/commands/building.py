@@ -7,22 +7,16 @@ from collections.abc import Iterable
 import datasets
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from birthgpt.commands.data_report import StreamReport
+from birthgpt.commands.loading import load_model_and_tokenizer, load_tokenizer
 from birthgpt.data.batching import EpochBatches, StreamedBatches
 from birthgpt.data.objectives import Objective
 from birthgpt.data.tokenizers import TokenizerSettings, train_tokenizer
 from birthgpt.model import BirthGPTConfig, BirthGPTForCausalLM
 from birthgpt.settings import CollectedSettings, collect_settings, declared_settings, flatten_settings, setting
-from birthgpt.training.trainer import TrainingSettings
+from birthgpt.training.settings import TrainingSettings
 from birthgpt.utils.errors import first_line
 
 logger = logging.getLogger(__name__)
@@ -49,27 +43,6 @@ def build_tokenizer(settings: TokenizerSettings, texts: Iterable[str], block_siz
     if settings.tokenizer_name_or_path is not None:
         return load_tokenizer(settings.tokenizer_name_or_path)
     return train_tokenizer(settings, itertools.islice(texts, TOKENIZER_SAMPLE), block_size)
-
-
-def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint.
-
-    Raises:
-        ValueError: there is none; it has no mask, eos or pad token; it appends tokens, as in earlier versions.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{name_or_path} has no tokenizer ({first_line(error)})") from None
-    for token in ("mask_token", "eos_token", "pad_token"):
-        if getattr(tokenizer, token) is None:
-            raise ValueError(f"the tokenizer of {name_or_path} has no {token}")
-    if tokenizer.num_special_tokens_to_add():
-        raise ValueError(
-            f"the tokenizer of {name_or_path} appends tokens: convert a checkpoint of an earlier version by "
-            f"`birthgpt convert {name_or_path}`"
-        )
-    return tokenizer
 
 
 def special_token_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -113,23 +86,18 @@ def build_model(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, blo
     return _with_checkpointing(model, checkpointing)
 
 
-def load_model(name_or_path: str, settings: ModelSettings | None = None) -> PreTrainedModel:
-    """The model of a checkpoint; the settings may change what is in `MAY_DIFFER_FROM_CHECKPOINT`.
+def load_to_train(name_or_path: str, settings: ModelSettings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A saved model and its tokenizer; the settings may change what is in `MAY_DIFFER_FROM_CHECKPOINT`.
 
     Raises:
-        ValueError: there is no checkpoint, or the settings describe another architecture.
+        ValueError: the folder cannot be loaded, or the settings describe another architecture.
     """
-    overrides = {} if settings is None else {name: getattr(settings, name) for name in MAY_DIFFER_FROM_CHECKPOINT}
-    checkpointing = overrides.pop("gradient_checkpointing", False)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(name_or_path, **overrides)
-    # also for an incomplete file of weights, or weights with another shape
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{name_or_path} has no model that can be loaded ({first_line(error)})") from None
-    if settings is not None:
-        _check_attn_implementation(settings.attn_implementation, model.config)
-        _check_same_architecture(settings, model.config, name_or_path)
-    return _with_checkpointing(model, checkpointing)
+    overrides = {name: getattr(settings, name) for name in MAY_DIFFER_FROM_CHECKPOINT}
+    checkpointing = overrides.pop("gradient_checkpointing")
+    model, tokenizer = load_model_and_tokenizer(name_or_path, **overrides)
+    _check_attn_implementation(settings.attn_implementation, model.config)
+    _check_same_architecture(settings, model.config, name_or_path)
+    return _with_checkpointing(model, checkpointing), tokenizer
 
 
 def build_batches(
@@ -138,8 +106,14 @@ def build_batches(
     tokenizer: PreTrainedTokenizerBase,
     settings: TrainingSettings,
     accelerator: Accelerator,
+    *,
+    name: str = "the corpus",
 ) -> EpochBatches | StreamedBatches:
-    """The batches of a run, planned for its processes and accumulation steps."""
+    """The batches of a run, planned for its processes and accumulation steps.
+
+    Args:
+        name: what the log calls a stream.
+    """
     num_micro_batches = accelerator.num_processes * settings.compute.gradient_accumulation_steps
     seed, pad_token_id = settings.run.seed_of_data, tokenizer.pad_token_id
     if isinstance(source, datasets.IterableDataset):
@@ -148,41 +122,28 @@ def build_batches(
                 "a stream has no known length: give max_train_steps or max_train_flops, not num_train_epochs"
             )
         return StreamedBatches(
-            source, objective, pad_token_id, settings.batches, seed=seed, num_micro_batches=num_micro_batches
+            source,
+            objective,
+            pad_token_id,
+            settings.batches,
+            seed=seed,
+            num_micro_batches=num_micro_batches,
+            watch=StreamReport(name, objective, tokenizer) if accelerator.is_main_process else None,
         )
     batches = EpochBatches(
         source, objective, pad_token_id, settings.batches, seed=seed, num_micro_batches=num_micro_batches
     )
+    if not len(batches.examples):
+        raise ValueError(
+            f"no line has an example for this objective ({type(objective).__name__}): no line has a name and then "
+            "words that are not in the name"
+        )
     if not len(batches):
         raise ValueError(
             f"{len(batches.examples)} examples cannot be divided among {num_micro_batches} processes × "
             "gradient_accumulation_steps"
         )
     return batches
-
-
-def train_validation_split(
-    questions: datasets.Dataset, validation_size: int, seed: int
-) -> tuple[datasets.Dataset, datasets.Dataset | None]:
-    """The questions to train on, and the held-out questions (None if there are none).
-
-    Copies of a held-out question are left out of training.
-
-    Raises:
-        ValueError: no question is left to train on.
-    """
-    if not 0 <= validation_size < len(questions):
-        raise ValueError(
-            f"validation_size={validation_size} of {len(questions)} train questions leaves none to train on"
-        )
-    if validation_size == 0:
-        return questions, None
-    parts = questions.train_test_split(test_size=validation_size, seed=seed)
-    held_out = set(parts["test"]["question"])
-    rows = [index for index, question in enumerate(parts["train"]["question"]) if question not in held_out]
-    if not rows:
-        raise ValueError(f"validation_size={validation_size}: every train question is held out, so none is left")
-    return parts["train"].select(rows), parts["test"]
 
 
 def _check_attn_implementation(name: str, config: PreTrainedConfig) -> None:

@@ -1,5 +1,6 @@
 """Metrics of several evaluations side by side in one table."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 from birthgpt.commands.command import Command
 from birthgpt.evaluation.metrics import read_metrics
 from birthgpt.settings import checked, setting
-from birthgpt.utils.files import save_json
+from birthgpt.utils.files import check_output_file, save_json
 from birthgpt.utils.tables import text_table
 
 COLUMNS = ("name", "accuracy", "correct", "total", "parameters", "tokens", "seconds")
@@ -26,6 +27,8 @@ class CompareSettings:
 
 def compare(settings: CompareSettings) -> list[dict]:
     """Print the table and return its rows; a ValueError if a file contains no metrics."""
+    if settings.output_file is not None:
+        check_output_file(settings.output_file, {"metrics_files": settings.metrics_files}, is_own=contains_rows)
     rows = [{key: row.get(key) for key in COLUMNS} for row in comparison_rows(settings.metrics_files)]
     if settings.dry_run:
         return rows
@@ -33,6 +36,15 @@ def compare(settings: CompareSettings) -> list[dict]:
     if settings.output_file is not None:
         save_json(settings.output_file, rows)
     return rows
+
+
+def contains_rows(file: Path) -> bool:
+    """Whether a file contains the rows of an earlier comparison."""
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        return bool(rows) and all(row.keys() == set(COLUMNS) for row in rows)
+    except (OSError, ValueError, TypeError, AttributeError):
+        return False
 
 
 def comparison_rows(metrics_files: Sequence[str | Path]) -> list[dict[str, Any]]:

@@ -1,27 +1,32 @@
 """Convert checkpoints of earlier versions: weights, settings and metadata get the names of this version."""
 
 import json
+import os
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from birthgpt.commands.building import load_model
 from birthgpt.commands.command import Command
+from birthgpt.commands.loading import check_folder, load_model
 from birthgpt.commands.run_metadata import RUN_METADATA
 from birthgpt.data.tokenizers import CHAT_TEMPLATE, bpe_decoder
 from birthgpt.settings import checked, setting
-from birthgpt.utils.files import save_json
+from birthgpt.training.manifest import write_manifest
+from birthgpt.utils.errors import naming_damage
+from birthgpt.utils.files import read_json, save_json
+from birthgpt.utils.folders import RECORD
 
 PROJECTED = re.compile(r"(layers\.\d+\.attention)\.((?:q|k|v|o)_proj|(?:q|k)_norm)\.")
 MEMORY = re.compile(r"(layers\.\d+\.attention)\.memory\.")
+MODEL_FILES = ("*config.json", "*.safetensors", "tokenizer.json", "chat_template.jinja", RUN_METADATA)
 WITH_OWN_PROJECTIONS = ("synthesizer", "gated_deltanet")
 
 RENAMED_VALUES = {"perceiver_kind": {"stretches": "segments", "assignment": "cs224n"}}
@@ -54,26 +59,67 @@ def convert(settings: ConvertSettings) -> Path:
     """
     source = Path(settings.model_name_or_path)
     target = source if settings.output_dir is None else Path(settings.output_dir)
+    if not (source / "config.json").is_file():
+        raise ValueError(f"{source} has no config.json: it is not a checkpoint")
+    check_folder(str(source))
     config = read_json(source / "config.json")
     if not (has_earlier_config(config) or has_earlier_tokenizer(source)):
         raise ValueError(f"{source} is not a checkpoint of an earlier version: there is nothing to convert")
+    if target != source and os.path.lexists(target):
+        raise ValueError(f"{target} exists: give another output_dir")
+    # everything is converted before anything is written
+    converted = convert_model(source, config) if has_earlier_config(config) else None
+    tokenizer = convert_tokenizer(source) if has_earlier_tokenizer(source) else None
     if target != source:
-        if target.exists():
-            raise ValueError(f"{target} exists: give another output_dir")
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("checkpoint-*", "training_state", "logs"))
-    if has_earlier_tokenizer(source):
-        convert_tokenizer(target)
-    if has_earlier_config(config):
-        types = config["attention_type"]
-        types = types if isinstance(types, list) else [types] * config["num_hidden_layers"]
-        weights, metadata = read_weights(source / "model.safetensors")
-        save_weights({rename_weight(name, types): tensor for name, tensor in weights.items()}, metadata, target)
-        if (source / RUN_METADATA).is_file():
-            save_json(target / RUN_METADATA, convert_metadata(read_json(source / RUN_METADATA)))
-        # the configuration is written last: until then, the folder is recognised as an earlier version
-        save_json(target / "config.json", convert_config(config))
+        copy_files(source, target)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(target)
+    if converted is not None:
+        save_converted(converted, target)
+    write_manifest(target, {file for pattern in MODEL_FILES for file in target.glob(pattern)})
     load_model(str(target))
     return target
+
+
+def copy_files(source: Path, target: Path) -> None:
+    """Copy the files of a checkpoint to a new folder, but none of its folders, which may contain the new one."""
+    target.mkdir(parents=True)
+    for file in source.iterdir():
+        if file.is_file() and file.name != RECORD:
+            shutil.copy(file, target / file.name)
+
+
+class ConvertedModel(NamedTuple):
+    """Settings, weights and the record of the run with the names of this version."""
+
+    config: dict[str, Any]
+    weights: dict[str, torch.Tensor]
+    weights_metadata: dict[str, str] | None
+    run: dict[str, Any] | None
+
+
+def convert_model(source: Path, config: dict[str, Any]) -> ConvertedModel:
+    """Read a model of birthgpt 0.1; a ValueError names a file that is damaged."""
+    with naming_damage(source / "config.json"):
+        converted = convert_config(config)
+        types = config["attention_type"]
+        types = types if isinstance(types, list) else [types] * config["num_hidden_layers"]
+    with naming_damage(source / "model.safetensors"):
+        tensors, weights_metadata = read_weights(source / "model.safetensors")
+        weights = {rename_weight(name, types): tensor for name, tensor in tensors.items()}
+    run = None
+    if (source / RUN_METADATA).is_file():
+        with naming_damage(source / RUN_METADATA):
+            run = convert_metadata(read_json(source / RUN_METADATA))
+    return ConvertedModel(converted, weights, weights_metadata, run)
+
+
+def save_converted(model: ConvertedModel, folder: Path) -> None:
+    """Write the configuration last: until then, the folder is recognised as an earlier version."""
+    save_weights(model.weights, model.weights_metadata, folder)
+    if model.run is not None:
+        save_json(folder / RUN_METADATA, model.run)
+    save_json(folder / "config.json", model.config)
 
 
 def has_earlier_config(config: dict[str, Any]) -> bool:
@@ -84,7 +130,10 @@ def has_earlier_config(config: dict[str, Any]) -> bool:
 def has_earlier_tokenizer(folder: Path) -> bool:
     """Whether the tokenizer of a checkpoint appends ⁇, as in earlier versions."""
     file = folder / "tokenizer.json"
-    return file.is_file() and Tokenizer.from_file(str(file)).num_special_tokens_to_add(False) > 0
+    if not file.is_file():
+        return False
+    with naming_damage(file):
+        return Tokenizer.from_file(str(file)).num_special_tokens_to_add(False) > 0
 
 
 def convert_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -103,17 +152,18 @@ def convert_config(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def convert_tokenizer(folder: Path) -> None:
-    """Let the tokenizer append nothing and decode without the first space; ⁇ stays the end of an answer."""
-    file = folder / "tokenizer.json"
-    content = read_json(file)
-    content["post_processor"] = None
-    if content["decoder"]["type"] == "ByteLevel":
-        content["decoder"] = json.loads(bpe_decoder().__getstate__())
-    save_json(file, content)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+def convert_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """A tokenizer that appends nothing and decodes without the first space; ⁇ stays the end of an answer."""
+    with naming_damage(folder / "tokenizer_config.json"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    with naming_damage(folder / "tokenizer.json"):
+        content = json.loads(tokenizer.backend_tokenizer.to_str())
+        content["post_processor"] = None
+        if content["decoder"]["type"] == "ByteLevel":
+            content["decoder"] = json.loads(bpe_decoder().__getstate__())
+        tokenizer._tokenizer = Tokenizer.from_str(json.dumps(content))
     tokenizer.chat_template = CHAT_TEMPLATE
-    tokenizer.save_pretrained(folder)
+    return tokenizer
 
 
 def convert_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -132,14 +182,6 @@ def rename_weight(name: str, attention_types: list[str]) -> str:
     if layer is not None and attention_types[int(layer[1])] in WITH_OWN_PROJECTIONS:
         return name
     return PROJECTED.sub(r"\1.projections.\2.", name)
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """The content of a JSON file; a ValueError if it cannot be read."""
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        raise ValueError(f"{file} cannot be read: {file.parent} is not a checkpoint") from None
 
 
 def read_weights(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, str] | None]:

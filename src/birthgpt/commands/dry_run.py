@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections.abc import Mapping
 
 from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,11 +24,13 @@ def describe_run(
     budget: BudgetSettings,
     accelerator: Accelerator,
     models: int = 1,
+    facts: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
     """Print parameters, FLOPs, predicted time, ratios of pads and targets, and three examples; return the metrics.
 
     Args:
         models: number of models trained at once; tokens and FLOPs are per model, the time is for all of them.
+        facts: what else is known about the data, to print with the metrics.
 
     Raises:
         ValueError: there is no example.
@@ -52,6 +55,7 @@ def describe_run(
         "predicted_minutes": run_tokens * seconds * models / accelerator.num_processes / 60,
         "padding_ratio": pads / (tokens * len(measured)),
         "target_ratio": targets / (tokens * len(measured)),
+        **(facts or {}),
     }
     if accelerator.is_main_process:
         _print(metrics, tokenizer, measured)

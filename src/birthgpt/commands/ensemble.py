@@ -1,19 +1,33 @@
 """An ensemble of checkpoints: its answers, its accuracy, and its answers as training data of one model."""
 
+import logging
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from accelerate import Accelerator
-
-from birthgpt.commands.building import load_model, load_tokenizer
 from birthgpt.commands.command import Command
-from birthgpt.commands.report_answers import Questions, ReportSettings, report_answers, show_accuracy, training_cost
+from birthgpt.commands.loading import load_model_and_tokenizer
+from birthgpt.commands.report_answers import (
+    Questions,
+    ReportSettings,
+    check_outputs,
+    report_answers,
+    show_accuracy,
+    training_cost,
+)
+from birthgpt.data.names import normalize
+from birthgpt.data.questions import identity
 from birthgpt.data.tokenizers import RESERVED_TOKENS
 from birthgpt.evaluation.answering import AnsweringSettings
 from birthgpt.evaluation.ensembling import Member, ensemble_answers
 from birthgpt.settings import checked, setting
-from birthgpt.utils.environment import use_all_cores
+from birthgpt.training.accelerators import ThreadSettings
+from birthgpt.utils.environment import connected_accelerator, use_threads
 from birthgpt.utils.files import write_text
+
+logger = logging.getLogger(__name__)
+
+LABELLED = "labelled.tsv"
 
 
 @checked
@@ -23,6 +37,7 @@ class EnsembleSettings:
 
     report: ReportSettings
     answering: AnsweringSettings
+    threads: ThreadSettings
     model_names_or_paths: list[str] = setting(help="finetuned checkpoints")
     label_names: str | None = setting(
         None, "a question with {name}: answer it for every name of the corpus, into labelled.tsv"
@@ -48,12 +63,13 @@ def ensemble(settings: EnsembleSettings) -> dict | None:
     Raises:
         ValueError: a checkpoint, a file or a setting is wrong.
     """
-    accelerator = Accelerator()
-    use_all_cores(accelerator)
+    accelerator = connected_accelerator()
+    use_threads(accelerator, settings.threads.num_threads)
+    check_outputs(settings.report, accelerator, *([LABELLED] if settings.label_names is not None else []))
     questions = Questions.load(settings.report)
     paths = settings.model_names_or_paths
     cost = total_cost([training_cost(path) for path in paths])
-    members = [(load_model(path).to(accelerator.device), load_tokenizer(path)) for path in paths]
+    members = [(model.to(accelerator.device), tokenizer) for model, tokenizer in map(load_model_and_tokenizer, paths)]
     options = {
         "batch_size": settings.answering.batch_size,
         "max_new_tokens": settings.answering.max_new_tokens,
@@ -67,7 +83,7 @@ def ensemble(settings: EnsembleSettings) -> dict | None:
         return None
     if labelled is not None:
         rows = "".join(f"{question}\t{answer}\n" for question, answer in labelled)
-        write_text(Path(settings.report.output_dir) / "labelled.tsv", rows)
+        write_text(Path(settings.report.output_dir) / LABELLED, rows)
     return report_answers(
         settings.report,
         questions,
@@ -80,12 +96,27 @@ def ensemble(settings: EnsembleSettings) -> dict | None:
 def label_questions(members: list[Member], questions: Questions, template: str, options: dict) -> list[tuple[str, str]]:
     """The train questions with their answers, then the questions about all other names with the ensemble's answers."""
     assert questions.train is not None and questions.lines is not None
-    known = dict(zip(questions.train["question"][:], questions.train["answer"][:], strict=True))
-    asked = [template.replace("{name}", name) for name in questions.lines if name]
-    others = [question for question in asked if question not in known]
+    known = {identity(row) for row in questions.train}
+    rows = [{"question": normalize(template.replace("{name}", name)), "name": name} for name in questions.lines if name]
+    others = [row["question"] for row in rows if identity(row) not in known]
     answers = ensemble_answers(members, others, **options)
     labelled = [(question, answer.text) for question, answer in zip(others, answers, strict=True)]
-    return [*known.items(), *((question, answer) for question, answer in labelled if _is_cell(answer))]
+    kept = [(question, normalize(answer)) for question, answer in labelled if is_readable(answer)]
+    if len(kept) < len(labelled):
+        logger.warning(
+            "%s: %d of %d answers are left out: they are empty, or contain a tab, a line break or a special token",
+            LABELLED,
+            len(labelled) - len(kept),
+            len(labelled),
+        )
+    trained = dict(zip(questions.train["question"][:], questions.train["answer"][:], strict=True))
+    return [*trained.items(), *kept]
+
+
+def is_readable(answer: str) -> bool:
+    """Whether `load_questions` reads this answer from a cell of a .tsv."""
+    has_control_characters = any(unicodedata.category(character) == "Cc" for character in answer)
+    return normalize(answer) != "" and not has_control_characters and not set(RESERVED_TOKENS) & set(answer)
 
 
 def total_cost(of_members: list[dict]) -> dict:
@@ -99,11 +130,6 @@ def total_cost(of_members: list[dict]) -> dict:
         "target_ratio": targets / total["tokens"],
         "training_command": [command for cost in of_members for command in cost["training_command"]],
     }
-
-
-def _is_cell(answer: str) -> bool:
-    """Whether `load_questions` can read an answer: it may be empty, or contain a line break or a special token."""
-    return answer.isprintable() and answer != "" and not set(RESERVED_TOKENS) & set(answer)
 
 
 COMMAND = Command(EnsembleSettings, ensemble, show_accuracy)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import datasets
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from birthgpt.commands.building import (
@@ -10,38 +11,43 @@ from birthgpt.commands.building import (
     build_batches,
     build_model,
     build_tokenizer,
-    load_model,
-    load_tokenizer,
-    train_validation_split,
+    load_to_train,
 )
 from birthgpt.commands.command import Command
 from birthgpt.commands.dry_run import describe_run
 from birthgpt.commands.evaluators import build_accuracy_evaluator
 from birthgpt.commands.pretrain import texts_of
 from birthgpt.commands.run_metadata import save_run_metadata, show_summary
-from birthgpt.data.corpus import load_corpus
+from birthgpt.data.corpus import ColumnSettings, lines_by_name
+from birthgpt.data.names import NameFinder
 from birthgpt.data.objectives import ExampleSettings, QuestionAnswering
-from birthgpt.data.questions import QuestionSettings, load_questions
+from birthgpt.data.questions import QuestionSettings, load_questions, warn_odd_questions
+from birthgpt.data.splits import train_validation_split, warn_unknown_people
 from birthgpt.data.tokenizers import TokenizerSettings, warn_unknown_characters
 from birthgpt.evaluation.answering import check_question_lengths
 from birthgpt.settings import checked, setting
 from birthgpt.training.accelerators import build_accelerator
 from birthgpt.training.callbacks import EvaluationCallback, ValidationSettings, standard_callbacks
 from birthgpt.training.model_group import ModelGroup, ReplicaSpec
-from birthgpt.training.run_folder import check_output_is_not_input, open_run_folder
+from birthgpt.training.run_folder import open_run_folder
+from birthgpt.training.run_lock import locked_folder
 from birthgpt.training.state import TrainingSummary
 from birthgpt.training.trainer import Trainer, TrainingSettings
+from birthgpt.utils.folders import check_output_is_not_input
 
 DEFAULT_EVAL_STEPS = 10
 
 
 @checked
 @dataclass(kw_only=True)
-class StartSettings:
+class StartSettings(ColumnSettings):
     """The checkpoint or the corpus that finetuning starts from."""
 
     model_name_or_path: str | None = setting(None, "pretrained checkpoint; a new model if not given")
-    corpus_file: str | None = setting(None, "text to train the tokenizer of a new model on")
+    corpus_file: str | None = setting(
+        None,
+        "biographies: names to find in the questions, and text to train the tokenizer of a new model on",
+    )
 
 
 @checked
@@ -60,10 +66,8 @@ class FinetuneSettings:
     def validate_start(self):
         """A checkpoint has a tokenizer; a new model needs one."""
         start, tokenizer = self.start, self.tokenizer.tokenizer_name_or_path
-        if start.model_name_or_path is not None and (tokenizer is not None or start.corpus_file is not None):
-            raise ValueError(
-                "model_name_or_path has its own tokenizer: leave out tokenizer_name_or_path and corpus_file"
-            )
+        if start.model_name_or_path is not None and tokenizer is not None:
+            raise ValueError("model_name_or_path has its own tokenizer: leave out tokenizer_name_or_path")
         if start.model_name_or_path is None and tokenizer is None and start.corpus_file is None:
             raise ValueError(
                 "give model_name_or_path to finetune a checkpoint; a new model needs a tokenizer: give "
@@ -82,16 +86,21 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
     training, run = settings.training, settings.training.run
     train_file = settings.questions.train_file
     check_output_is_not_input(
-        run,
+        run.output_dir,
         model_name_or_path=settings.start.model_name_or_path,
         train_file=train_file,
         corpus_file=settings.start.corpus_file,
         tokenizer_name_or_path=settings.tokenizer.tokenizer_name_or_path,
     )
     accelerator = build_accelerator(training)
-    questions = load_questions(train_file)
-    model, tokenizer = starting_point(settings)
+    corpus = read_start_corpus(settings.start)
+    lines = None if corpus is None else lines_by_name(corpus)
+    questions = load_questions(train_file, names=None if lines is None else NameFinder(lines))
+    model, tokenizer = starting_point(settings, corpus)
     if accelerator.is_main_process:
+        warn_odd_questions(train_file, questions, lines_by_name=lines)
+        if settings.validation.validation_size:
+            warn_unknown_people(train_file, questions)
         warn_unknown_characters(tokenizer, questions["question"][:] + questions["answer"][:], train_file)
     check_question_lengths(model, tokenizer, questions["question"][:])
     questions, held_out = train_validation_split(questions, settings.validation.validation_size, run.seed_of_data)
@@ -100,28 +109,40 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
     if run.dry_run:
         describe_run(model, tokenizer, batches, training.budget, accelerator)
         return None
-    resume_from = open_run_folder(settings, run, accelerator, [])
-    evaluation = None
-    eval_steps = settings.validation.eval_steps
-    eval_steps = DEFAULT_EVAL_STEPS if eval_steps is None else eval_steps
-    if held_out is not None and eval_steps:
-        evaluator = build_accuracy_evaluator(questions, held_out, tokenizer, accelerator)
-        evaluation = EvaluationCallback(evaluator, eval_steps, metric_for_best_model="held_out_accuracy")
-    spec = ReplicaSpec(Path(run.output_dir), run.seed, training.optimizer.learning_rate)
-    models = ModelGroup(spec, model, training.optimizer, accelerator, training.compute.torch_compile)
-    callbacks = standard_callbacks(training.logging, training.checkpoints, tokenizer, accelerator, evaluation)
-    summary = Trainer(models, batches, accelerator, training, callbacks).train(resume_from)
-    if accelerator.is_main_process:
-        save_run_metadata(spec.folder, "finetuning", settings, summary)
+    with locked_folder(run, accelerator):
+        resume_from = open_run_folder(settings, run, accelerator, [])
+        evaluation = None
+        eval_steps = settings.validation.eval_steps
+        eval_steps = DEFAULT_EVAL_STEPS if eval_steps is None else eval_steps
+        if held_out is not None and eval_steps:
+            evaluator = build_accuracy_evaluator(questions, held_out, tokenizer, accelerator)
+            evaluation = EvaluationCallback(evaluator, eval_steps, metric_for_best_model="held_out_accuracy")
+        spec = ReplicaSpec(Path(run.output_dir), run.seed, training.optimizer.learning_rate)
+        models = ModelGroup(spec, model, training.optimizer, accelerator, training.compute.torch_compile)
+        callbacks = standard_callbacks(training.logging, training.checkpoints, tokenizer, accelerator, evaluation)
+        summary = Trainer(models, batches, accelerator, training, callbacks).train(resume_from)
+        if accelerator.is_main_process:
+            save_run_metadata(spec.folder, "finetuning", settings, summary)
     return summary
 
 
-def starting_point(settings: FinetuneSettings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def read_start_corpus(settings: StartSettings) -> datasets.Dataset | None:
+    """The lines of `corpus_file`; None if it is not given."""
+    if settings.corpus_file is None:
+        return None
+    corpus = settings.read_lines(settings.corpus_file)
+    assert isinstance(corpus, datasets.Dataset)
+    return corpus
+
+
+def starting_point(
+    settings: FinetuneSettings, corpus: datasets.Dataset | None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The pretrained model and its tokenizer, or a new model and a new tokenizer."""
-    checkpoint, corpus_file = settings.start.model_name_or_path, settings.start.corpus_file
+    checkpoint = settings.start.model_name_or_path
     if checkpoint is not None:
-        return load_model(checkpoint, settings.model), load_tokenizer(checkpoint)
-    texts = () if corpus_file is None else texts_of(load_corpus(corpus_file))
+        return load_to_train(checkpoint, settings.model)
+    texts = () if corpus is None else texts_of(corpus)
     tokenizer = build_tokenizer(settings.tokenizer, texts, settings.examples.block_size)
     return build_model(settings.model, tokenizer, settings.examples.block_size), tokenizer
 

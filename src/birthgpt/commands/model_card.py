@@ -1,13 +1,25 @@
 """The README of an exported checkpoint."""
 
+import json
+import re
+from typing import Any
+
 from huggingface_hub import ModelCardData
 from transformers import PreTrainedModel
+
+from birthgpt.commands.finetune import FinetuneSettings
+from birthgpt.commands.pretrain import PretrainSettings
+from birthgpt.model.settings import choices_of
+from birthgpt.settings import declared_settings
+
+SETTINGS_OF = {"pretraining": PretrainSettings, "finetuning": FinetuneSettings}
+"""The settings of a run by its kind in `run.json`."""
 
 TEMPLATE = """---
 {metadata}
 ---
 
-# {title}
+# {heading}
 
 A birthgpt model: a small GPT that answers short questions, such as `Where was NAME born?`, from what it read in
 pretraining. It needs torch ≥ 2.11 and transformers ≥ 5.17.
@@ -17,7 +29,7 @@ pretraining. It needs torch ≥ 2.11 and transformers ≥ 5.17.
 ```python
 from transformers import pipeline
 
-ask = pipeline("text-generation", "{title}", trust_remote_code=True)
+ask = pipeline("text-generation", {title}, trust_remote_code=True)
 ask("Where was NAME born?", return_full_text=False)
 ```
 
@@ -38,7 +50,31 @@ def model_card(model: PreTrainedModel, run: dict | None, title: str) -> str:
     if run is not None:
         metrics += [
             f"- {run['kind']}: {run['tokens']:,} tokens in {run['steps']:,} updates, "
-            f"{run['flops']:.2g} FLOPs, {run['seconds'] / 60:.1f} minutes on {run['hardware']}",
-            f"- command: `{run['command']}`",
+            f"{run['flops']:.2g} FLOPs, {run['seconds'] / 60:.1f} minutes on {plain(run['hardware'])}",
+            f"- settings: {', '.join(changed_settings(run['kind'], run['settings'])) or 'the defaults'}",
         ]
-    return TEMPLATE.format(metadata=metadata.to_yaml(), title=title, metrics="\n".join(metrics))
+    return TEMPLATE.format(
+        metadata=metadata.to_yaml(), heading=plain(title), title=json.dumps(title), metrics="\n".join(metrics)
+    )
+
+
+def changed_settings(kind: str, values: dict[str, Any]) -> list[str]:
+    """`name=value` of each setting of a run that shapes its result and is not the default.
+
+    Only numbers, true, false and listed choices are shown. Free text, such as a path, names a place or a person.
+    """
+    shown = []
+    for name, entry in declared_settings(SETTINGS_OF[kind]).items():
+        value = values.get(name, entry.default)
+        several = value if isinstance(value, list) else [value]
+        is_safe = all(isinstance(part, bool | int | float) or part in choices_of(entry) for part in several)
+        default = entry.default_factory() if callable(entry.default_factory) else entry.default
+        if is_safe and value != default and not entry.metadata["free_on_resume"]:
+            shown.append(f"{name}={value}")
+    return shown
+
+
+def plain(text: str) -> str:
+    """A text of one line without markup: Markdown shows it as it is."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return re.sub(r"([!-,:-@\[-`{-~])", r"\\\1", line)

@@ -15,26 +15,37 @@ from birthgpt.commands.building import (
     build_batches,
     build_model,
     build_tokenizer,
-    train_validation_split,
 )
 from birthgpt.commands.command import Command
+from birthgpt.commands.data_report import report_corpus, report_coverage, report_examples
 from birthgpt.commands.dry_run import describe_run
 from birthgpt.commands.evaluators import Evaluator, build_accuracy_evaluator, build_recall_evaluator
 from birthgpt.commands.run_metadata import save_run_metadata, show_summary
 from birthgpt.data.batching import EpochBatches, MixedBatches, StreamedBatches
-from birthgpt.data.corpus import CorpusSettings, corpus_report, lines_by_name, load_corpus
-from birthgpt.data.objectives import OBJECTIVES, ObjectiveSettings, QuestionAnswering, RecallFromName, build_objective
-from birthgpt.data.questions import MixedQuestionSettings, load_questions
+from birthgpt.data.corpus import CorpusSettings, lines_by_name
+from birthgpt.data.names import NameFinder
+from birthgpt.data.objectives import (
+    OBJECTIVES,
+    Objective,
+    ObjectiveSettings,
+    QuestionAnswering,
+    RecallFromName,
+    build_objective,
+)
+from birthgpt.data.questions import MixedQuestionSettings, load_questions, warn_odd_questions
+from birthgpt.data.splits import train_validation_split, warn_unknown_people
 from birthgpt.data.tokenizers import TokenizerSettings, warn_unknown_characters
 from birthgpt.model.attention_types import get_attention_type
 from birthgpt.settings import checked
 from birthgpt.training.accelerators import build_accelerator
 from birthgpt.training.callbacks import EvaluationCallback, ValidationSettings, standard_callbacks
 from birthgpt.training.model_group import ModelGroup, ReplicaSpec
-from birthgpt.training.run_folder import check_output_is_not_input, open_run_folder
+from birthgpt.training.run_folder import open_run_folder
+from birthgpt.training.run_lock import locked_folder
 from birthgpt.training.stacked_models import ReplicaSettings, StackedModels, replica_specs
 from birthgpt.training.state import TrainingSummary
 from birthgpt.training.trainer import Trainer, TrainingSettings
+from birthgpt.utils.folders import check_output_is_not_input
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +98,7 @@ def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
     """
     training, run = settings.training, settings.training.run
     check_output_is_not_input(
-        run,
+        run.output_dir,
         train_file=settings.corpus.train_file,
         question_file=settings.questions.question_file,
         tokenizer_name_or_path=settings.tokenizer.tokenizer_name_or_path,
@@ -101,26 +112,29 @@ def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
     model = build_model(settings.model, tokenizer, block_size)
     check_objective(settings, corpus, model)
     objective = build_objective(settings.objective, tokenizer)
-    batches, evaluator = build_data(settings, corpus, objective, tokenizer, accelerator)
+    questions = read_questions(settings, corpus, tokenizer, verbose=accelerator.is_main_process)
+    facts = report_data(settings, corpus, questions, objective) if accelerator.is_main_process else {}
+    batches, evaluator = build_data(settings, corpus, questions, objective, tokenizer, accelerator)
     specs = build_specs(settings, accelerator)
     if run.dry_run:
-        describe_run(model, tokenizer, batches, training.budget, accelerator, models=max(1, len(specs)))
+        describe_run(model, tokenizer, batches, training.budget, accelerator, models=max(1, len(specs)), facts=facts)
         return None
     folders = [spec.folder for spec in specs]
-    resume_from = open_run_folder(settings, run, accelerator, folders)
-    if specs:
-        build = partial(build_model, settings.model, tokenizer, block_size)
-        models: ModelGroup = StackedModels(specs, build, training.optimizer, accelerator)
-    else:
-        spec = ReplicaSpec(Path(run.output_dir), run.seed, training.optimizer.learning_rate)
-        models = ModelGroup(spec, model, training.optimizer, accelerator, training.compute.torch_compile)
-    evaluation = None
-    if evaluator is not None and settings.validation.eval_steps:
-        evaluation = EvaluationCallback(evaluator, settings.validation.eval_steps)
-    callbacks = standard_callbacks(training.logging, training.checkpoints, tokenizer, accelerator, evaluation)
-    summary = Trainer(models, batches, accelerator, training, callbacks).train(resume_from)
-    if accelerator.is_main_process:
-        save_metadata(settings, specs, summary)
+    with locked_folder(run, accelerator):
+        resume_from = open_run_folder(settings, run, accelerator, folders)
+        if specs:
+            build = partial(build_model, settings.model, tokenizer, block_size)
+            models: ModelGroup = StackedModels(specs, build, training.optimizer, accelerator)
+        else:
+            spec = ReplicaSpec(Path(run.output_dir), run.seed, training.optimizer.learning_rate)
+            models = ModelGroup(spec, model, training.optimizer, accelerator, training.compute.torch_compile)
+        evaluation = None
+        if evaluator is not None and settings.validation.eval_steps:
+            evaluation = EvaluationCallback(evaluator, settings.validation.eval_steps)
+        callbacks = standard_callbacks(training.logging, training.checkpoints, tokenizer, accelerator, evaluation)
+        summary = Trainer(models, batches, accelerator, training, callbacks).train(resume_from)
+        if accelerator.is_main_process:
+            save_metadata(settings, specs, summary)
     return summary
 
 
@@ -157,15 +171,9 @@ def save_metadata(settings: PretrainSettings, specs: list[ReplicaSpec], summary:
 
 def read_corpus(settings: CorpusSettings, *, verbose: bool = False) -> datasets.Dataset | datasets.IterableDataset:
     """Return the corpus of a run; with `verbose`, log its counts."""
-    corpus = load_corpus(
-        settings.train_file,
-        streaming=settings.streaming,
-        text_column=settings.text_column,
-        name_column=settings.name_column,
-    )
-    if verbose and not settings.streaming:
-        counts = ", ".join(f"{key.replace('_', ' ')} {count:,}" for key, count in corpus_report(corpus).items())
-        logger.info("%s: %s", settings.train_file, counts)
+    corpus = settings.read_lines(settings.train_file, streaming=settings.streaming)
+    if verbose and isinstance(corpus, datasets.Dataset):
+        report_corpus(settings.train_file, corpus)
     return corpus
 
 
@@ -194,26 +202,59 @@ def check_objective(
                 )
 
 
+def read_questions(
+    settings: PretrainSettings,
+    corpus: datasets.Dataset | datasets.IterableDataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    verbose: bool = False,
+) -> datasets.Dataset | None:
+    """The train questions of a run, None if there are none; with `verbose`, log what looks odd."""
+    source = settings.questions.question_file
+    if source is None:
+        return None
+    names = [row["name"] for row in corpus]
+    questions = load_questions(source, names=NameFinder(names))
+    if verbose:
+        warn_odd_questions(source, questions, lines_by_name=set(names))
+        warn_unknown_characters(tokenizer, questions["question"][:] + questions["answer"][:], source)
+        if settings.validation.validation_size:
+            warn_unknown_people(source, questions)
+    return questions
+
+
+def report_data(
+    settings: PretrainSettings,
+    corpus: datasets.Dataset | datasets.IterableDataset,
+    questions: datasets.Dataset | None,
+    objective: Objective,
+) -> dict[str, float]:
+    """Log which answers can be spans of the objective, and return it for the report of a dry run."""
+    if questions is None:
+        return {}
+    assert settings.questions.question_file is not None and isinstance(corpus, datasets.Dataset)
+    coverage = report_coverage(settings.questions.question_file, questions, corpus, objective)
+    return {} if coverage is None else {"answers_as_spans": coverage.ratio}
+
+
 def build_data(
     settings: PretrainSettings,
     corpus: datasets.Dataset | datasets.IterableDataset,
-    objective,
+    questions: datasets.Dataset | None,
+    objective: Objective,
     tokenizer: PreTrainedTokenizerBase,
     accelerator: Accelerator,
 ) -> tuple[EpochBatches | MixedBatches | StreamedBatches, Evaluator | None]:
     """The batches of the corpus, mixed with train questions (2309.14316, section 3), and the evaluator."""
     training = settings.training
-    batches = build_batches(corpus, objective, tokenizer, training, accelerator)
+    source = settings.corpus.train_file
+    batches = build_batches(corpus, objective, tokenizer, training, accelerator, name=source)
     if isinstance(batches, StreamedBatches):
         return batches, None
     if accelerator.is_main_process:
-        report_truncated(batches, settings)
-    if settings.questions.question_file is None:
+        report_examples(source, corpus, batches, objective)
+    if questions is None:
         return batches, None
-    questions = load_questions(settings.questions.question_file)
-    if accelerator.is_main_process:
-        texts = questions["question"][:] + questions["answer"][:]
-        warn_unknown_characters(tokenizer, texts, settings.questions.question_file)
     seed = training.run.seed_of_data
     trained, held_out = train_validation_split(questions, settings.validation.validation_size, seed)
     evaluator = None
@@ -240,20 +281,6 @@ def build_evaluator(
     stored = build_recall_evaluator(held_out, lines_by_name(corpus), tokenizer)
     answered = build_accuracy_evaluator(trained, held_out, tokenizer, accelerator)
     return lambda model: {**stored(model), **answered(model)}
-
-
-def report_truncated(batches: EpochBatches, settings: PretrainSettings) -> None:
-    """Log how many examples of an epoch are truncated."""
-    truncated = sum(batches.examples["truncated"])
-    if truncated:
-        logger.info(
-            "%s: %s of %s examples of an epoch are truncated by %s at block_size=%d",
-            settings.corpus.train_file,
-            f"{truncated:,}",
-            f"{len(batches.examples):,}",
-            settings.objective.objective,
-            settings.objective.block_size,
-        )
 
 
 COMMAND = Command(PretrainSettings, pretrain, show_summary)

@@ -3,18 +3,36 @@
 import json
 import os
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import HfApi
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import birthgpt.model
-from birthgpt.commands.building import load_model, load_tokenizer
 from birthgpt.commands.command import Command
+from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.commands.model_card import model_card
 from birthgpt.commands.run_metadata import read_run_metadata
 from birthgpt.settings import checked, setting
+from birthgpt.training.manifest import write_manifest
 from birthgpt.utils.errors import first_line
+from birthgpt.utils.files import write_text
+from birthgpt.utils.folders import (
+    check_may_empty,
+    check_output_is_not_input,
+    move_files,
+    record_files,
+    recorded_files,
+    remove_recorded,
+)
+from birthgpt.utils.locks import locked
+
+EXPORT = "export"
+"""The kind of an export in the record of its folder (`utils.folders`)."""
+
+CARD = "README.md"
 
 AUTO_MAP = {
     "AutoConfig": "configuration_birthgpt.BirthGPTConfig",
@@ -30,10 +48,12 @@ class PushSettings:
 
     model_name_or_path: str = setting(help="checkpoint to export")
     output_dir: str = setting(help="folder of the export")
-    hub_model_id: str | None = setting(None, "repository to push to, as user/name")
-    private: bool = setting(False, "make a new repository private")
+    hub_model_id: str | None = setting(None, "repository to push to: user/name, or a name of your account")
+    private: bool | None = setting(
+        None, "make a new repository private, and refuse a public one; the default of the account if not given"
+    )
     commit_message: str = setting("Upload model", "message of the commit on the Hub")
-    overwrite_output_dir: bool = setting(False, "replace what the folder contains")
+    overwrite_output_dir: bool = setting(False, "replace an earlier export in the folder")
     dry_run: bool = setting(False, "load the checkpoint, list the files, write nothing")
 
 
@@ -41,28 +61,53 @@ def export(settings: PushSettings) -> Path | None:
     """Write the export, and push it if `hub_model_id` is given; return the folder of the export.
 
     Raises:
-        ValueError: there is no checkpoint; the folder contains something else; the Hub refuses or cannot be reached.
+        ValueError: there is no checkpoint; the folder exists, or is not an earlier export; the Hub refuses or cannot be
+            reached.
     """
-    model = load_model(settings.model_name_or_path)
-    tokenizer = load_tokenizer(settings.model_name_or_path)
+    target = Path(settings.output_dir)
+    check_target(target, settings)
+    model, tokenizer = load_model_and_tokenizer(settings.model_name_or_path)
     if settings.dry_run:
         print(f"{settings.model_name_or_path} with", *(file.name for file in model_code()))
         return None
-    target = Path(settings.output_dir)
-    if target.exists() and not settings.overwrite_output_dir:
-        raise ValueError(f"{target} exists: pass --overwrite_output_dir true to replace it")
-    temporary = target.with_name(f".unfinished-{target.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary)
-    tokenizer.save_pretrained(temporary)
-    add_code(temporary)
-    card = model_card(model, read_run_metadata(settings.model_name_or_path), settings.hub_model_id or target.name)
-    (temporary / "README.md").write_text(card, encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(temporary, target)
-    if settings.hub_model_id is not None:
-        push(target, settings.hub_model_id, private=settings.private, commit_message=settings.commit_message)
+    run = read_run_metadata(settings.model_name_or_path)
+    write_export(target, model, tokenizer, model_card(model, run, settings.hub_model_id or target.name))
+    if settings.hub_model_id is None:
+        return target
+    try:
+        repo_id = open_repository(settings.hub_model_id, settings.private)
+        write_text(target / CARD, model_card(model, run, repo_id))
+        upload(target, repo_id, settings.commit_message)
+    # many libraries raise their own errors here
+    except Exception as error:
+        raise ValueError(
+            f"{settings.hub_model_id} could not be pushed ({first_line(error)}); the export is in {target}"
+        ) from None
     return target
+
+
+def check_target(target: Path, settings: PushSettings) -> None:
+    """Raise ValueError unless the folder is new, or an earlier export that may be replaced."""
+    if os.path.lexists(target) and not settings.overwrite_output_dir:
+        raise ValueError(f"{target} exists: pass --overwrite_output_dir true to replace it")
+    check_output_is_not_input(target, model_name_or_path=settings.model_name_or_path)
+    check_may_empty(target, EXPORT)
+
+
+def write_export(target: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
+    """Write all files of the export beside the folder, then replace an earlier export by them."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with locked(target), tempfile.TemporaryDirectory(prefix=".unfinished-", dir=target.parent) as scratch:
+        temporary = Path(scratch, "export")
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        add_code(temporary)
+        # the card is written again for the Hub
+        write_manifest(temporary)
+        write_text(temporary / CARD, card)
+        remove_recorded(target, EXPORT)
+        record_files(target, EXPORT, [file.name for file in temporary.iterdir()])
+        move_files(temporary, target)
 
 
 def model_code() -> list[Path]:
@@ -81,15 +126,26 @@ def add_code(folder: Path) -> None:
     config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def push(folder: Path, repo_id: str, *, private: bool, commit_message: str) -> None:
-    """Upload the folder as one commit."""
+def open_repository(hub_model_id: str, private: bool | None) -> str:
+    """The full name, user/name, of a repository on the Hub, which is made if it does not exist.
+
+    Raises:
+        ValueError: the repository should be private, but is public.
+    """
     api = HfApi()
-    try:
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=commit_message)
-    # many libraries raise their own errors here
-    except Exception as error:
-        raise ValueError(f"{repo_id} could not be pushed ({first_line(error)}); the export is in {folder}") from None
+    # without a value, the Hub follows the default of the account or the organisation
+    url = api.create_repo(hub_model_id, private=private, exist_ok=True)
+    found = api.model_info(url.repo_id)
+    if private and not found.private:
+        raise ValueError(f"{found.id} exists and is public: nothing was uploaded; make it private on the Hub first")
+    return found.id
+
+
+def upload(folder: Path, repo_id: str, commit_message: str) -> None:
+    """Upload the files of the export as one commit; other files in its folder are not uploaded."""
+    HfApi().upload_folder(
+        repo_id=repo_id, folder_path=folder, commit_message=commit_message, allow_patterns=recorded_files(folder)
+    )
 
 
 def show_folder(folder: Path | None) -> None:

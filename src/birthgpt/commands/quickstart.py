@@ -13,10 +13,26 @@ from birthgpt.commands.command import Command
 from birthgpt.commands.evaluate import EvaluateSettings, evaluate
 from birthgpt.commands.finetune import FinetuneSettings, finetune
 from birthgpt.commands.pretrain import PretrainSettings, pretrain
+from birthgpt.commands.report_answers import METRICS, PREDICTIONS
 from birthgpt.data.questions import load_questions
-from birthgpt.data.synthetic import DEV, TRAIN, WIKI, SyntheticCorpus, SyntheticSettings, write_synthetic_corpus
+from birthgpt.data.sources import read_rows
+from birthgpt.data.synthetic import (
+    DEV,
+    TRAIN,
+    WIKI,
+    RelationCorpus,
+    RelationSettings,
+    SyntheticCorpus,
+    SyntheticSettings,
+    relation_corpus,
+    write_related_people,
+    write_synthetic_corpus,
+)
+from birthgpt.evaluation.metrics import exact_match
 from birthgpt.settings import checked, flatten_settings, make_settings, parse_settings, setting
-from birthgpt.utils.tables import text_table
+from birthgpt.utils.folders import check_all_recorded, check_may_empty, record_files, remove_recorded
+from birthgpt.utils.locks import locked
+from birthgpt.utils.tables import percent, text_table
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +40,13 @@ STEPS: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "pretrain": (PretrainSettings, pretrain),
     "finetune": (FinetuneSettings, finetune),
 }
+
+QUICKSTART = "quickstart"
+"""The kind of the folder in its record (`utils.folders`)."""
+
+RUNS = ["pretrained", "with_pretraining", "without_pretraining"]
+WITHOUT, WITH, NEW_WORDINGS = "without pretraining", "with pretraining", "new wordings"
+"""What is evaluated; with several relations, also in wordings of questions that are never trained on."""
 
 
 @checked
@@ -33,6 +56,7 @@ class QuickstartSettings:
 
     output_dir: str = setting("runs/quickstart", "folder for all files; an earlier quickstart in it is replaced")
     synthetic: SyntheticSettings
+    relation: RelationSettings
     config_dir: str = setting("quickstart", "configurations of the trainings: a name, or a folder")
     seed: int = setting(0, "seed of people and training")
     max_train_flops: float | int | None = setting(None, "FLOPs of pretraining; from the configuration if not given")
@@ -40,51 +64,64 @@ class QuickstartSettings:
 
 def quickstart(settings: QuickstartSettings) -> list[dict]:
     """Write people, pretrain, finetune with and without pretraining, evaluate on held-out people, print a table."""
-    started = time.perf_counter()
     folder = Path(settings.output_dir)
+    with locked(folder):
+        return run_steps(settings, folder)
+
+
+def run_steps(settings: QuickstartSettings, folder: Path) -> list[dict]:
+    """The steps of a quickstart in its folder."""
+    started = time.perf_counter()
     corpus = make_people(settings, folder / "people")
-    print(
-        f"{corpus.people:,} synthetic people from {corpus.places} places in {corpus.lines:,} lines; "
-        f"{corpus.held_out} people are held out\n"
-    )
-    lines, questions = folder / "people" / WIKI, folder / "people" / TRAIN
-    flops = [] if settings.max_train_flops is None else ["--max_train_flops", settings.max_train_flops]
+    print(f"{describe(corpus)}; {corpus.held_out} people are held out\n")
     run = Runner(settings, folder)
-    run("pretrain", "pretrained", "--train_file", lines, "--question_file", questions, *flops)
+    flops = [] if settings.max_train_flops is None else ["--max_train_flops", settings.max_train_flops]
+    run("pretrain", "pretrained", "--train_file", run.lines, "--question_file", run.train, *flops)
     pretrained = ("--model_name_or_path", folder / "pretrained")
-    run("finetune", "with_pretraining", "--train_file", questions, *pretrained)
-    run("finetune_without_pretraining", "without_pretraining", "--train_file", questions, "--corpus_file", lines)
-    rows = [
-        run.evaluate("most common place", baseline="most_common"),
-        run.evaluate("without pretraining", model_name_or_path=str(folder / "without_pretraining")),
-        run.evaluate("with pretraining", model_name_or_path=str(folder / "with_pretraining")),
-    ]
+    run("finetune", "with_pretraining", "--train_file", run.train, *pretrained)
+    run("finetune_without_pretraining", "without_pretraining", "--train_file", run.train, "--corpus_file", run.lines)
+    rows = [run.evaluate(name, questions, **source) for name, questions, source in evaluations(corpus, run)]
     print("\n" + text_table(rows, ["name", "accuracy", "correct", "total"]) + "\n")
-    show_answers(folder)
+    if isinstance(corpus, RelationCorpus):
+        print(table_by_relation(corpus, run) + "\n")
+    show_answers(run)
     minutes = (time.perf_counter() - started) / 60
     print(f"\nthe checkpoint that answers: {folder / 'with_pretraining'} ({minutes:.1f} minutes in all)")
     return rows
 
 
-def make_people(settings: QuickstartSettings, folder: Path) -> SyntheticCorpus:
+def describe(corpus: SyntheticCorpus | RelationCorpus) -> str:
+    """What a corpus contains."""
+    if isinstance(corpus, RelationCorpus):
+        return f"{corpus.subjects:,} synthetic people with {len(corpus.relations)} relations in {corpus.lines:,} lines"
+    return f"{corpus.people:,} synthetic people from {corpus.places} places in {corpus.lines:,} lines"
+
+
+def make_people(settings: QuickstartSettings, folder: Path) -> SyntheticCorpus | RelationCorpus:
     """Write the files of synthetic people to a folder; an earlier quickstart in its parent folder is removed.
 
     Raises:
-        ValueError: the output folder contains something else, or a number is out of its bounds.
+        ValueError: the output folder is not empty and is no earlier quickstart, or a number is out of its bounds.
     """
     output = folder.parent
-    if output.is_dir() and any(output.iterdir()) and not (folder / WIKI).is_file():
-        raise ValueError(f"{output} contains something other than an earlier quickstart: choose another output_dir")
+    check_may_empty(output, QUICKSTART)
+    for name in RUNS:
+        check_all_recorded(output / name, output / name)
     # first in a temporary folder, so that an earlier quickstart is kept if there is an error
     with tempfile.TemporaryDirectory() as scratch:
-        corpus = write_synthetic_corpus(
-            Path(scratch, folder.name),
-            seed=settings.seed,
-            **flatten_settings(settings.synthetic),
-        )
-        shutil.rmtree(output, ignore_errors=True)
-        shutil.copytree(Path(scratch, folder.name), folder)
+        corpus = write_people(settings, Path(scratch, folder.name))
+        remove_recorded(output, QUICKSTART)
+        files = [f"{folder.name}/{file.name}" for file in Path(scratch, folder.name).iterdir()]
+        record_files(output, QUICKSTART, files, RUNS)
+        shutil.copytree(Path(scratch, folder.name), folder, dirs_exist_ok=True)
     return corpus
+
+
+def write_people(settings: QuickstartSettings, folder: Path) -> SyntheticCorpus | RelationCorpus:
+    """Write the files of synthetic people: birthplaces alone, or the relations of the settings."""
+    if settings.relation.relations is None:
+        return write_synthetic_corpus(folder, seed=settings.seed, **flatten_settings(settings.synthetic))
+    return write_related_people(folder, settings.synthetic, settings.relation, seed=settings.seed)
 
 
 class Runner:
@@ -92,6 +129,12 @@ class Runner:
 
     def __init__(self, settings: QuickstartSettings, folder: Path):
         self.settings, self.folder = settings, folder
+        people = folder / "people"
+        self.lines, self.train, self.dev = people / WIKI, people / TRAIN, people / DEV
+        self.new_wordings = people / f"{relation_corpus.NEW_WORDINGS}.jsonl"
+        if settings.relation.relations is not None:
+            self.lines = people / relation_corpus.BIOGRAPHIES
+            self.train, self.dev = (people / f"{name}.jsonl" for name in (relation_corpus.TRAIN, relation_corpus.DEV))
 
     def __call__(self, config: str, name: str, *overrides: object) -> None:
         command = config.split("_")[0]
@@ -102,16 +145,18 @@ class Runner:
         settings_class, run = STEPS[command]
         run(parse_settings(settings_class, arguments))
 
-    def evaluate(self, name: str, **source: str) -> dict:
-        """The metrics of a checkpoint, or of a baseline, on the held-out people."""
-        people = self.folder / "people"
+    def evaluate(self, name: str, questions: Path, **source: str) -> dict:
+        """The metrics of a checkpoint, or of a baseline, on questions about the held-out people."""
+        folder = self.answers(name)
+        files = [(folder / file).relative_to(self.folder).as_posix() for file in (PREDICTIONS, METRICS)]
+        record_files(self.folder, QUICKSTART, files)
         metrics = evaluate(
             make_settings(
                 EvaluateSettings,
-                question_file=str(people / DEV),
-                train_file=str(people / TRAIN),
-                corpus_file=str(people / WIKI),
-                output_dir=str(self.folder / "evaluation" / name.replace(" ", "_")),
+                question_file=str(questions),
+                train_file=str(self.train),
+                corpus_file=str(self.lines),
+                output_dir=str(folder),
                 name=name,
                 **source,
             )
@@ -119,13 +164,52 @@ class Runner:
         assert metrics is not None, "the questions have answers"
         return metrics
 
+    def answers(self, name: str) -> Path:
+        """The folder of an evaluation."""
+        return self.folder / "evaluation" / name.replace(" ", "_")
 
-def show_answers(folder: Path, count: int = 5) -> None:
+    def predictions(self, name: str) -> list[str]:
+        """The answers of an evaluation, in the order of its questions."""
+        return (self.answers(name) / PREDICTIONS).read_text(encoding="utf-8").splitlines()
+
+
+def evaluations(corpus: SyntheticCorpus | RelationCorpus, run: Runner) -> list[tuple[str, Path, dict[str, str]]]:
+    """What is evaluated: a name, the questions, and what answers them."""
+    models = {name: {"model_name_or_path": str(run.folder / name.replace(" ", "_"))} for name in (WITHOUT, WITH)}
+    trained = [(name, run.dev, model) for name, model in models.items()]
+    if isinstance(corpus, RelationCorpus):
+        return [*trained, (NEW_WORDINGS, run.new_wordings, models[WITH])]
+    # with several relations, the table by relation has a constant answer for each
+    return [("most common place", run.dev, {"baseline": "most_common"}), *trained]
+
+
+def table_by_relation(corpus: RelationCorpus, run: Runner) -> str:
+    """The accuracy of each evaluation for each relation, beside that of the most common answer."""
+    by_relation = {name: accuracies(path, run.predictions(name)) for name, path, _ in evaluations(corpus, run)}
+    rows = [
+        {
+            "relation": counts.relation,
+            "most common answer": percent(counts.most_common_dev_ratio),
+            **{name: percent(found[counts.relation]) for name, found in by_relation.items()},
+        }
+        for counts in corpus.relations
+    ]
+    return "accuracy (%) by relation\n\n" + text_table(rows, list(rows[0]))
+
+
+def accuracies(questions: Path, predictions: list[str]) -> dict[str, float]:
+    """The accuracy (0..1) of each relation, for questions in a .jsonl with `relation` and `answer`."""
+    pairs: dict[str, list[tuple[str, str]]] = {}
+    for (_, row), prediction in zip(read_rows(str(questions)), predictions, strict=True):
+        pairs.setdefault(row["relation"], []).append((prediction, row["answer"]))
+    return {relation: exact_match(*zip(*found, strict=True)) for relation, found in pairs.items()}
+
+
+def show_answers(run: Runner, count: int = 5) -> None:
     """Print the first answers with their questions."""
-    questions = load_questions(str(folder / "people" / DEV))
-    predictions = (folder / "evaluation" / "with_pretraining" / "predictions.txt").read_text(encoding="utf-8")
+    questions = load_questions(str(run.dev))
     shown = questions.select(range(min(count, len(questions))))
-    for row, prediction in zip(shown, predictions.splitlines(), strict=False):
+    for row, prediction in zip(shown, run.predictions(WITH), strict=False):
         verdict = "right" if prediction == row["answer"] else f"wrong, it was {row['answer']}"
         print(f"{row['question']} {prediction} ({verdict})")
 

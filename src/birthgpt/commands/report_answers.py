@@ -5,22 +5,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
+from accelerate import Accelerator
 
 from birthgpt.commands.run_metadata import read_run_metadata
-from birthgpt.data.corpus import lines_by_name, load_corpus
-from birthgpt.data.questions import load_questions
+from birthgpt.data.corpus import ColumnSettings, lines_by_name
+from birthgpt.data.names import NameFinder
+from birthgpt.data.questions import load_questions, warn_odd_questions
 from birthgpt.evaluation.answering import Answer
-from birthgpt.evaluation.metrics import compute_metrics
+from birthgpt.evaluation.metrics import compute_metrics, read_metrics
 from birthgpt.settings import checked, setting
+from birthgpt.training.processes import decided_by_main
 from birthgpt.utils.environment import environment_info
-from birthgpt.utils.files import save_json, write_text
+from birthgpt.utils.files import check_output_file, save_json, write_text
 
 logger = logging.getLogger(__name__)
+
+PREDICTIONS = "predictions.txt"
+METRICS = "metrics.json"
 
 
 @checked
 @dataclass(kw_only=True)
-class ReportSettings:
+class ReportSettings(ColumnSettings):
     """The questions, what is known about them, and where answers and metrics are written."""
 
     question_file: str = setting(help="questions, with or without answers")
@@ -50,16 +56,43 @@ class Questions:
     @classmethod
     def load(cls, settings: ReportSettings) -> "Questions":
         """Read the files that the settings name."""
-        return cls(
-            asked=load_questions(settings.question_file, require_answers=False),
-            train=load_questions(settings.train_file) if settings.train_file else None,
-            lines=lines_by_name(load_corpus(settings.corpus_file)) if settings.corpus_file else None,
-        )
+        lines = lines_by_name(settings.read_lines(settings.corpus_file)) if settings.corpus_file else None
+        names = NameFinder(lines) if lines is not None else None
+        asked = load_questions(settings.question_file, require_answers=False, names=names)
+        train = load_questions(settings.train_file, names=names) if settings.train_file else None
+        warn_odd_questions(settings.question_file, asked, lines_by_name=lines, train=train or ())
+        return cls(asked, train, lines)
 
     @property
     def train_answers(self) -> list[str]:
         """The answers of all train questions."""
         return self.train["answer"][:] if self.train is not None else []
+
+
+def check_outputs(settings: ReportSettings, accelerator: Accelerator, *names: str) -> None:
+    """Raise ValueError, on all processes and before the answers, for an output that cannot be written.
+
+    Args:
+        names: files in `output_dir` beside `predictions.txt` and `metrics.json`.
+    """
+    inputs = {name: getattr(settings, name) for name in ("question_file", "train_file", "corpus_file")}
+
+    def check() -> None:
+        for name in (PREDICTIONS, *names):
+            check_output_file(Path(settings.output_dir, name), inputs)
+        check_output_file(Path(settings.output_dir, METRICS), inputs, is_own=contains_metrics)
+        if settings.results_file is not None:
+            check_output_file(settings.results_file, inputs, is_own=contains_metrics)
+
+    decided_by_main(check, accelerator)
+
+
+def contains_metrics(file: Path) -> bool:
+    """Whether a file is one of metrics, which an evaluation may replace."""
+    try:
+        return bool(read_metrics(file, required=("accuracy", "correct", "total")))
+    except ValueError:
+        return False
 
 
 def report_answers(
@@ -81,9 +114,9 @@ def report_answers(
     output = Path(settings.output_dir)
     # one answer per line, even if an answer contains line breaks
     lines = [" ".join(answer.text.splitlines()) + "\n" for answer in answers]
-    write_text(output / "predictions.txt", "".join(lines))
+    write_text(output / PREDICTIONS, "".join(lines))
     if questions.asked["answer"][0] is None:
-        logger.info("%s has no answers: only %s is written", settings.question_file, output / "predictions.txt")
+        logger.info("%s has no answers: only %s is written", settings.question_file, output / PREDICTIONS)
         return None
     texts = [answer.text for answer in answers]
     log_probabilities = [answer.log_probability for answer in answers] if with_probabilities else None
@@ -96,7 +129,7 @@ def report_answers(
         **environment_info(),
         **cost,
     }
-    save_json(output / "metrics.json", metrics)
+    save_json(output / METRICS, metrics)
     if settings.results_file:
         save_json(settings.results_file, metrics)
     return metrics

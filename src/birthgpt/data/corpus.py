@@ -1,6 +1,5 @@
 """Biographies: each line has a permanent number and the name of a person."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,22 +7,32 @@ from typing import Any
 
 from datasets import Dataset, Features, IterableDataset, Value
 
+from birthgpt.data.names import name_key, normalize, odd_names, read_name, split_name, with_name
 from birthgpt.data.sources import check_source, clean_text, get_column, read_rows
 from birthgpt.settings import checked, setting
 
 FEATURES = Features({"line_id": Value("int64"), "text": Value("string"), "name": Value("string")})
 
-_ABBREVIATIONS = {"Jr", "Sr", "St", "Dr"}
+
+@checked
+@dataclass(kw_only=True)
+class ColumnSettings:
+    """Where a corpus has its lines and names."""
+
+    text_column: str = setting("text", "column of the lines, if the corpus has columns")
+    name_column: str | None = setting(None, "column of the names; read from the line if not given")
+
+    def read_lines(self, source: str, *, streaming: bool = False) -> Dataset | IterableDataset:
+        """The corpus, as `load_corpus` reads it with these columns."""
+        return load_corpus(source, streaming=streaming, text_column=self.text_column, name_column=self.name_column)
 
 
 @checked
 @dataclass(kw_only=True)
-class CorpusSettings:
+class CorpusSettings(ColumnSettings):
     """The text that a model is trained on."""
 
     train_file: str = setting(help="biographies: a text, JSON, CSV or Parquet file, or a Hub id")
-    text_column: str = setting("text", "column of the lines, if the file has columns")
-    name_column: str | None = setting(None, "column of the names; read from the line if not given")
     streaming: bool = setting(False, "read the corpus while training, for a corpus that is larger than memory")
 
 
@@ -43,14 +52,14 @@ def load_corpus(
         streaming: return an `IterableDataset` that reads the source again in every epoch, in constant memory
             (except a JSON array, which is read completely). It has one shard, so that `line_id` counts all rows.
         text_column: the column of the biography; ``text`` for a .txt file.
-        name_column: the column of the person's name; if None, `read_name` reads the name from the line.
+        name_column: the column of the person's name; if None, `names.read_name` reads the name from the line.
         split: the split of a saved `DatasetDict` or of a Hub dataset.
 
     Returns:
         A dataset in memory, or a stream, with the columns
         `line_id` (int64: the row's number in the source, from 0, over all of its files),
-        `text` (without outer white space; rows without text are left out, but they are counted), and
-        `name` ("" if there is none).
+        `text` (normalised as `names.normalize_text` does, and its name as `names.normalize` does; rows without text are
+        left out, but they are counted), and `name` ("" if there is none).
 
     Raises:
         ValueError: one line that names the file and the place: a missing or unreadable file, text that is
@@ -70,20 +79,6 @@ def load_corpus(
     return Dataset.from_list(list(_lines(**settings)), features=FEATURES)
 
 
-def read_name(line: str) -> str | None:
-    """The name at the start of a biography: the text before the first full stop that ends the name.
-
-    A full stop before a space ends the name, except after a word of one letter (`Daniel M. Hausman. …`) and after
-    Jr, Sr, St or Dr. The second of two full stops always ends the name (`Sammy Davis Jr.. …`).
-    """
-    for full_stop in re.finditer(r"\. ", line):
-        name = line[: full_stop.start()]
-        word = re.split(r"[\s.]", name)[-1]
-        if name.endswith(".") or (sum(map(str.isalpha, word)) > 1 and word not in _ABBREVIATIONS):
-            return name.strip()
-    return None
-
-
 def corpus_report(lines: Iterable[dict[str, Any]]) -> dict[str, int]:
     """Count the lines and names of a corpus, to check it before training.
 
@@ -92,7 +87,8 @@ def corpus_report(lines: Iterable[dict[str, Any]]) -> dict[str, int]:
 
     Returns:
         `lines`; `lines_without_name`; `names_not_in_line`: lines whose name is not the name that `read_name` reads
-        (only possible with a name column); `names_repeated`: names of more than one line.
+        (only possible with a name column); `names_repeated`: names of more than one line; the names that look odd, as
+        `odd_names` finds them.
     """
     report = {"lines": 0, "lines_without_name": 0, "names_not_in_line": 0}
     names: Counter[str] = Counter()
@@ -102,8 +98,9 @@ def corpus_report(lines: Iterable[dict[str, Any]]) -> dict[str, int]:
             report["lines_without_name"] += 1
             continue
         names[line["name"]] += 1
-        report["names_not_in_line"] += line["name"] != read_name(line["text"])
-    return report | {"names_repeated": sum(count > 1 for count in names.values())}
+        report["names_not_in_line"] += name_key(line["name"]) != name_key(read_name(line["text"]) or "")
+    odd = {kind: len(found) for kind, found in odd_names(names).items()}
+    return report | {"names_repeated": sum(count > 1 for count in names.values())} | odd
 
 
 def lines_by_name(lines: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
@@ -121,9 +118,10 @@ def _lines(
     for line_id, (where, row) in enumerate(read_rows(source, split=split, streaming=streaming)):
         text = clean_text(where, get_column(where, row, text_column))
         if name_column is None:
-            name = read_name(text) or ""
+            name, text = split_name(text)
         else:
-            name = clean_text(where, get_column(where, row, name_column))
+            name = normalize(clean_text(where, get_column(where, row, name_column)))
+            text = with_name(text, name)
         if text:
             empty = False
             yield {"line_id": line_id, "text": text, "name": name}

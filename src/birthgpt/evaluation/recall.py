@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from birthgpt.data.names import text_after_name
 from birthgpt.evaluation.answering import evaluation_mode
 
 LIMITS = (1, 3, 10, 30)
@@ -82,7 +83,7 @@ def answerable(
         if not question["name"]:
             continue
         for line in lines_by_name.get(question["name"], ()):
-            text = line.removeprefix(question["name"]).removeprefix(".")
+            text = text_after_name(line, question["name"])
             if question["answer"] in text:
                 found.append((question, text[: text.index(question["answer"])]))
                 break

@@ -272,6 +272,11 @@ def append_to_cache(
     """All keys, values and positions so far, in the order of the calls."""
     if cache is None:
         return keys, values, positions
+    if "positions" in cache.states:
+        # a token replaces an earlier one at its position, as where states are laid out by position
+        kept = cache.states["positions"]
+        is_replaced = (kept[..., None] == positions[:, None]).any(dim=-1)
+        cache.states["positions"] = kept.masked_fill(is_replaced, INVALID_POSITION)
     return cache.append("keys", keys), cache.append("values", values), cache.append("positions", positions, dim=-1)
 
 

@@ -104,9 +104,10 @@ class LinformerAttention(Attention):
         first the other blocks of its window, then `num_blocks` blocks from `first_block` (batch,), where it continues.
         """
         c, (batch, _, length, _) = self.block, queries.shape
-        continues = cache is not None and "count" in cache.states
+        past_mask = cache.token_mask if cache is not None else None
+        continues = past_mask is not None
         state: dict[str, torch.Tensor] = cache.states if cache is not None and continues else {}
-        count = state["count"] if continues else torch.zeros(batch, dtype=torch.long, device=keys.device)
+        count = keys.new_zeros(batch, dtype=torch.long) if past_mask is None else past_mask.sum(dim=1)
         first_block = count // c
         # the block of a row that continues may already contain c − 1 tokens
         num_blocks = count_blocks(length + c - 1 if continues else length, c)
@@ -161,7 +162,7 @@ class LinformerAttention(Attention):
             kept = (count // c - first_block)[:, None] * c + torch.arange(self.window * c, device=first_block.device)
             # an index beyond `size` is in an incomplete block: it is written before a token sees it
             keys, values = (gather_from_slots(states, kept, kept.shape[1]) for states in (keys, values))
-            cache.states |= {"count": count, "keys": keys, "values": values}
+            cache.states |= {"keys": keys, "values": values}
             cache.states |= {"old_keys": projected_keys, "old_values": projected_values}
         return gather_from_slots(mixed.flatten(2, 3), indices, length), shown
 

@@ -178,8 +178,8 @@ class PerceiverAttention(nn.Module):
         positions = position_ids.expand(batch, -1)
         is_token = torch.ones_like(positions, dtype=torch.bool) if token_mask is None else token_mask
         newest, length = is_token.cumsum(dim=1) - 1, positions.shape[1]
-        if cache is not None and cache.counts is not None:
-            newest, length = newest + cache.counts[:, None], length + cache.seen
+        if cache is not None and cache.token_mask is not None:
+            newest, length = newest + cache.token_mask.sum(dim=1, keepdim=True), length + cache.seen
         counts = torch.stack((newest[:, :1] - is_token[:, :1].long(), newest[:, -1:])) + 1  # before and after the call
         before, finished = (counts // self.segment_length).clamp(max=self.num_latents)
         # a graph of any length has all latents
@@ -230,20 +230,15 @@ class PerceiverAttention(nn.Module):
         """Attend under a boolean mask (batch, 1, queries, keys), True for a visible key."""
         # padding may see no key: its output must be finite, and is not used
         visible = visible | ~visible.any(dim=-1, keepdim=True)
-        mask = self._mask_for_implementation(visible, queries.dtype)
+        implementation = self.config._attn_implementation
+        if implementation not in ("sdpa", "eager"):
+            raise ValueError(
+                f"attn_implementation={implementation} does not support the masks of attention_type='perceiver': "
+                "choose sdpa or eager"
+            )
+        mask = visible if implementation == "sdpa" else additive_mask(visible, queries.dtype)
         mixed, weights = attend(self, self.config, queries, keys, values, mask, is_causal=False)
         return self.projections.output(mixed), weights
-
-    def _mask_for_implementation(self, visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        implementation = self.config._attn_implementation
-        if implementation == "sdpa":
-            return visible
-        if implementation == "eager":
-            return additive_mask(visible, dtype)
-        raise ValueError(
-            f"attn_implementation={implementation} does not support the masks of attention_type='perceiver': "
-            "choose sdpa or eager"
-        )
 
 
 class DownProjection(PerceiverAttention):

@@ -15,8 +15,8 @@ class StateCacheLayer(DynamicLayer):
 
     `states` contains what an attention type needs to continue: running sums, projected keys, the last few tokens. When
     sequences are repeated, selected or reordered by beam search, every tensor in `states` changes with them. `seen` is
-    the number of tokens so far, including padding; `counts`, (batch,), is the number of tokens of each row, without
-    padding. The model updates both at the end of a forward pass, so a layer reads the numbers before this pass.
+    the number of tokens so far, including padding; `token_mask`, (batch, seen), is False for padding. The model updates
+    both at the end of a forward pass, so a layer reads what was before this pass.
     """
 
     _layer_type = STATE_LAYER
@@ -29,7 +29,7 @@ class StateCacheLayer(DynamicLayer):
         self.by_position: set[str] = set()
         self.record_past = False
         self.seen = 0
-        self.counts: torch.Tensor | None = None
+        self.token_mask: torch.Tensor | None = None
 
     def append(self, name: str, new: torch.Tensor, dim: int = -2) -> torch.Tensor:
         """Append `new` to the tensor of this name along `dim`, the dimension of tokens; keep and return the result."""
@@ -64,7 +64,7 @@ class StateCacheLayer(DynamicLayer):
         self.is_initialized = False
         self.states, self.token_dims, self.by_position = {}, {}, set()
         self.seen = 0
-        self.counts = None
+        self.token_mask = None
 
     def crop(self, tokens_to_remove: int) -> None:
         """Remove the last −`tokens_to_remove` tokens.
@@ -85,6 +85,8 @@ class StateCacheLayer(DynamicLayer):
             state = self.states[name]
             self.states[name] = state.narrow(dim, 0, state.shape[dim] + tokens_to_remove)
         self.seen += tokens_to_remove
+        if self.token_mask is not None:
+            self.token_mask = self.token_mask[:, : self.seen]
 
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
         self.batch_select_indices(beam_idx)
@@ -97,8 +99,8 @@ class StateCacheLayer(DynamicLayer):
 
     def _change(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self.states = {name: function(state) for name, state in self.states.items()}
-        if self.counts is not None:
-            self.counts = function(self.counts)
+        if self.token_mask is not None:
+            self.token_mask = function(self.token_mask)
         if self.keys is not None and self.values is not None:
             self.keys, self.values = function(self.keys), function(self.values)
 
@@ -122,16 +124,17 @@ def layer_state(past_key_values: Cache | None, layer_idx: int) -> StateCacheLaye
 
 
 def count_tokens(past_key_values: Cache | None, states: torch.Tensor, token_mask: torch.Tensor | None) -> None:
-    """Add the tokens of a call to `seen` and `counts` of every `StateCacheLayer`.
+    """Add the tokens of a call to `seen` and `token_mask` of every `StateCacheLayer`.
 
     Args:
         states: (batch, length, hidden_size).
         token_mask: (batch, length), False for padding; None without padding.
     """
-    batch, length, _ = states.shape
     layers: list[Any] = past_key_values.layers if past_key_values is not None else []
+    if token_mask is None:
+        token_mask = torch.ones_like(states[..., 0], dtype=torch.bool)
     for layer in layers:
         if hasattr(layer, "seen"):
-            counts = torch.full((batch,), length, device=states.device) if token_mask is None else token_mask.sum(dim=1)
-            layer.counts = counts if layer.counts is None else layer.counts + counts
-            layer.seen += length
+            masks = [token_mask] if layer.token_mask is None else [layer.token_mask, token_mask]
+            layer.token_mask = torch.cat(masks, dim=1)
+            layer.seen += token_mask.shape[1]

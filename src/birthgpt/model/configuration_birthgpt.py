@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from .attention_types import config_classes, get_attention_type
 from .cache import STATE_LAYER
 from .canon import CanonConfig
@@ -30,6 +32,7 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
     keys_to_ignore_at_inference = ["past_key_values"]
 
     def __post_init__(self, **kwargs):
+        _check_dtype(kwargs.get("torch_dtype") if self.dtype is None else self.dtype)
         for overrides in (kwargs.get("per_layer_config") or {}).values():
             _check_overrides(overrides)
         super().__post_init__(**kwargs)
@@ -62,6 +65,14 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
             check()
         self.validate_rope()
 
+    def to_dict(self) -> dict[str, Any]:
+        """The settings, without `auto_map` if saving does not copy the code that it names."""
+        values = super().to_dict()
+        # transformers copies the code of classes that were loaded from a checkpoint, not of an installed package
+        if not self.is_remote_code():
+            values.pop("auto_map", None)
+        return values
+
     @property
     def attention_types(self) -> list[str]:
         """The attention type of each layer."""
@@ -75,8 +86,8 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
         if self.canon_width or self.ngram_orders:
             return [STATE_LAYER] * self.num_hidden_layers
         caches = [get_attention_type(name).cache_type for name in self.attention_types]
-        if "sliding_window" in (self.per_layer_attributes or ()):
-            # older versions of transformers have one window for all layers
+        if "sliding_window" in (self.per_layer_attributes or ()) or self.sliding_window == 1:
+            # older versions of transformers have one window for all layers; with a window of 1, it keeps all keys
             return [STATE_LAYER if cache == "sliding_attention" else cache for cache in caches]
         return caches
 
@@ -194,6 +205,13 @@ def _tensor_parallel_plan(config: BirthGPTConfig) -> dict[str, str]:
             norms = ("q_norm", "k_norm")
             plan |= {f"layers.*.attention.projections.{name}": "replicated_with_grad_allreduce" for name in norms}
     return plan
+
+
+def _check_dtype(dtype: object) -> None:
+    """Raise ValueError unless the weights have a floating type; it may be given by its name."""
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if dtype is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
+        raise ValueError(f"dtype={dtype!r}: expected a floating type of torch, such as float32")
 
 
 def _check_overrides(overrides: dict) -> None:

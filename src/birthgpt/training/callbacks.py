@@ -19,13 +19,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from birthgpt.model.attention import Attention
 from birthgpt.settings import checked, setting
 from birthgpt.training.checkpoints import CheckpointSettings, save_checkpoint, save_model
+from birthgpt.training.events import Metrics, TrainerCallback
 from birthgpt.training.manifest import prune_checkpoints
 from birthgpt.training.sharding import full_weights, load_full_weights, unsharded
 
 if TYPE_CHECKING:
     from birthgpt.training.trainer import Trainer
-
-Metrics = dict[str, float]
 
 
 @checked
@@ -62,7 +61,7 @@ def standard_callbacks(
     tokenizer: PreTrainedTokenizerBase,
     accelerator: Accelerator,
     evaluation: "EvaluationCallback | None" = None,
-) -> list["TrainerCallback"]:
+) -> list[TrainerCallback]:
     """The callbacks of a run, in the order in which they depend on each other."""
     return [
         FeatureRedrawCallback(),
@@ -71,25 +70,6 @@ def standard_callbacks(
         CheckpointCallback(checkpoints, tokenizer),
         *([TrackingCallback(accelerator)] if logging.with_tracking else []),
     ]
-
-
-class TrainerCallback:
-    """Base class of callbacks. Every event does nothing."""
-
-    def on_train_begin(self, trainer: "Trainer") -> None:
-        """Before the first update, after the checkpoint was loaded."""
-
-    def on_step_begin(self, trainer: "Trainer") -> None:
-        """Before an update; `trainer.state` is the state after the previous update."""
-
-    def on_step_end(self, trainer: "Trainer") -> None:
-        """After an update. Its loss may not be ready: see `trainer.flush_loss`."""
-
-    def on_log(self, trainer: "Trainer", metrics: Metrics) -> None:
-        """After `trainer.log`."""
-
-    def on_train_end(self, trainer: "Trainer") -> None:
-        """After the last update."""
 
 
 class FeatureRedrawCallback(TrainerCallback):
@@ -135,6 +115,8 @@ class LoggingCallback(TrainerCallback):
         trainer.flush_loss()
         if trainer.state.loss_steps:
             self._log_loss(trainer)
+
+    def close(self) -> None:
         self.bar.close()
 
     def _log_loss(self, trainer: "Trainer") -> None:
@@ -153,17 +135,18 @@ class LoggingCallback(TrainerCallback):
 
 
 class TrackingCallback(TrainerCallback):
-    """Sends all metrics to the trackers of accelerate; it is last in the list, to receive the last metrics."""
+    """Sends all metrics to the trackers of accelerate."""
 
     def __init__(self, accelerator: Accelerator):
+        self.accelerator = accelerator
         accelerator.init_trackers("logs")
 
     def on_log(self, trainer: "Trainer", metrics: Metrics) -> None:
-        trainer.accelerator.log(metrics, step=trainer.state.step)
+        self.accelerator.log(metrics, step=trainer.state.step)
 
-    def on_train_end(self, trainer: "Trainer") -> None:
+    def close(self) -> None:
         # end_training of accelerate would also end the process group
-        for tracker in trainer.accelerator.trackers:
+        for tracker in self.accelerator.trackers:
             tracker.finish()
 
 
@@ -217,13 +200,14 @@ class EvaluationCallback(TrainerCallback):
 
 
 class CheckpointCallback(TrainerCallback):
-    """Saves a checkpoint every `save_steps` updates, and the models at the end."""
+    """Saves a checkpoint every `save_steps` updates and when a signal stops the run, and the models at the end."""
 
     def __init__(self, settings: CheckpointSettings, tokenizer: PreTrainedTokenizerBase):
         self.settings, self.tokenizer = settings, tokenizer
 
     def on_step_end(self, trainer: "Trainer") -> None:
-        if self.settings.save_steps and trainer.state.step % self.settings.save_steps == 0:
+        save_steps = self.settings.save_steps
+        if save_steps and (trainer.state.step % save_steps == 0 or trainer.stopped_by is not None):
             self.save(trainer)
 
     def save(self, trainer: "Trainer") -> None:
@@ -237,8 +221,7 @@ class CheckpointCallback(TrainerCallback):
             save_checkpoint(replica, self.tokenizer, trainer.state, writes=accelerator.is_main_process)
         if accelerator.is_main_process:
             # after all are written: an old checkpoint may be the last one that all models have
-            for replica in replicas:
-                prune_checkpoints(replica.spec.folder, self.settings.save_total_limit)
+            prune_checkpoints([replica.spec.folder for replica in replicas], self.settings.save_total_limit)
         accelerator.wait_for_everyone()
 
     def on_train_end(self, trainer: "Trainer") -> None:

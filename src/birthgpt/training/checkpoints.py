@@ -8,6 +8,8 @@ checkpoint is found before it is read.
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,14 @@ from safetensors.torch import save_model as save_torch_module
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from birthgpt.settings import checked, setting
-from birthgpt.training.manifest import TRAINING_STATE, UNFINISHED, list_checkpoints, remove_checkpoint, write_manifest
+from birthgpt.training.manifest import (
+    RUN,
+    TRAINING_STATE,
+    UNFINISHED,
+    list_checkpoints,
+    make_room,
+    write_manifest,
+)
 from birthgpt.training.model_group import ModelGroup, Replica
 from birthgpt.training.sharding import (
     full_optimizer_state,
@@ -29,6 +38,7 @@ from birthgpt.training.sharding import (
     unsharded,
 )
 from birthgpt.training.state import TrainerState
+from birthgpt.utils.folders import move_files, record_files
 
 
 @checked
@@ -43,15 +53,18 @@ class CheckpointSettings:
 
 
 def save_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write a model and its tokenizer into a run folder. `config.json` is last, because loading needs it."""
+    """Write a model and its tokenizer into a run folder. `config.json` is last, because loading needs it.
+
+    Raises:
+        ValueError: it could not be written, for example on a full disk. Checkpoints are unchanged.
+    """
     temporary = folder / f"{UNFINISHED}model"
-    shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary)
-    tokenizer.save_pretrained(temporary)
-    (folder / "config.json").unlink(missing_ok=True)
-    for file in sorted(temporary.iterdir(), key=lambda file: file.name == "config.json"):
-        os.replace(file, folder / file.name)
-    temporary.rmdir()
+    with _or_what_is_left(f"the finished model in {folder}", temporary):
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        write_manifest(temporary)
+        record_files(folder, RUN, [file.name for file in temporary.iterdir()])
+        move_files(temporary, folder, last="config.json")
 
 
 def save_checkpoint(
@@ -69,23 +82,32 @@ def save_checkpoint(
     if not writes:
         return target
     temporary = folder / f"{UNFINISHED}{target.name}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
+    with _or_what_is_left(str(target), temporary):
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         _save_training_state(temporary / TRAINING_STATE, replica, optimizer_state, state)
         write_manifest(temporary)
-    except (OSError, SafetensorError) as error:
+        files = [target.name / path.relative_to(temporary) for path in temporary.rglob("*") if path.is_file()]
+        record_files(folder, RUN, [path.as_posix() for path in files])
+        if target.is_dir():
+            make_room(target)
+        os.replace(temporary, target)
+    return target
+
+
+@contextmanager
+def _or_what_is_left(what: str, temporary: Path) -> Iterator[None]:
+    """Context that writes into a temporary folder; an error removes this folder, and names the last checkpoint."""
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        yield
+    except (OSError, SafetensorError, ValueError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        written = list_checkpoints(folder)
+        written = list_checkpoints(temporary.parent)
         raise ValueError(
-            f"{target} could not be written ({error}): free some space and pass --resume_from_checkpoint latest; "
+            f"{what} could not be written ({error}): free some space and pass --resume_from_checkpoint latest; "
             + (f"the last checkpoint is {written[-1]}" if written else "there is no checkpoint yet")
         ) from error
-    if target.is_dir():
-        remove_checkpoint(target)
-    os.replace(temporary, target)
-    return target
 
 
 def load_checkpoint(checkpoint: Path, models: ModelGroup, *, expected: TrainerState) -> TrainerState:

@@ -1,15 +1,19 @@
-"""The checkpoints of a run, and whether they are complete: a manifest lists every file with size and SHA-256."""
+"""Whether checkpoints and models are complete: a manifest lists their files with size and SHA-256."""
 
-import json
 import logging
 import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from birthgpt.utils.files import sha256_of
+from birthgpt.utils.files import read_json, save_json, sha256_of
+from birthgpt.utils.folders import check_all_recorded
 
 logger = logging.getLogger(__name__)
+
+RUN = "run"
+"""The kind of a run's folder in its record (`utils.folders`)."""
 
 TRAINING_STATE = "training_state"
 MANIFEST = "manifest.json"
@@ -17,17 +21,46 @@ UNFINISHED = ".unfinished-"
 """The beginning of the name of a folder that is being written or removed."""
 
 
-def write_manifest(folder: Path) -> None:
-    """Write the size and SHA-256 of every file, then make sure that all files are on the disk."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    entries = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in files
-    }
-    manifest = folder / TRAINING_STATE / MANIFEST
-    manifest.write_text(json.dumps({"files": entries}, indent=1))
-    for path in [*files, manifest]:
+def write_manifest(folder: Path, files: Iterable[Path] | None = None) -> None:
+    """Write the size and SHA-256 of files, then make sure that all of them are on the disk.
+
+    Args:
+        folder: a checkpoint or the folder of a model, which loading compares with its manifest.
+        files: the files to list; all files of the folder if not given.
+    """
+    manifest = manifest_of(folder)
+    listed = (path for path in folder.rglob("*") if path.is_file()) if files is None else files
+    listed = sorted(path for path in listed if path != manifest)
+    save_json(manifest, {"files": {path.relative_to(folder).as_posix(): _entry(path) for path in listed}})
+    for path in [*listed, manifest]:
         with path.open("rb") as file:
             os.fsync(file.fileno())
+
+
+def add_to_manifest(folder: Path, name: str) -> None:
+    """List a file that was written after the manifest; nothing if the folder has no manifest."""
+    manifest = manifest_of(folder)
+    if manifest.is_file():
+        save_json(manifest, {"files": read_manifest(folder) | {name: _entry(folder / name)}})
+
+
+def manifest_of(folder: Path) -> Path:
+    """The place of the manifest: beside the training state of a checkpoint, else beside the model."""
+    state = folder / TRAINING_STATE
+    return (state if state.is_dir() else folder) / MANIFEST
+
+
+def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    """`bytes` and `sha256` of each file by name; a ValueError if the manifest is damaged."""
+    manifest = manifest_of(folder)
+    try:
+        files = read_json(manifest)["files"]
+        complete = all(isinstance(entry["bytes"], int) and isinstance(entry["sha256"], str) for entry in files.values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        complete = False
+    if not complete:
+        raise ValueError(f"{folder} is damaged: {manifest.name} cannot be read")
+    return files
 
 
 def check_checkpoint(checkpoint: Path) -> None:
@@ -35,19 +68,19 @@ def check_checkpoint(checkpoint: Path) -> None:
     manifest = checkpoint / TRAINING_STATE / MANIFEST
     if not manifest.is_file():
         raise ValueError(f"{checkpoint} is not a checkpoint of a run, or is damaged: {manifest.name} is missing")
-    try:
-        files = json.loads(manifest.read_text())["files"]
-        expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{checkpoint} is damaged: {manifest.name} cannot be read") from None
-    for name, (size, digest) in expected.items():
-        file = checkpoint / name
+    check_files(checkpoint)
+
+
+def check_files(folder: Path) -> None:
+    """Raise ValueError, with the file and what is wrong, unless all files are as the manifest says."""
+    for name, entry in read_manifest(folder).items():
+        file, size = folder / name, entry["bytes"]
         if not file.is_file():
-            raise ValueError(f"{checkpoint} is damaged: {name} is missing")
+            raise ValueError(f"{folder} is damaged: {name} is missing")
         if file.stat().st_size != size:
-            raise ValueError(f"{checkpoint} is damaged: {name} has {file.stat().st_size:,} bytes instead of {size:,}")
-        if sha256_of(file) != digest:
-            raise ValueError(f"{checkpoint} is damaged: {name} has changed since it was written (its SHA-256 differs)")
+            raise ValueError(f"{folder} is damaged: {name} has {file.stat().st_size:,} bytes instead of {size:,}")
+        if sha256_of(file) != entry["sha256"]:
+            raise ValueError(f"{folder} is damaged: {name} has changed since it was written (its SHA-256 differs)")
 
 
 def latest_valid(candidates: Iterable[Sequence[Path]], output_dir: str | Path) -> Sequence[Path] | None:
@@ -83,10 +116,41 @@ def step_of(checkpoint: Path) -> int:
     return int(number) if number.isdecimal() else -1
 
 
-def prune_checkpoints(run_folder: Path, save_total_limit: int) -> None:
-    """Remove the oldest checkpoints beyond the limit."""
-    for old in list_checkpoints(run_folder)[:-save_total_limit]:
-        remove_checkpoint(old)
+def prune_checkpoints(run_folders: Sequence[Path], save_total_limit: int) -> None:
+    """Remove the checkpoints that are older than the newest sound ones, up to the limit.
+
+    A damaged checkpoint does not count, and neither does one that is sound for only some of the models. A checkpoint
+    with files of a user stays.
+
+    Args:
+        run_folders: the folder of each model of the run.
+    """
+    found = [checkpoint for folder in run_folders for checkpoint in list_checkpoints(folder)]
+    steps = sorted({step_of(checkpoint) for checkpoint in found}, reverse=True)
+    sound = 0
+    for step in steps if len(steps) > save_total_limit else []:
+        checkpoints = [checkpoint for checkpoint in found if step_of(checkpoint) == step]
+        if sound < save_total_limit:
+            sound += len(checkpoints) == len(run_folders) and all(map(_is_sound, checkpoints))
+            continue
+        for old in checkpoints:
+            try:
+                check_all_recorded(old, old.parent)
+                remove_checkpoint(old)
+            except ValueError as error:
+                logger.warning("%s is kept: %s", old, error)
+
+
+def make_room(checkpoint: Path) -> None:
+    """Remove a checkpoint that is saved again; one with files of a user is renamed to `checkpoint-N-kept`."""
+    try:
+        check_all_recorded(checkpoint, checkpoint.parent)
+    except ValueError as error:
+        kept = checkpoint.with_name(f"{checkpoint.name}-kept")
+        logger.warning("%s is now %s: %s", checkpoint, kept.name, error)
+        os.replace(checkpoint, kept)
+    else:
+        remove_checkpoint(checkpoint)
 
 
 def remove_checkpoint(checkpoint: Path) -> None:
@@ -95,3 +159,16 @@ def remove_checkpoint(checkpoint: Path) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     os.replace(checkpoint, temporary)
     shutil.rmtree(temporary)
+
+
+def _entry(file: Path) -> dict[str, Any]:
+    return {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+
+
+def _is_sound(checkpoint: Path) -> bool:
+    try:
+        check_checkpoint(checkpoint)
+    except ValueError as fault:
+        logger.warning("%s; an older checkpoint is kept in its place", fault)
+        return False
+    return True

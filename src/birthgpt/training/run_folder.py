@@ -1,32 +1,40 @@
 """The folder of a run: whether it can be used, which checkpoint to resume from, and whether the settings fit."""
 
-import json
 import logging
-import platform
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
 
 from birthgpt.settings import checked, declared_settings, flatten_settings, setting
 from birthgpt.training.manifest import (
-    MANIFEST,
-    TRAINING_STATE,
+    RUN,
     UNFINISHED,
     check_checkpoint,
     latest_valid,
     list_checkpoints,
     step_of,
 )
-from birthgpt.utils.files import save_json, sha256_of
+from birthgpt.training.processes import check_same_on_all_processes, decided_by_main
+from birthgpt.utils.files import read_json, save_json
+from birthgpt.utils.folders import (
+    RECORD,
+    check_all_recorded,
+    check_may_empty,
+    check_output_is_not_input,
+    record_files,
+    recorded_files,
+    remove_recorded,
+)
+from birthgpt.utils.locks import LOCK, contents
 
 logger = logging.getLogger(__name__)
 
 SETTINGS_FILE = "settings.json"
+LOG_FILES = "logs/**/events.out.tfevents.*"
 
 
 @checked
@@ -35,7 +43,7 @@ class RunSettings:
     """The folder of a run, and its seeds."""
 
     output_dir: str = setting(help="folder of the checkpoint", free_on_resume=True)
-    overwrite_output_dir: bool = setting(False, "delete what the folder contains", free_on_resume=True)
+    overwrite_output_dir: bool = setting(False, "delete what an earlier run wrote into the folder", free_on_resume=True)
     resume_from_checkpoint: str | None = setting(None, "a checkpoint of this run, or: latest", free_on_resume=True)
     seed: int = setting(0, "of weights, dropout, examples and their order")
     data_seed: int | None = setting(None, "of the examples and their order, if another than seed")
@@ -65,39 +73,32 @@ def open_run_folder(settings: Any, run: RunSettings, accelerator: Accelerator, f
     if resume_from is not None:
         check_same_on_all_processes(resume_from, accelerator)
     if accelerator.is_main_process:
-        if run.resume_from_checkpoint is None and folder.is_dir():
-            empty_folder(folder)
+        if run.resume_from_checkpoint is None or _is_elsewhere(resume_from, run, folders):
+            remove_recorded(folder, RUN)
+        record_files(folder, RUN, [SETTINGS_FILE, LOG_FILES], [path.name for path in folders])
         for place in [folder, *folders]:
-            place.mkdir(parents=True, exist_ok=True)
+            record_files(place, RUN)
             remove_unfinished(place)
         save_json(folder / SETTINGS_FILE, flatten_settings(settings))
     accelerator.wait_for_everyone()
     return resume_from
 
 
-def check_run_folder(run: RunSettings) -> None:
-    """Raise ValueError if a new run would mix with what the folder contains."""
+def check_run_folder(run: RunSettings, folders: Sequence[Path] = ()) -> None:
+    """Raise ValueError if a new run would mix with what its folder, or the folders of its models, contain."""
     folder = Path(run.output_dir)
     if folder.is_file():
         raise ValueError(f"output_dir={run.output_dir} is a file: choose a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not run.overwrite_output_dir:
+    if folder.is_dir() and contents(folder) and not run.overwrite_output_dir:
         raise ValueError(
             f"output_dir={run.output_dir} is not empty: pass --overwrite_output_dir true to start a new run, or "
             "--resume_from_checkpoint latest to continue"
         )
-
-
-def check_output_is_not_input(run: RunSettings, **sources: str | None) -> None:
-    """Raise ValueError if `output_dir`, which is emptied, is or contains a file or checkpoint that the run reads."""
-    folder = Path(run.output_dir).resolve()
-    for name, source in sources.items():
-        # a name that is not a path here may be a name on the Hub
-        if source is None or not Path(source).exists():
-            continue
-        if folder in (Path(source).resolve(), *Path(source).resolve().parents):
-            raise ValueError(
-                f"output_dir={run.output_dir} would be emptied, but contains {name}={source}: choose another"
-            )
+    for place in [folder, *folders]:
+        check_may_empty(place, RUN)
+        for checkpoint in list_checkpoints(place):
+            # it would be taken for a checkpoint of the new run
+            check_all_recorded(checkpoint, place)
 
 
 def check_same_settings(folder: Path, settings: Any) -> None:
@@ -105,7 +106,7 @@ def check_same_settings(folder: Path, settings: Any) -> None:
     if not (folder / SETTINGS_FILE).is_file():
         logger.warning("%s does not contain the settings of its run: make sure that they are the same", folder)
         return
-    begun = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+    begun = read_json(folder / SETTINGS_FILE)
     declared = declared_settings(type(settings))
     for name, value in flatten_settings(settings).items():
         before = begun.get(name, value)
@@ -118,10 +119,14 @@ def check_same_settings(folder: Path, settings: Any) -> None:
 
 def check_no_foreign_files(folder: Path, *, folders: Sequence[Path] = ()) -> None:
     """Raise ValueError if a folder without a checkpoint contains files that a stopped run does not leave."""
-    known = ("logs", "checkpoint-", SETTINGS_FILE, UNFINISHED, *(path.name for path in folders))
-    found = [path.name for path in sorted(folder.glob("*")) if not path.name.startswith(known)]
+    known = ("logs", "checkpoint-", SETTINGS_FILE, RECORD, LOCK, UNFINISHED, *(path.name for path in folders))
+    # files of a user may be beside those of a run
+    names = recorded_files(folder) or sorted(path.name for path in folder.glob("*"))
+    found = [name for name in names if not name.startswith(known)]
     if found:
         raise ValueError(f"{folder} contains {found[0]}, but no checkpoint to resume from")
+    if of_another := list_checkpoints(folder):
+        raise ValueError(f"{folder} contains {of_another[-1].name} of a run of one model: choose another output_dir")
     logger.warning("%s has no checkpoint yet: the run starts from the beginning", folder)
 
 
@@ -170,68 +175,37 @@ def checkpoint_of_all(folders: Sequence[Path], resume_from_checkpoint: str) -> P
     return valid[0] if valid is not None else None
 
 
-def empty_folder(folder: Path) -> None:
-    """Remove the contents of a folder, but not the folder: it may be a link or a mount point."""
-    for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-
-
 def remove_unfinished(folder: Path) -> None:
     """Remove the unfinished files of a run that was killed."""
-    for path in folder.glob(f"{UNFINISHED}*"):
+    for path in [*folder.glob(f"{UNFINISHED}model"), *folder.glob(f"{UNFINISHED}checkpoint-*")]:
         shutil.rmtree(path)
-
-
-def decided_by_main(decide: Callable[[], Path | None], accelerator: Accelerator) -> Path | None:
-    """What the main process decides, on all processes; its ValueError is raised on all processes."""
-    found, fault = None, None
-    if accelerator.is_main_process:
-        try:
-            found = decide()
-        except ValueError as error:
-            fault = str(error)
-    found, fault = broadcast_object_list([found, fault])
-    if fault is not None:
-        raise ValueError(fault)
-    return found
-
-
-def check_same_on_all_processes(checkpoint: Path, accelerator: Accelerator) -> None:
-    """Raise ValueError on every process unless all of them have the checkpoint of the main process."""
-    fault = None
-    manifest = checkpoint / TRAINING_STATE / MANIFEST
-    (expected,) = broadcast_object_list([sha256_of(manifest) if accelerator.is_main_process else None])
-    try:
-        if not accelerator.is_main_process:
-            check_checkpoint(checkpoint)
-            if sha256_of(manifest) != expected:
-                raise ValueError(f"{checkpoint} is not the one of the main process: {MANIFEST} differs")
-    except ValueError as error:
-        fault = f"process {accelerator.process_index} of {platform.node()}: {error}"
-    faults = [fault for fault in gather_object([fault]) if fault is not None]
-    if faults:
-        raise ValueError(
-            f"the run cannot continue from {checkpoint}, which the main process has: {'; '.join(faults)}; put "
-            "output_dir on a disk that all machines share, or copy the checkpoint to each machine"
-        )
 
 
 def _choose_checkpoint(settings: Any, run: RunSettings, folders: Sequence[Path]) -> Path | None:
     if run.resume_from_checkpoint is None:
-        check_run_folder(run)
+        check_run_folder(run, folders)
         return None
     if folders:
         resume_from = checkpoint_of_all(folders, run.resume_from_checkpoint)
     else:
         resume_from = checkpoint_to_resume(run.output_dir, run.resume_from_checkpoint)
     if resume_from is None:
-        for place in [Path(run.output_dir), *folders]:
+        folder = Path(run.output_dir)
+        for place in [folder, *folders]:
             check_no_foreign_files(place, folders=folders)
+        # a run that was stopped before its first checkpoint begins again, and no other run in its place
+        if (folder / SETTINGS_FILE).is_file():
+            check_same_settings(folder, settings)
         return None
-    if not folders and resume_from.resolve().parent != Path(run.output_dir).resolve():
+    if _is_elsewhere(resume_from, run, folders):
+        check_output_is_not_input(run.output_dir, resume_from_checkpoint=run.resume_from_checkpoint)
         check_run_folder(run)
     check_same_settings(Path(run.output_dir) if folders else resume_from.parent, settings)
     return resume_from
+
+
+def _is_elsewhere(resume_from: Path | None, run: RunSettings, folders: Sequence[Path]) -> bool:
+    """Whether a run goes on from a checkpoint that is not in its folder."""
+    if resume_from is None or folders:
+        return False
+    return resume_from.resolve().parent != Path(run.output_dir).resolve()

@@ -10,8 +10,9 @@ A `ModelGroup` contains the models. Callbacks run before and after updates. A `T
 import math
 import time
 from collections.abc import Iterator, Sequence, Sized
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
+from signal import Signals
 from typing import NamedTuple
 
 import numpy as np
@@ -20,32 +21,16 @@ from accelerate import Accelerator, skip_first_batches
 from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader
 
-from birthgpt.data.batching import Batches, BatchSettings, TensorBatch, model_inputs
+from birthgpt.data.batching import Batches, TensorBatch, model_inputs
 from birthgpt.data.objectives import IGNORE
-from birthgpt.settings import checked
-from birthgpt.training.accelerators import ComputeSettings
-from birthgpt.training.callbacks import LoggingSettings, TrainerCallback
-from birthgpt.training.checkpoints import CheckpointSettings, load_checkpoint
+from birthgpt.training.checkpoints import load_checkpoint
+from birthgpt.training.events import TrainerCallback
 from birthgpt.training.model_group import ModelGroup, training_flops
-from birthgpt.training.optimizers import OptimizerSettings
-from birthgpt.training.run_folder import RunSettings
-from birthgpt.training.schedules import ScheduleSettings, lr_scale
-from birthgpt.training.state import BudgetSettings, TrainerState, TrainingSummary
-
-
-@checked
-@dataclass(kw_only=True)
-class TrainingSettings:
-    """The settings that every training command has."""
-
-    budget: BudgetSettings
-    batches: BatchSettings
-    optimizer: OptimizerSettings
-    schedule: ScheduleSettings
-    compute: ComputeSettings
-    logging: LoggingSettings
-    checkpoints: CheckpointSettings
-    run: RunSettings
+from birthgpt.training.peers import PeerWatch
+from birthgpt.training.schedules import lr_scale
+from birthgpt.training.settings import TrainingSettings
+from birthgpt.training.state import TrainerState, TrainingSummary
+from birthgpt.training.stopping import Stopped, StopSignals, leave_signals_to_main_process
 
 
 class Update(NamedTuple):
@@ -58,7 +43,7 @@ class Update(NamedTuple):
 
 
 class Trainer:
-    """Trains a group of models on planned batches until the budget is used.
+    """Trains a group of models on planned batches until the budget is used, or a signal stops the run.
 
     Args:
         models: the models, with their optimizers.
@@ -84,6 +69,7 @@ class Trainer:
             collate_fn=first_item,
             num_workers=settings.compute.dataloader_num_workers,
             pin_memory=accelerator.device.type == "cuda",
+            worker_init_fn=leave_signals_to_main_process,
         )
         # batches stay on the host until their targets are counted: reading a count from a GPU would wait for the GPU
         self.loader = accelerator.prepare_data_loader(loader, device_placement=False)
@@ -94,6 +80,7 @@ class Trainer:
             mixed_precision=accelerator.mixed_precision,
         )
         self.pending: Update | None = None
+        self.signals = StopSignals()
 
     def train(self, resume_from: Path | None = None) -> TrainingSummary:
         """Train to the end of the budget, from a checkpoint or from the beginning."""
@@ -102,9 +89,23 @@ class Trainer:
             # epochs differ in length, and the progress depends on the length of this epoch
             self.batches.set_epoch(self.state.epoch)
         self.models.train()
-        started, seconds_before = time.perf_counter(), self.state.seconds
-        for callback in self.callbacks:
-            callback.on_train_begin(self)
+        started = time.perf_counter() - self.state.seconds
+        with self.signals, PeerWatch(self.accelerator), ExitStack() as closing:
+            for callback in self.callbacks:
+                callback.on_train_begin(self)
+                closing.callback(callback.close)
+            self.run_updates(started)
+            self.flush_loss()
+            self.models.check_finite(self.state.step)
+            for callback in self.callbacks:
+                callback.on_train_end(self)
+        return self.summary()
+
+    def run_updates(self, started: float) -> None:
+        """Update the weights until the budget is used; raises Stopped if a signal ends the run before.
+
+        `started` is the time at which the run began, as if it had never been interrupted.
+        """
         for micro_batches in self.updates():
             for callback in self.callbacks:
                 callback.on_step_begin(self)
@@ -112,14 +113,19 @@ class Trainer:
             # the loss of the previous update, while a GPU computes this one
             self.flush_loss()
             self.pending = update
-            self.state.seconds = seconds_before + time.perf_counter() - started
+            self.state.seconds = time.perf_counter() - started
+            if self.accelerator.num_processes == 1:
+                self.signals.agree(self.signals.flags())
             for callback in self.callbacks:
                 callback.on_step_end(self)
-        self.flush_loss()
-        self.models.check_finite(self.state.step)
-        for callback in self.callbacks:
-            callback.on_train_end(self)
-        return self.summary()
+            if self.stopped_by is not None:
+                saved = self.settings.checkpoints.save_steps > 0
+                raise Stopped(self.stopped_by, self.state.step, self.settings.run.output_dir, saved)
+
+    @property
+    def stopped_by(self) -> Signals | None:
+        """The signal that ends the run after this update, before its budget is used."""
+        return self.signals.agreed if self.fraction_done() < 1 else None
 
     def updates(self) -> Iterator[list[TensorBatch]]:
         """Yield the micro-batches of each update, from the current state until the budget is used."""
@@ -168,8 +174,10 @@ class Trainer:
         targets = sum(int((batch["shift_labels"] != IGNORE).sum()) for batch in micro_batches)
         if self.accelerator.num_processes == 1:
             return tokens, targets
-        counts = torch.tensor([tokens, targets], device=self.accelerator.device)
-        tokens, targets = self.accelerator.reduce(counts, "sum").tolist()
+        # with the counts, the processes exchange which signals they have received
+        counts = torch.tensor([tokens, targets, *self.signals.flags()], device=self.accelerator.device)
+        tokens, targets, *flags = self.accelerator.reduce(counts, "sum").tolist()
+        self.signals.agree(flags)
         return tokens, targets
 
     def inputs(self, batch: TensorBatch, targets: int) -> dict:

@@ -1,7 +1,9 @@
 """The base class of all objectives: a batched map function for `datasets`, from lines to examples."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import datasets
 import numpy as np
@@ -51,6 +53,10 @@ class Objective:
 
     def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
         raise NotImplementedError
+
+    def count_lines(self, lines: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+        """How many lines (rows with `text` and `name`) become other examples than most, by what happens to them."""
+        return {}
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """The tokens of each text. The lists are shared between calls and must not be changed."""

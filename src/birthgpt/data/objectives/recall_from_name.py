@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from birthgpt.data.names import text_after_name
 from birthgpt.data.objectives.base import (
     IGNORE,
     Batch,
@@ -119,7 +120,16 @@ class RecallFromName(Objective):
 
 def words_after_name(text: str, name: str) -> list[str]:
     """The words of a line, without the name at its start."""
-    return text.removeprefix(name).removeprefix(".").split()
+    return text_after_name(text, name).split()
+
+
+def cut_at_random(words: list[str], max_span_words: int, generator: np.random.Generator) -> list[Span]:
+    """Spans of 1 to `max_span_words` words, in order; every letter and digit is in exactly one span."""
+    lengths = generator.integers(1, max_span_words, endpoint=True, size=len(words))
+    ends = [end for end in np.cumsum(lengths).tolist() if end < len(words)] + [len(words)]
+    starts = [0, *ends]
+    spans = [" ".join(words[start:end]) for start, end in zip(starts, ends, strict=False)]
+    return [Span(span) for span in map(without_outer_punctuation, spans) if span]
 
 
 # lines are cut again in every epoch, but their words stay the same

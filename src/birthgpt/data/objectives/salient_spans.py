@@ -1,16 +1,26 @@
 """Salient spans: names, places and dates are recalled from the name of the line, usually with a cue."""
 
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from birthgpt.data.objectives.recall_from_name import (
     RecallFromName,
     Span,
+    cut_at_random,
     without_outer_punctuation,
     words_after_name,
 )
 from birthgpt.settings import Number, checked, setting
+
+NEAREST_WORDS = 4
+"""A cue is drawn from so many words beside its span."""
+
+MAX_RANDOM_WORDS = 4
+"""Words in the longest span of a line without salient words."""
 
 
 @checked
@@ -22,7 +32,9 @@ class SalientSpans(RecallFromName):
     nearest other words before the span, in lower case. A question contains such words too, so a fact is stored with
     its role. Only the first span after such words has a cue, and dates do not count: in `born 4 May 1900, Berlin,
     Germany`, `born` is a cue of the date and of Berlin, but not of Germany. The cue is used with `cue_probability`.
-    Spans that only repeat words of the name are not recalled. A line without salient spans has no example.
+    Spans that only repeat words of the name are not recalled: a line with no other spans has no example. A line in
+    which no word has a capital or a digit, as in a script without capitals, is cut at random into spans of one to four
+    words without cues.
 
     If `cue_after_probability` is positive, a cue may also be after its span, as in `Berlin is the birthplace of`. If a
     span has such words on both sides, the cue is after it with this probability. If it has them only after it, the cue
@@ -45,10 +57,12 @@ class SalientSpans(RecallFromName):
             words = split_some_hyphens(words, generator)
         bare = [without_outer_punctuation(word) for word in words]
         in_name = {without_outer_punctuation(word) for word in name.split()}
-        salient = [word[:1].isupper() or word[:1].isdigit() for word in bare]
+        salient = list(map(is_salient, bare))
         # the first word always has a capital
         if words and bare[0] not in in_name:
             salient[0] = salient[0] and self.cue_after_probability > 0 and generator.random() < 0.5
+        if not any(salient):
+            return cut_at_random(words, MAX_RANDOM_WORDS, generator)
         bounds = find_salient_spans(words, salient, generator)
         texts = [without_outer_punctuation(" ".join(words[start:end])) for start, end in bounds]
         others = [index for index, word in enumerate(bare) if word and not salient[index]]
@@ -61,6 +75,11 @@ class SalientSpans(RecallFromName):
                 cue = self.draw_cue(before[index], after[index], generator)
                 spans.append(Span(span, " ".join(bare[word].lower() for word in cue)))
         return spans
+
+    def count_lines(self, lines: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+        """The lines with a name that are cut at random."""
+        count = sum(bool(line["name"]) and not has_salient_word(line["text"], line["name"]) for line in lines)
+        return {"have no word with a capital or a digit: their spans are cut at random": count}
 
     def draw_cue(self, before: list[int], after: list[int], generator: np.random.Generator) -> list[int]:
         """One to three of the four nearest words on one side, in order; empty if the span gets no cue.
@@ -77,6 +96,18 @@ class SalientSpans(RecallFromName):
         return sorted(near[index] for index in generator.choice(len(near), size=count, replace=False))
 
 
+def is_salient(word: str) -> bool:
+    """Whether a word starts with a capital or a digit."""
+    return word[:1].isupper() or word[:1].isdigit()
+
+
+def has_salient_word(text: str, name: str) -> bool:
+    """Whether a word after the name is salient; the first one, which always has a capital, only if in the name."""
+    first, *others = map(without_outer_punctuation, words_after_name(text, name) or [""])
+    in_name = {without_outer_punctuation(word) for word in name.split()}
+    return (first in in_name and is_salient(first)) or any(map(is_salient, others))
+
+
 def split_some_hyphens(words: list[str], generator: np.random.Generator) -> list[str]:
     """The words; half of the time, a word such as Berlin-born, with lower case after the hyphen, becomes two words."""
     split = []
@@ -89,17 +120,18 @@ def split_some_hyphens(words: list[str], generator: np.random.Generator) -> list
 
 
 def words_before(bounds: list[tuple[int, int]], others: list[int], is_date: list[bool]) -> list[list[int]]:
-    """For each span, the possible cue words before it, the nearest last; empty if an earlier span takes them.
+    """For each span, up to four possible cue words before it, the nearest last; empty if an earlier span takes them.
 
     Args:
         bounds: start and end of each span.
-        others: indices of the words that are not salient.
+        others: indices of the words that are not salient, in order.
         is_date: whether each span is a date, which takes no words from other spans.
     """
     leading, previous_end, are_free = [], 0, True
     for (start, end), date in zip(bounds, is_date, strict=True):
-        before = [index for index in others if index < start]
-        are_free = are_free or any(index >= previous_end for index in before)
+        last = bisect_left(others, start)
+        before = others[max(0, last - NEAREST_WORDS) : last]
+        are_free = are_free or bool(before and before[-1] >= previous_end)
         leading.append(before if are_free else [])
         are_free, previous_end = are_free and date, end
     return leading
@@ -109,8 +141,9 @@ def words_after(bounds: list[tuple[int, int]], others: list[int], is_date: list[
     """For each span, the possible cue words after it, as in `words_before`."""
     leading, next_start, are_free = [], 0, True
     for (start, end), date in zip(reversed(bounds), reversed(is_date), strict=True):
-        after = [index for index in reversed(others) if index >= end]
-        are_free = are_free or any(index < next_start for index in after)
+        first = bisect_left(others, end)
+        after = others[first : first + NEAREST_WORDS][::-1]
+        are_free = are_free or bool(after and after[-1] < next_start)
         leading.append(after if are_free else [])
         are_free, next_start = are_free and date, start
     return leading[::-1]

@@ -1,7 +1,23 @@
-"""The check of all counts in this package."""
+"""Checks that several modules of this package make."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
 
 
 def check_whole_number(field: str, value: object, lowest: int, highest: int) -> None:
     """Raise a ValueError that names the field, the value and the bounds, unless lowest <= value <= highest."""
     if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
         raise ValueError(f"{field}: {value!r} is not a whole number from {lowest} to {highest}")
+
+
+def checked_folder(output_dir: str | os.PathLike, file_names: Iterable[str]) -> Path:
+    """The folder as a path; a ValueError if it is a file, or already contains one of the files."""
+    folder = Path(output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"output_dir: {folder} is not a folder; name another one")
+    for existing in (folder / name for name in file_names):
+        # also a link that leads nowhere
+        if os.path.lexists(existing):
+            raise ValueError(f"output_dir: {existing} exists already; remove it or name another folder")
+    return folder

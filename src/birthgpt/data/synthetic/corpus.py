@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from birthgpt.data.synthetic.biographies import MAX_BIOGRAPHIES_PER_PERSON, biographies_of
-from birthgpt.data.synthetic.checks import check_whole_number
+from birthgpt.data.synthetic.checks import check_whole_number, checked_folder
 from birthgpt.data.synthetic.people import MAX_PEOPLE, MIN_PEOPLE, Person, generate_people
 from birthgpt.data.synthetic.shuffle import write_shuffled
 from birthgpt.settings import checked, setting
@@ -66,7 +66,7 @@ def write_synthetic_corpus(
     check_whole_number("held_out", held_out, 1, people - 1)
     check_whole_number("test_inputs", test_inputs, 0, people - held_out - 1)
     check_whole_number("biographies_per_person", biographies_per_person, 1, MAX_BIOGRAPHIES_PER_PERSON)
-    folder = _checked_folder(output_dir)
+    folder = checked_folder(output_dir, (WIKI, TRAIN, DEV, TEST_INPUTS))
     folder.mkdir(parents=True, exist_ok=True)
 
     lines = people * biographies_per_person
@@ -95,17 +95,6 @@ def write_synthetic_corpus(
 def question(name: str) -> str:
     """The question about a person, as in every question file."""
     return f"Where was {name} born?"
-
-
-def _checked_folder(output_dir: str | os.PathLike) -> Path:
-    """The folder as a path; a ValueError if it already contains a file of the corpus."""
-    folder = Path(output_dir)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"output_dir: {folder} is not a folder; name another one")
-    for existing in (folder / name for name in (WIKI, TRAIN, DEV, TEST_INPUTS)):
-        if existing.exists():
-            raise ValueError(f"output_dir: {existing} exists already; remove it or name another folder")
-    return folder
 
 
 def _biographies(people: int, biographies_per_person: int, seed: int) -> Iterator[str]:

@@ -1,0 +1,54 @@
+"""The quickstart with several relations: its files, and its table by relation."""
+
+import json
+
+import pytest
+from builders import read_lines
+
+from birthgpt.commands.quickstart import QuickstartSettings, Runner, evaluations, make_people, table_by_relation
+from birthgpt.data.synthetic import RelationCorpus, write_synthetic_corpus
+from birthgpt.settings import parse_settings
+
+FEW = ["--people", "100", "--held_out", "10", "--biographies_per_person", "1"]
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Write the people of a quickstart; returns its corpus and its runner."""
+
+    def start(*arguments):
+        folder = tmp_path / "quickstart"
+        settings = parse_settings(QuickstartSettings, ["--output_dir", str(folder), *FEW, *arguments])
+        return make_people(settings, folder / "people"), Runner(settings, folder)
+
+    return start
+
+
+def test_without_relations_the_files_are_those_of_birthplaces_alone(start, tmp_path):
+    corpus, run = start()
+    write_synthetic_corpus(tmp_path / "same", people=100, held_out=10, biographies_per_person=1, seed=0)
+    for path in (run.lines, run.train, run.dev):
+        assert path.read_bytes() == (tmp_path / "same" / path.name).read_bytes()
+    assert [name for name, *_ in evaluations(corpus, run)] == [
+        "most common place", "without pretraining", "with pretraining",
+    ]  # fmt: skip
+
+
+def test_with_relations_an_earlier_quickstart_is_replaced_by_people_who_have_them(start):
+    _, birthplaces = start()
+    corpus, run = start("--relations", "employer", "field", "--wordings", "1")
+    assert isinstance(corpus, RelationCorpus) and len(corpus.relations) == 2
+    assert all(path.is_file() for path in (run.lines, run.train, run.dev, run.new_wordings))
+    assert not birthplaces.lines.exists()
+
+
+def test_the_table_tells_the_accuracy_of_each_relation(start):
+    corpus, run = start("--relations", "employer", "field")
+    wrong = {"without pretraining": {"employer", "field"}, "with pretraining": {"field"}, "new wordings": set()}
+    for name, questions, _ in evaluations(corpus, run):
+        rows = [json.loads(line) for line in read_lines(questions)]
+        answers = ["nowhere" if row["relation"] in wrong[name] else row["answer"] for row in rows]
+        run.answers(name).mkdir(parents=True)
+        (run.answers(name) / "predictions.txt").write_text("\n".join(answers) + "\n", encoding="utf-8")
+    by_relation = {line.split()[0]: line.split()[2:] for line in table_by_relation(corpus, run).splitlines()[-2:]}
+    assert by_relation == {"employer": ["0.0", "100.0", "100.0"], "field": ["0.0", "0.0", "100.0"]}

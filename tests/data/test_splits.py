@@ -1,0 +1,61 @@
+"""Splits by person: no name is on both sides, however a question about it is worded."""
+
+import pytest
+from datasets import Dataset
+
+from birthgpt.data.splits import divide_people, person_of, train_validation_split
+
+WORDINGS = ["Where was {} born?", "What is {}'s birthplace?", "Which town is {} from?"]
+
+
+def questions_about(people: int, wordings: int) -> Dataset:
+    rows = [
+        {"question": WORDINGS[wording].format(f"P{person} X"), "answer": "A", "name": f"P{person} X"}
+        for wording in range(wordings)
+        for person in range(people)
+    ]
+    return Dataset.from_list(rows)
+
+
+@pytest.mark.parametrize("wordings", [1, 2, 3])
+@pytest.mark.parametrize("size", [1, 20, 31])
+def test_no_person_is_on_both_sides_and_few_questions_are_lost(wordings, size):
+    questions = questions_about(50, wordings)
+    train, held_out = train_validation_split(questions, size, seed=3)
+    assert len(held_out) == size
+    assert not set(train["name"]) & set(held_out["name"])
+    # only the last person may have questions on neither side
+    assert len(questions) - len(train) - len(held_out) < wordings
+    assert len(set(held_out["question"])) == size
+
+
+def test_a_split_of_questions_in_one_wording_is_a_random_split_of_rows():
+    questions = questions_about(50, 1)
+    train, held_out = train_validation_split(questions, 20, seed=3)
+    expected = questions.train_test_split(test_size=20, seed=3)
+    assert list(train) == list(expected["train"]) and list(held_out) == list(expected["test"])
+
+
+def test_questions_that_repeat_are_held_out_together():
+    rows = [{"question": f"Q{number % 50}", "answer": "A"} for number in range(100)]
+    train, held_out = train_validation_split(Dataset.from_list(rows), 20, seed=0)
+    assert len(held_out) == 20 and not set(train["question"]) & set(held_out["question"])
+    twice = Dataset.from_list([{"question": "Q", "answer": "A"}] * 4)
+    with pytest.raises(ValueError, match="every train question is about a held-out person"):
+        train_validation_split(twice, 1, seed=0)
+
+
+def test_a_person_is_a_name_however_it_is_written_or_else_a_question():
+    jr = {"question": "Who?", "name": "Sammy Davis Jr."}
+    assert person_of(jr) == person_of({"question": "Where?", "name": "Sammy\u00a0Davis Jr"})
+    assert (
+        person_of({"question": "Who?", "name": ""}) == person_of({"question": "Who?"}) != person_of({"question": "A"})
+    )
+
+
+def test_the_parts_of_people_contain_every_row_once():
+    parts = divide_people(questions_about(10, 3), 4, seed=1)
+    assert sorted(row for part in parts for row in part) == list(range(30))
+    assert sorted(map(len, parts)) == [6, 6, 9, 9]
+    with pytest.raises(ValueError, match="folds=11: give at most the number of people in the questions, 10"):
+        divide_people(questions_about(10, 3), 11, seed=1)
