@@ -106,6 +106,12 @@ class Driver:
         out = case / "model" if command == "resume" else case / "out"
         return None if command in PRINTS_TIMES else ending.out, contents(out)
 
+    def _is_right(self, command: str, ending: Ending, right: Any) -> bool:
+        """Whether the result is that of the run without a mutation; other files may be beside it."""
+        printed, files = self._written(command, ending)
+        beside = files.keys() - right[1].keys() if command == "resume" else set()
+        return (printed, {name: value for name, value in files.items() if name not in beside}) == right
+
     def _classify(
         self, ending: Ending, mutation: Mutation, command: str, right: Any, before: dict[str, tuple[int, int]]
     ) -> str:
@@ -118,8 +124,9 @@ class Driver:
         if command != "resume" and any(snapshot(self.world.case).get(path) != was for path, was in before.items()):
             return SPOILED
         if ending.code == 2:
-            return REFUSED if any(name in message for name in mutation.names) else UNNAMED
-        outcome = SAME if self._written(command, ending) == right else CHANGED
+            names = (spelling for name in mutation.names for spelling in (name, ascii(name)[1:-1], name[:100]))
+            return REFUSED if any(name in message for name in names) else UNNAMED
+        outcome = SAME if self._is_right(command, ending, right) else CHANGED
         return outcome if outcome in mutation.allowed else SILENT
 
 

@@ -10,7 +10,23 @@ from pathlib import Path
 from .mutation import VALUES, Mutation, explained, flip_bits, harmless, must_be_refused, replace_file
 
 ODD_TEXTS = (
-    *("\ufeff", "\u200b", "\u00a0", "\u2028", "\x00", "\x0b", "\x1c", "\x85", "\u202e", "👩‍🚀", "⁇", "␃", "□", '"', "\\"),
+    *(
+        "\ufeff",
+        "\u200b",
+        "\u00a0",
+        "\u2028",
+        "\x00",
+        "\x0b",
+        "\x1c",
+        "\x85",
+        "\u202e",
+        "👩‍🚀",
+        "⁇",
+        "␃",
+        "□",
+        '"',
+        "\\",
+    ),
     *("\t", "\t\t", "\r", "\n\n", "é", "e\u0301", "�", "{name}", "Where was ", ". ", "born?"),
 )
 NOT_TEXT = ("utf-16", "utf-32", "gzip", "noise", "surrogate", "half a character")

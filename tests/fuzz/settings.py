@@ -1,7 +1,7 @@
 """Mutations of settings, on the command line and in a YAML file."""
 
 import random
-from dataclasses import Field
+from dataclasses import Field, replace
 from pathlib import Path
 from typing import get_args
 
@@ -13,8 +13,35 @@ from .mutation import Mutation, explained, must_be_refused
 
 NOT_NUMBERS = ("nan", "inf", "-inf", "NaN", "1e999", "x", "", "[1]", "{a: 1}", "true", "0x10", "1;2", "\udcff", "１ ２")
 ODD_NUMBERS = ("-1", "-0.5", "0", "0.0", "1e-320", "1e308", "-1e308", str(10**18), str(2**63), str(10**6), "1.5", "٣")
-ODD_TEXTS = ("", "x", "nan", "-1", "[]", "{}", "é" * 300, "a\nb", "\udcff", "/dev/null", "..", "pipe", "*", "[", "a/b/c")
-NOT_YAML = ("a: [", "- x", "x", "a: &a [*a]", "? {a: 1}", "a: !!python/object:os.system x", "\x00", "a: 1: 2", "%", "a:\t1")
+ODD_TEXTS = (
+    "",
+    "x",
+    "nan",
+    "-1",
+    "[]",
+    "{}",
+    "é" * 300,
+    "a\nb",
+    "\udcff",
+    "/dev/null",
+    "..",
+    "pipe",
+    "*",
+    "[",
+    "a/b/c",
+)
+NOT_YAML = (
+    "a: [",
+    "- x",
+    "x",
+    "a: &a [*a]",
+    "? {a: 1}",
+    "a: !!python/object:os.system x",
+    "\x00",
+    "a: 1: 2",
+    "%",
+    "a:\t1",
+)
 
 WORK = {
     *("max_train_steps", "num_train_epochs", "max_train_flops", "people", "held_out", "biographies_per_person"),
@@ -25,13 +52,13 @@ WORK = {
 LEFT_OUT = {"torch_compile", "overwrite_output_dir", "output_dir", "dataloader_num_workers"}
 """Settings that take long, or say what is written where."""
 
-PATHS = ("file", "dir", "path", "paths", "folder", "table", "templates")
-
 
 def mutate_setting(command: str, case: Path, arguments: list[str], rng: random.Random) -> Mutation:
     """Give a setting an odd value, on the command line or in a YAML file."""
     settings = declared_settings(find_command(command).settings)
-    kind = rng.choice(["value"] * 6 + ["file"] * 3 + ["unknown", "twice in a file", "no value", "damaged file", "twice"])
+    kind = rng.choice(
+        ["value"] * 6 + ["file"] * 3 + ["unknown", "twice in a file", "no value", "damaged file", "twice"]
+    )
     name = rng.choice(sorted(settings.keys() - LEFT_OUT))
     if kind == "unknown":
         typo = rng.choice([name[:-1], f"{name}x", name.replace("_", "-") + "-", name.upper(), "surplus", "é"])
@@ -46,12 +73,13 @@ def mutate_setting(command: str, case: Path, arguments: list[str], rng: random.R
         return _in_file(case, f"{name}: 1\n{name}: 1\n", arguments, name, must_be_refused(), f"{name} twice in a file")
     if kind == "twice":
         given = [f"--{name}", "1", f"--{name}={value}"]
-        return Mutation(f"{' '.join(given)}", explained(), (name,), (*arguments, *given))
+        return Mutation(f"{' '.join(given)}", explained(), (name, value or name), (*arguments, *given))
     if kind == "file":
         given = _without(arguments, name)
         # a value in a file is text, so that it is read like on the command line
         text = f"{name}: {_quoted(value)}\n"
-        return _in_file(case, text, given, name, allowed | explained() if value == "" else allowed, text.strip())
+        mutation = _in_file(case, text, given, name, allowed, text.strip())
+        return replace(mutation, names=(*mutation.names, value or name))
     text = f"--{name}={value}" if rng.random() < 0.5 or value.startswith("-") else f"--{name} {value}"
     flag = [f"--{name}={value}"] if text.startswith(f"--{name}=") else [f"--{name}", value]
     return Mutation(text, allowed, (name, value or name), (*arguments, *flag))
@@ -78,7 +106,7 @@ def _in_file(
 ) -> Mutation:
     file = case / "settings.yaml"
     file.write_text(text, encoding="utf-8", errors="surrogateescape")
-    given = (arguments[0], *_named(arguments), "--config", str(file))
+    given = (*arguments, "--config", str(file))
     return Mutation(f"YAML {description[:60]!r}", allowed, (name, file.name), given)
 
 
@@ -96,7 +124,3 @@ def _without(arguments: list[str], name: str) -> list[str]:
     while end < len(arguments) and not arguments[end].startswith("--"):
         end += 1
     return arguments[:place] + arguments[end:]
-
-
-def _named(arguments: list[str]) -> list[str]:
-    return arguments[1:]

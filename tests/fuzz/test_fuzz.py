@@ -1,6 +1,7 @@
 """Every command refuses damage and odd values in one line, or is not affected by them."""
 
 import pytest
+
 from fuzz.driver import forbidden, new_driver, outcome_table
 
 CASES, PARTS = 300, 3

@@ -178,6 +178,9 @@ def _check_weights(model: PreTrainedModel, report: dict[str, Any], where: str) -
             raise ValueError(f"the weights of {where} do not fit its config.json: {min(names)} {fault}{others}")
     if report["error_msgs"]:
         raise ValueError(f"the weights of {where} cannot be read: {' '.join(str(report['error_msgs'][0]).split())}")
+    for name, weight in model.named_parameters():
+        if not bool(weight.isfinite().all()):
+            raise ValueError(f"the weights of {where} are damaged: {name} contains NaN or infinity")
 
 
 def _weights_of_head(model: PreTrainedModel) -> set[str]:
