@@ -1,6 +1,7 @@
 """`python -m tests.fuzz --cases 5000 --seed 1` prints the classes of outcome per target, and each fault."""
 
 import argparse
+import faulthandler
 import sys
 import tempfile
 import time
@@ -18,12 +19,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="another seed makes other cases")
     parser.add_argument("--case", type=int, help="run only this case, and show how it ends")
     given = parser.parse_args()
+    faulthandler.enable()
     numbers = range(given.first, given.first + given.cases) if given.case is None else [given.case]
     reports = []
     with tempfile.TemporaryDirectory(prefix="birthgpt-fuzz-") as folder:
         driver = new_driver(Path(folder), given.seed)
         start = time.monotonic()
-        for report in driver.run(numbers):
+        for number in numbers:
+            # the last number, if a library ends the process
+            print(f"case {number}\r", end="", file=sys.stderr, flush=True)
+            report = driver.run_case(number)
             reports.append(report)
             if forbidden([report]) or given.case is not None:
                 print(f"{report}\n", flush=True)

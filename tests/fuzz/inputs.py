@@ -34,6 +34,8 @@ NOT_FILES = ("folder", "pipe", "loop", "dangling link", "device", "missing", "me
 NO_TEXT = ("empty", "blank", "only a BOM")
 SAME_TEXT = ("BOM", "CRLF", "no last line break")
 TEXTS = ("odd", "odd", "odd", "bit", "lines", "long line", "many cells", "NFD", "cut", "repeated", "joined")
+OF_FEW_ROWS = ("held_out", "folds")
+"""Settings that do not fit to a file with few rows."""
 FORMATS = ("jsonl", "json", "csv", "ending")
 
 
@@ -49,7 +51,7 @@ def mutate_input(name: str, path: Path, arguments: list[str], rng: random.Random
     if name in ("train", "dev", "table"):
         groups += [FORMATS, FORMATS, FORMATS]
     kind = rng.choice(rng.choice(groups))
-    names = (path.name, path.stem)
+    names = (path.name, path.stem, *OF_FEW_ROWS)
     if kind in NOT_TEXT:
         path.write_bytes(_not_text(kind, path.read_bytes(), rng))
         return Mutation(f"{path.name}: {kind}", must_be_refused(), names)
@@ -144,4 +146,6 @@ def _other_format(kind: str, path: Path, content: str, arguments: list[str], rng
     path.unlink()
     other.write_text(text, encoding="utf-8", errors="surrogatepass")
     changed = tuple(argument.replace(str(path), str(other)) for argument in arguments)
-    return Mutation(f"{other.name}: as {kind}, with {str(value)[:30]!r}", explained(), (other.name,), changed)
+    return Mutation(
+        f"{other.name}: as {kind}, with {str(value)[:30]!r}", explained(), (other.name, *OF_FEW_ROWS), changed
+    )

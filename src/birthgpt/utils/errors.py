@@ -30,6 +30,15 @@ def failed_path(error: OSError) -> str:
 
 
 @contextmanager
+def naming_source(source: str) -> Iterator[None]:
+    """Context in which a ValueError is about something from this file, which its message does not know."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+
+
+@contextmanager
 def naming_damage(file: str | Path) -> Iterator[None]:
     """Context that uses the content of a file: any error in it becomes a ValueError of one line that names the file.
 
