@@ -16,7 +16,13 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from birthgpt.commands.command import Command
-from birthgpt.commands.loading import check_folder, load_model
+from birthgpt.commands.loading import (
+    TOKENIZER_CONFIG,
+    TOKENIZER_FILE,
+    check_folder,
+    load_model,
+    load_tokenizer,
+)
 from birthgpt.commands.run_metadata import RUN_METADATA
 from birthgpt.data.tokenizers import CHAT_TEMPLATE, bpe_decoder
 from birthgpt.settings import checked, setting
@@ -84,6 +90,8 @@ def convert(settings: ConvertSettings) -> Path:
         write_manifest(temporary, {file for pattern in MODEL_FILES for file in temporary.glob(pattern)})
         try:
             load_model(str(temporary))
+            if any((temporary / file).exists() for file in (TOKENIZER_FILE, TOKENIZER_CONFIG)):
+                load_tokenizer(str(temporary))
         except ValueError as error:
             raise ValueError(str(error).replace(str(temporary), str(source))) from None
         target.mkdir(exist_ok=True)

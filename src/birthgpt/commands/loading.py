@@ -190,7 +190,7 @@ def _check_weights(model: PreTrainedModel, report: dict[str, Any], where: str) -
 def _check_types(model: PreTrainedModel, name_or_path: str) -> None:
     """A ValueError for weights that are whole numbers or booleans, which loading would convert."""
     tables = {name.rpartition(".")[2] for name, buffer in model.named_buffers() if not buffer.is_floating_point()}
-    for file in sorted(Path(name_or_path).glob("*.safetensors")):
+    for file in sorted(Path(name_or_path).glob("model*.safetensors")):
         with safe_open(file, "pt") as content:
             for name in content.keys():  # noqa: SIM118
                 kind = content.get_slice(name).get_dtype()
