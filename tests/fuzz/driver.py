@@ -3,8 +3,8 @@
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,11 @@ class Driver:
         before = snapshot(self.world.case)
         ending = run_command(arguments, self.world.case / "here", SECONDS)
         outcome = self._classify(ending, mutation, command, right, before)
+        if outcome == SILENT and ending.code == 0:
+            printed, files = self._written(command, ending)
+            names = {name for name in files.keys() | right[1].keys() if files.get(name) != right[1].get(name)}
+            also = " and what it printed" if printed != right[0] else ""
+            ending = replace(ending, fault=f"other than without the mutation: {sorted(names)}{also}")
         name = f"{command}: {kind if target == 'folder' else target}"
         return Report(number, name, mutation.text, tuple(arguments), outcome, ending)
 
@@ -124,10 +129,14 @@ class Driver:
         if command != "resume" and any(snapshot(self.world.case).get(path) != was for path, was in before.items()):
             return SPOILED
         if ending.code == 2:
-            names = (spelling for name in mutation.names for spelling in (name, ascii(name)[1:-1], name[:100]))
-            return REFUSED if any(name in message for name in names) else UNNAMED
+            return REFUSED if any(map(partial(_is_named, message), mutation.names)) else UNNAMED
         outcome = SAME if self._is_right(command, ending, right) else CHANGED
         return outcome if outcome in mutation.allowed else SILENT
+
+
+def _is_named(message: str, name: str) -> bool:
+    """Whether a message contains a name as it is, escaped, or its beginning; YAML reads `true` as True."""
+    return any(spelling.casefold() in message.casefold() for spelling in (name, ascii(name)[1:-1], name[:100]))
 
 
 def _targets() -> list[tuple[str, str]]:
