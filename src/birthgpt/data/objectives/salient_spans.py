@@ -20,6 +20,7 @@ from birthgpt.data.objectives.salient_words import (
     find_lower_case_spans,
     find_salient_spans,
     is_salient,
+    number_sentences,
     split_some_hyphens,
     starts_sentence,
     text_of_span,
@@ -45,9 +46,9 @@ class SalientSpans(RecallFromName):
     as in a script without capitals, is cut at random into spans of one to four words without cues.
 
     A question tells which fact is meant by words that are also in the line, so a fact is stored with its role: a cue is
-    one to three of the nearest other words, in lower case. Only the first span after such words has a cue, and dates do
-    not count: in `born 4 May 1900, Berlin, Germany`, `born` is a cue of the date and of Berlin, but not of Germany. The
-    cue is used with `cue_probability`. If a span has such words on both sides, the cue is after the span with
+    one to three of the nearest other words of the sentence, in lower case. Only the first span after such words has a
+    cue, and dates do not count: in `born 4 May 1900, Berlin, Germany`, `born` is a cue of the date and of Berlin, but
+    not of Germany. The cue is used with `cue_probability`. If a span has such words on both sides, the cue is after the span with
     `cue_after_probability`, as in `Berlin is the birthplace of`. If it has them only after it, the cue is always after
     it, unless the probability is 0. If it is positive, `Berlin-born` is read as two words half of the time.
 
@@ -90,13 +91,14 @@ class SalientSpans(RecallFromName):
         bounds = find_salient_spans(words, salient, generator, self.comma_probability)
         others = [index for index, word in enumerate(bare) if word and not salient[index]]
         is_date = [any(character.isdigit() for word in bare[start:end] for character in word) for start, end in bounds]
-        before = words_before(bounds, others, is_date)
-        after = words_after(bounds, others, is_date)
+        sentences = number_sentences(words)
+        before = words_before(bounds, others, is_date, sentences)
+        after = words_after(bounds, others, is_date, sentences)
         if self.lower_case_probability:
             lower = find_lower_case_spans(words, salient, generator, self.lower_case_probability)
             # every such span has words of its own before it
-            before += [nearest_before(others, start) for start, _ in lower]
-            after += [nearest_after(others, end) for _, end in lower]
+            before += [nearest_before(others, start, sentences) for start, _ in lower]
+            after += [nearest_after(others, end, sentences) for _, end in lower]
             bounds = bounds + lower
         spans = []
         for index, span in enumerate(bounds):
@@ -147,40 +149,42 @@ def without_possessive(word: str) -> str:
     return without_outer_punctuation(word).removesuffix("'s").removesuffix("’s")
 
 
-def nearest_before(others: list[int], start: int) -> list[int]:
-    """Up to four of these words before a span, the nearest last."""
+def nearest_before(others: list[int], start: int, sentences: list[int]) -> list[int]:
+    """Up to four of these words before a span, in its sentence, the nearest last."""
     last = bisect_left(others, start)
-    return others[max(0, last - NEAREST_WORDS) : last]
+    return [index for index in others[max(0, last - NEAREST_WORDS) : last] if sentences[index] == sentences[start]]
 
 
-def nearest_after(others: list[int], end: int) -> list[int]:
-    """Up to four of these words after a span, the nearest last."""
+def nearest_after(others: list[int], end: int, sentences: list[int]) -> list[int]:
+    """Up to four of these words after a span, in its sentence, the nearest last."""
     first = bisect_left(others, end)
-    return others[first : first + NEAREST_WORDS][::-1]
+    near = others[first : first + NEAREST_WORDS]
+    return [index for index in reversed(near) if sentences[index] == sentences[end - 1]]
 
 
-def words_before(bounds: list[Bounds], others: list[int], is_date: list[bool]) -> list[list[int]]:
+def words_before(bounds: list[Bounds], others: list[int], is_date: list[bool], sentences: list[int]) -> list[list[int]]:
     """For each span, up to four possible cue words before it, the nearest last; empty if an earlier span takes them.
 
     Args:
         bounds: start and end of each span.
         others: indices of the words that are not salient, in order.
         is_date: whether each span is a date, which takes no words from other spans.
+        sentences: the number of the sentence of each word.
     """
     leading, previous_end, are_free = [], 0, True
     for (start, end), date in zip(bounds, is_date, strict=True):
-        before = nearest_before(others, start)
+        before = nearest_before(others, start, sentences)
         are_free = are_free or bool(before and before[-1] >= previous_end)
         leading.append(before if are_free else [])
         are_free, previous_end = are_free and date, end
     return leading
 
 
-def words_after(bounds: list[Bounds], others: list[int], is_date: list[bool]) -> list[list[int]]:
+def words_after(bounds: list[Bounds], others: list[int], is_date: list[bool], sentences: list[int]) -> list[list[int]]:
     """For each span, the possible cue words after it, as in `words_before`."""
     leading, next_start, are_free = [], 0, True
     for (start, end), date in zip(reversed(bounds), reversed(is_date), strict=True):
-        after = nearest_after(others, end)
+        after = nearest_after(others, end, sentences)
         are_free = are_free or bool(after and after[-1] < next_start)
         leading.append(after if are_free else [])
         are_free, next_start = are_free and date, start

@@ -18,7 +18,7 @@ Bounds = tuple[int, int]
 
 
 def is_salient(word: str) -> bool:
-    """Whether a word starts with a capital or a digit, or has a capital after a hyphen or apostrophe, as `al-Farabi`."""
+    """Whether a word starts with a capital or a digit, or has a capital after a hyphen or apostrophe: `al-Farabi`."""
     return word[:1].isdigit() or any(part[:1].isupper() for part in re.split("['’-]", word))
 
 
@@ -32,9 +32,17 @@ def starts_sentence(words: Sequence[str], index: int) -> bool:
     before = words[index - 1]
     if before[-1] != ".":
         return False
-    is_abbreviation = len(before) <= SHORT_WORD + 1 or "." in before[:-1]
+    is_abbreviation = 1 < len(before) <= SHORT_WORD + 1 or "." in before[:-1]
     following = words[index + 1] if index + 1 < len(words) else ""
     return not is_abbreviation or (len(words[index]) <= SHORT_WORD and following[:1].islower())
+
+
+def number_sentences(words: Sequence[str]) -> list[int]:
+    """The number of the sentence of each word."""
+    numbers: list[int] = []
+    for index in range(len(words)):
+        numbers.append((numbers[-1] if numbers else -1) + starts_sentence(words, index))
+    return numbers
 
 
 def find_salient_spans(
@@ -75,19 +83,28 @@ def find_lower_case_spans(
     """Start and end of runs of longer words, not all of them salient, as `trade unionist`, each with `probability`.
 
     A run begins after a short word or at punctuation, because an answer in lower case rarely does otherwise. Half of
-    the time, a drawn number of its first words is left out. Half of the time, `,` and `and` join it with the next run.
+    the time, a drawn number of its first words is left out. Half of the time, a list as in `geologist, weaver and
+    novelist` is one span.
     """
-    runs = _runs_of_longer_words(words, salient)
     spans = []
-    for index, (start, end) in enumerate(runs):
-        if generator.random() < probability:
-            if generator.random() < 0.5:
-                start = int(generator.integers(start, end))
-            while index + 1 < len(runs) and _joins(words[end - 1 : runs[index + 1][0]]) and generator.random() < 0.5:
-                index += 1
-                end = runs[index][1]
-            spans.append((start, end))
+    for runs in _lists_of_runs(_runs_of_longer_words(words, salient), words):
+        is_one = len(runs) > 1 and generator.random() < 0.5
+        for start, end in [(runs[0][0], runs[-1][1])] if is_one else runs:
+            if generator.random() < probability:
+                is_trimmed = end - start > 1 and not is_one and generator.random() < 0.5
+                spans.append((int(generator.integers(start, end)) if is_trimmed else start, end))
     return spans
+
+
+def _lists_of_runs(runs: list[Bounds], words: list[str]) -> list[list[Bounds]]:
+    """The runs in lists; most lists have one run."""
+    lists: list[list[Bounds]] = []
+    for start, end in runs:
+        if lists and _joins(words[lists[-1][-1][1] - 1 : start]):
+            lists[-1].append((start, end))
+        else:
+            lists.append([(start, end)])
+    return lists
 
 
 def _runs_of_longer_words(words: list[str], salient: list[bool]) -> list[Bounds]:
