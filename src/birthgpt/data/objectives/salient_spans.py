@@ -48,13 +48,13 @@ class SalientSpans(RecallFromName):
     A question tells which fact is meant by words that are also in the line, so a fact is stored with its role: a cue is
     one to three of the nearest other words of the sentence, in lower case. Only the first span after such words has a
     cue, and dates do not count: in `born 4 May 1900, Berlin, Germany`, `born` is a cue of the date and of Berlin, but
-    not of Germany. The cue is used with `cue_probability`. If a span has such words on both sides, the cue is after the span with
-    `cue_after_probability`, as in `Berlin is the birthplace of`. If it has them only after it, the cue is always after
-    it, unless the probability is 0. If it is positive, `Berlin-born` is read as two words half of the time.
+    not of Germany. The cue is used with `cue_probability`. If a span has such words on both sides, the cue is after the
+    span with `cue_after_probability`, as in `Berlin is the birthplace of`. If it has them only after it, the cue is
+    always after it, unless this is 0. If it is positive, `Berlin-born` is read as two words half of the time.
 
     A cue follows the name: `name cue ⁇ span`. In questions such as `Who is the leader of X?`, the words that matter are
-    before the name. So with `cue_before_name_probability`, the cue of one span of the line is before the name, and this
-    span has no other cue. All spans share these words, so spans without a cue are not asked for in this example.
+    before the name. So with `cue_before_name_probability`, the cue of one span of the line is before the name; half of
+    the time, only its first words are. All spans share these words, so spans without a cue are not asked for then.
     """
 
     cue_probability: Number = setting(0.8, "salient_spans: probability that a span has a cue", min=0, max=1)
@@ -114,8 +114,11 @@ class SalientSpans(RecallFromName):
         if not (self.cue_before_name_probability and cued) or generator.random() >= self.cue_before_name_probability:
             return "", spans
         chosen = cued[generator.integers(len(cued))]
-        asked = [Span(span.text, "" if index == chosen else span.cue) for index, span in enumerate(spans) if span.cue]
-        return spans[chosen].cue, asked
+        words = spans[chosen].cue.split()
+        is_divided = len(words) > 1 and generator.random() < 0.5
+        count = int(generator.integers(1, len(words))) if is_divided else len(words)
+        lead, rest = " ".join(words[:count]), " ".join(words[count:])
+        return lead, [Span(text, rest if index == chosen else cue) for index, (text, cue) in enumerate(spans) if cue]
 
     def count_lines(self, lines: Iterable[Mapping[str, Any]]) -> dict[str, int]:
         """The lines with a name that are cut at random."""
