@@ -14,12 +14,12 @@ from statistics import fmean, stdev
 from typing import Any
 
 import matplotlib
-import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from birthgpt.evaluation.metrics import read_metrics
 from birthgpt.utils.files import write_text
+from birthgpt.utils.strict_yaml import load_yaml
 from birthgpt.utils.tables import markdown_table, percent
 
 RESULTS_DIR = Path(__file__).resolve().parent
@@ -78,7 +78,7 @@ def load_tables(results_dir: Path, folder: Path) -> list[dict[str, Any]]:
 def _described_tables(path: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file; it describes each table by a title and a question")
-    tables = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    tables = load_yaml(path.read_text(encoding="utf-8")) or {}
     for key, table in tables.items():
         if not table.get("title") or not table.get("question"):
             raise ValueError(f"{path}: the table {key!r} has no title or no question: add it")

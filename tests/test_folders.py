@@ -9,7 +9,7 @@ import pytest
 from builders import run_finetuning, run_pretraining
 
 from birthgpt.commands.push import PushSettings, export
-from birthgpt.commands.quickstart import QuickstartSettings, make_people
+from birthgpt.commands.quickstart import QuickstartSettings, Runner, make_people
 from birthgpt.settings import make_settings
 from birthgpt.utils.folders import RECORD, check_may_empty, record_files, remove_recorded
 
@@ -187,3 +187,20 @@ def test_a_missing_and_an_empty_folder_may_be_used(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     check_may_empty(tmp_path / "missing", "run")
     check_may_empty(tmp_path, "run")
+
+
+def test_only_the_evaluations_of_the_quickstart_itself_are_replaced(people_files, finetuned, tmp_path):
+    def evaluate_again():
+        quickstart_again(tmp_path / "out", people_files)
+        run = Runner(settings, tmp_path / "out")
+        run.evaluate("most common place", run.dev, baseline="most_common")
+
+    settings = make_settings(QuickstartSettings, output_dir=str(tmp_path / "out"), people=120, held_out=20)
+    evaluate_again()
+    mine = tmp_path / "out" / "evaluation" / "mine" / "predictions.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    evaluate_again()
+    assert mine.read_text() == "mine"
+    quickstart_again(tmp_path / "out", people_files)
+    assert [path.name for path in (tmp_path / "out" / "evaluation").iterdir()] == ["mine"]

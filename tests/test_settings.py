@@ -1,14 +1,17 @@
 """Settings: the command line overrides the file, the file overrides defaults, and errors name the setting."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
+import yaml
 from builders import training_settings
 
 from birthgpt.cli import COMMANDS, find_command
 from birthgpt.commands.finetune import FinetuneSettings
 from birthgpt.commands.pretrain import PretrainSettings
 from birthgpt.settings import (
+    CONFIGS,
     checked,
     declared_settings,
     find_config,
@@ -19,6 +22,7 @@ from birthgpt.settings import (
 )
 from birthgpt.training.callbacks import LoggingSettings
 from birthgpt.training.optimizers import OptimizerSettings
+from birthgpt.utils.strict_yaml import load_yaml
 
 REQUIRED = ["--train_file", "a.txt", "--output_dir", "out", "--max_train_steps", "3", "--tokens_per_batch", "99"]
 
@@ -110,9 +114,12 @@ def test_a_list_may_be_empty(tmp_path):
         ("learning_rat: 1", "'learning_rat' is not a setting of this command; did you mean 'learning_rate'"),
         ("model:\n  hidden_size: 3", "'model' is not a setting"),
         ("hidden_size: {a: 3}", "hidden_size is a mapping"),
-        ("on: 1", "True is not a setting"),
+        ("on: 1", "line 1: on is a truth value in YAML"),
+        ("hidden_size: 8\nseed: 1\nhidden_size: 16", "run.yaml: line 3: 'hidden_size' is given twice"),
+        ("hidden_size: 0100", "line 1: 0100 is another number in YAML"),
+        ("per_layer_config: {1: {sliding_window: 8, sliding_window: 9}}", "line 1: 'sliding_window' is given twice"),
         ("- a\n- b", "expected one `key: value` per line"),
-        ("a: [", "is not YAML"),
+        ("a: [", "this is not YAML"),
         ("hidden_size: wide", "argument --hidden_size.*: invalid int value: 'wide'"),
         ("max_train_flops: 1e9", "exactly one of max_train_steps, num_train_epochs, max_train_flops"),
         ("per_device_train_batch_size: 4", "exactly one of tokens_per_batch and per_device_train_batch_size"),
@@ -215,3 +222,50 @@ def test_flattened_settings_are_the_given_values():
     made = make_settings(Outer, name="x", width=5)
     assert (made.inner.width, flatten_settings(made)) == (5, {"width": 5, "name": "x"})
     assert flatten_settings(parse_settings(Outer, ["--name", "x"])) == {"width": 3, "name": "x"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["010", "-010", "0x1F", "0b101", "1:30", "1:30.5", "0o17", "yes", "No", "on", "OFF", "{a: 1, a: 1}", "[&x 1, *x]"],
+)
+def test_what_has_two_meanings_in_yaml_is_refused_with_its_line(text):
+    quoted = f"a: 1\nb: '{text}'"
+    assert load_yaml(quoted) == {"a": 1, "b": text}
+    if text == "0o17":
+        # this form is a number in YAML 1.2 alone, and text here
+        assert load_yaml(f"a: 1\nb: {text}") == {"a": 1, "b": text}
+        return
+    with pytest.raises(ValueError, match="^line 2: "):
+        load_yaml(f"a: 1\nb: {text}")
+
+
+@pytest.mark.parametrize("path", sorted(path for folder in CONFIGS for path in folder.rglob("*.yaml")), ids=str)
+def test_the_configurations_read_as_any_reader_of_yaml_reads_them(path):
+    text = path.read_text()
+    assert load_yaml(text) == yaml.safe_load(text)
+
+
+@pytest.mark.parametrize("text", ["null", "~", "1_000", "-5", "0", "1.50", "1e-3", "2024-01-01", "true", "FALSE", "[]"])
+def test_what_has_one_meaning_is_read_as_usual(text):
+    assert load_yaml(f"a: {text}") == yaml.safe_load(f"a: {text}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [x,x,x,x,x,x,x,x]\n"
+        + "\n".join(f"{b}: &{b} [{','.join(f'*{a}' for _ in range(9))}]" for a, b in pairwise("abcdefghi")),
+        "[" * 100_000,
+        "{a: " * 5_000,
+    ],
+    ids=["aliases", "lists", "mappings"],
+)
+def test_yaml_that_grows_or_nests_without_end_is_refused(text):
+    with pytest.raises(ValueError):
+        load_yaml(text)
+
+
+def test_a_mapping_of_the_command_line_is_read_as_strictly():
+    for text, message in {"{1: {a: 010}}": "another number", "3": "'3' is not a mapping"}.items():
+        with pytest.raises(ValueError, match=f"argument --per_layer_config.*{message}"):
+            parse_settings(PretrainSettings, [*REQUIRED, "--per_layer_config", text])

@@ -18,7 +18,7 @@ defaults of the dataclass. Values in a file are parsed like values on the comman
 import copy
 import dataclasses
 import sys
-from argparse import SUPPRESS, HelpFormatter
+from argparse import SUPPRESS, ArgumentTypeError, HelpFormatter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import MISSING, Field
 from pathlib import Path
@@ -30,6 +30,8 @@ from transformers import HfArgumentParser
 from transformers.hf_argparser import string_to_bool
 
 from birthgpt.model.settings import Number, checked, did_you_mean, setting, settings_of, unknown_choice
+from birthgpt.utils.files import check_input_file
+from birthgpt.utils.strict_yaml import load_yaml
 
 __all__ = [
     "CollectedSettings",
@@ -197,6 +199,7 @@ def read_config(config: str) -> dict[str, Any]:
     if base is None:
         return values
     base_path = path.parent / base
+    check_input_file(base_path)
     if not base_path.is_file():
         raise ValueError(f"{path}: defaults: there is no file {base_path}")
     base_values = _read_yaml(base_path)
@@ -211,6 +214,7 @@ def find_config(config: str) -> Path:
     Raises:
         ValueError: no file has this path or name.
     """
+    check_input_file(config)
     if Path(config).is_file():
         return Path(config)
     name = config.removesuffix(".yaml").removeprefix("configs/")
@@ -322,11 +326,11 @@ def _argument_type(entry: Field) -> Any:
 
 def _parse_mapping(text: str) -> dict:
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = None
+        value = load_yaml(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
     if not isinstance(value, dict):
-        raise ValueError("not a mapping")
+        raise ArgumentTypeError(f"{text!r} is not a mapping, such as {{name: value}}")
     return value
 
 
@@ -343,9 +347,10 @@ def _pop_config(arguments: list[str]) -> tuple[str | None, list[str]]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        values = load_yaml(path.read_text(encoding="utf-8")) or {}
+    # also for bytes that are not UTF-8
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected one `key: value` per line")
     return values

@@ -1,7 +1,6 @@
 """The runs of the commands, end to end on a few synthetic people."""
 
 import json
-import logging
 import shutil
 
 import pytest
@@ -225,30 +224,6 @@ def test_bad_pretraining_settings_are_one_line_and_leave_nothing(people_files, t
         run_pretraining("--train_file", people_files / "wiki.txt", "--output_dir", tmp_path / "x", *arguments.split())
     assert "\n" not in str(error.value)
     assert not (tmp_path / "x").exists()
-
-
-def test_before_training_the_log_and_a_dry_run_say_what_can_be_asked(people_files, tmp_path, capsys, caplog):
-    questions = "Where was Bo Li born?\tFrankfurt (Oder)\nWhere was Al Fox born?\tBonn\nWhere was No One born?\tRome\n"
-    (tmp_path / "train.tsv").write_text(questions)
-    lines = "Bo Li. Born in Frankfurt (Oder) .\nAl Fox. Born in Bonn .\nada li. was a poet .\nX Y. X was shy .\n" * 8
-    (tmp_path / "lines.txt").write_text(lines)
-    files = ("--train_file", tmp_path / "lines.txt", "--question_file", tmp_path / "train.tsv")
-    settings = ("--objective", "salient_spans", "--dry_run", True, "--output_dir", tmp_path / "x")
-    with caplog.at_level(logging.INFO):
-        run_pretraining(*files, *settings)
-    assert "8 of 32 lines have no word with a capital or a digit: their spans are cut at random" in caplog.text
-    assert "8 of 32 lines have no example in an epoch" in caplog.text
-    assert "1 of 3 answers (33.3%) can be a span; 1 are in no line of their person; 1 are in a line" in caplog.text
-    assert "1 questions about a name in no line, first 'Where was No One born?'" in caplog.text
-    assert "answers_as_spans   0.333" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("streaming", [False, True])
-def test_lines_of_their_names_alone_are_refused(tmp_path, streaming):
-    (tmp_path / "lines.txt").write_text("Ada Byron. Ada Byron stayed Byron .\n" * 50)
-    settings = ("--objective", "salient_spans", "--output_dir", tmp_path / "x", "--streaming", streaming)
-    with pytest.raises(ValueError, match="no line has an example for|the corpus has no line for this objective"):
-        run_pretraining("--train_file", tmp_path / "lines.txt", *settings)
 
 
 def test_a_corpus_without_names_is_refused_for_name_first(tmp_path):

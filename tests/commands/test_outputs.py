@@ -41,7 +41,7 @@ def run_ensemble(folder, output):
 def run_probe(folder, output):
     files = of_files(folder)
     files.pop("train_file")
-    probe(ProbeSettings(**files, model_name_or_path="missing", output_dir=output))
+    probe(make_settings(ProbeSettings, **files, model_name_or_path="missing", output_dir=output))
 
 
 def run_compare(folder, output):

@@ -13,8 +13,9 @@ from builders import CASES, case_model, random_tokens, run_without_package
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
 from birthgpt.commands import push
-from birthgpt.commands.model_card import model_card
+from birthgpt.commands.model_card import changed_settings, model_card
 from birthgpt.commands.push import PushSettings, add_code, export
+from birthgpt.commands.run_metadata import read_run_metadata
 
 # -S leaves out the .pth file by which the package is installed; the other packages are named one by one
 WITHOUT_PACKAGE = """
@@ -108,6 +109,20 @@ def test_an_export_names_settings_of_its_run_and_no_place(exported, finetuned):
     for file in exported.iterdir():
         for place in places:
             assert place.encode() not in file.read_bytes() or file.suffix == ".py", (file.name, place)
+
+
+def test_a_card_shows_no_free_text_of_a_run():
+    places = {"train_file": "/home/me", "seed": "../me", "attention_type": ["/me"], "per_layer_config": {"a": "/me"}}
+    changed = {"learning_rate": 0.01, "tokenizer_type": "bpe", "logging_steps": 3, "num_hidden_layers": 4}
+    # what is the default, or does not change the result, is not shown
+    assert changed_settings("finetuning", places | changed) == ["tokenizer_type=bpe", "learning_rate=0.01"]
+
+
+def test_a_run_of_an_unknown_kind_is_damaged(finetuned, tmp_path):
+    folder = shutil.copytree(finetuned, tmp_path / "damaged")
+    (folder / "run.json").write_text(json.dumps(json.loads((folder / "run.json").read_text()) | {"kind": "x"}))
+    with pytest.raises(ValueError, match="run.json is damaged: kind is 'x'"):
+        read_run_metadata(folder)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from accelerate import Accelerator
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 
@@ -17,6 +18,7 @@ from birthgpt.commands.building import build_model
 from birthgpt.commands.run_metadata import show_summary
 from birthgpt.settings import declared_settings, parse_settings, read_config
 from birthgpt.training.state import TrainingSummary
+from birthgpt.utils.environment import use_threads
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = {"push_to_hub": "push", "split_questions": "split"}
@@ -125,6 +127,70 @@ def test_a_run_uses_all_cores_and_has_the_same_losses_with_every_launcher(people
     threads = re.search(r"processes: (\d+), threads of each: (\d+)", result.stderr)
     processes = 2 if launcher == "two processes" else 1
     assert (int(threads[1]), int(threads[2])) == (processes, max(1, cores // processes))
+
+
+THREADS = {
+    "python": [sys.executable],
+    "accelerate launch": [sys.executable, "-m", "accelerate.commands.launch"],
+    "accelerate launch --cpu": [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1"],
+    "torchrun": [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "1"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", THREADS)
+def test_the_user_decides_how_many_threads_compute(people_files, tmp_path, launcher):
+    def threads_of(*settings, **environment) -> int:
+        command = [*THREADS[launcher], "scripts/pretrain.py", "--train_file", people_files / "wiki.txt", *settings]
+        command += ["--output_dir", tmp_path, "--dry_run", "true", *TINY]
+        result = run(*command, ACCELERATE_USE_CPU="true", **environment)
+        assert result.returncode == 0, result.stderr[-2000:]
+        return int(re.search(r"threads of each: (\d+)", result.stderr)[1])
+
+    assert threads_of(OMP_NUM_THREADS="1") == 1
+    assert threads_of("--num_threads", 3, OMP_NUM_THREADS="1") == 3
+
+
+@pytest.mark.parametrize(
+    ("environment", "arguments", "threads"),
+    [
+        ("OMP_NUM_THREADS=1", "launch", 1),
+        ("", "launch", 4),
+        ("", "launch --num_cpu_threads_per_process 1", 1),
+        (None, "launch", 4),
+    ],
+)
+def test_one_thread_is_the_default_of_a_launcher_unless_it_was_told_so(monkeypatch, environment, arguments, threads):
+    def read(path: Path) -> bytes:
+        if environment is None:
+            raise OSError("this system has no such files")
+        return (environment if path.name == "environ" else arguments).replace(" ", "\0").encode()
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    monkeypatch.setattr("birthgpt.utils.environment.available_cores", lambda: 4)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
+    use_threads(Accelerator(cpu=True))
+    assert torch.get_num_threads() == threads
+
+
+def test_only_the_command_line_and_the_config_give_settings(monkeypatch, tmp_path):
+    script = tmp_path / "people.py"
+    script.with_suffix(".args").write_text("--seed 77 --nonsense 3")
+    monkeypatch.setattr(sys, "argv", [str(script), "--output_dir", "people"])
+    assert parse_settings(find_command("people").settings).seed == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="the processes would use the accelerator")
+def test_the_processes_of_torchrun_know_each_other(people_files, tmp_path):
+    result = run(
+        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "scripts/evaluate.py",
+        "--question_file", people_files / "birth_dev.tsv", "--baseline", "London", "--output_dir", tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stdout.count(" right, ") == 1
+    assert "processes: 2" in result.stderr
 
 
 @pytest.mark.parametrize(

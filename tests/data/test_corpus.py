@@ -127,6 +127,23 @@ def test_rows_of_a_pattern_are_numbered_in_the_order_of_the_file_names(tmp_path,
     assert [(row["line_id"], row["text"][0]) for row in rows] == list(zip(range(0, 10, 2), "abcde", strict=True))
 
 
+@streamed_or_not
+def test_two_stars_are_any_number_of_folders(tmp_path, streaming):
+    for number, folder in enumerate(["", "a", "a/b", "a/b/c.txt"]):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "lines.txt").write_text(f"Line {number} .")
+    rows = read(tmp_path / "**" / "*.txt", streaming=streaming)
+    assert sorted(row["text"] for row in rows) == [f"Line {number} ." for number in range(4)]
+    assert read(f"{tmp_path}/**", streaming=streaming) == rows
+
+
+def test_a_cell_may_be_as_long_as_a_line(tmp_path):
+    text = "Ada Byron. " + "a" * 200_000
+    for name in ("lines.txt", "lines.csv", "lines.jsonl"):
+        SOURCES[name](tmp_path / name, {"text": [text]})
+        assert read(tmp_path / name)[0]["text"] == text
+
+
 def test_a_file_name_may_contain_the_characters_of_a_pattern(tmp_path):
     (tmp_path / "lines[1].txt").write_text("First .")
     assert len(read(tmp_path / "lines[1].txt")) == 1

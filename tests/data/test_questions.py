@@ -82,6 +82,14 @@ def test_a_source_without_answer_column_has_no_answers(tmp_path, name):
     )
 
 
+@pytest.mark.parametrize(
+    "rows", [["Rome", "Where is Bonn?"], ["Rome", "Bonn", "Where is Oslo?"], ["Rome", "In X", "Y?"]]
+)
+def test_a_question_of_one_word_is_no_header(tmp_path, rows):
+    write_tsv(tmp_path / "dev.tsv", *((row, "Ada") for row in rows))
+    assert load_questions(str(tmp_path / "dev.tsv"))["question"][:] == rows
+
+
 def test_outer_white_space_is_stripped(tmp_path):
     write_tsv(tmp_path / "dev.tsv", (" Where was Ada born? ", " London "))
     (row,) = load_questions(str(tmp_path / "dev.tsv"))
@@ -155,6 +163,7 @@ def test_odd_questions_are_counted():
         "without a known name": ["Who?"],
         "about a name in no line": ["Where was Bo Li born?"],
         "about a name that looks like a sentence": [rows[4][0]],
+        "about a person of the train questions": [rows[2][0], rows[3][0], rows[5][0]],
         "with another answer in the train questions": [rows[3][0]],
     }
     assert odd_questions(questions[2:3]) == {}
@@ -206,6 +215,21 @@ BAD_FILES = {
         "dev.tsv",
         b"question\tanswer\n" + FIRST_LINE,
         "dev.tsv, line 1: a header, but a .tsv of questions has none",
+    ),
+    "header-in-capitals": (
+        "dev.tsv",
+        b"Question\tPlace\n" + FIRST_LINE,
+        "dev.tsv, line 1: a header, but a .tsv of questions has none",
+    ),
+    "header-of-questions-alone": (
+        "dev.tsv",
+        b"# query\nWhere was Ada born?\n",
+        "dev.tsv, line 1: a header, but a .tsv of questions has none",
+    ),
+    "header-in-other-words": (
+        "dev.tsv",
+        b"Frage\tOrt\n" + FIRST_LINE * 2,
+        "dev.tsv, line 1: 'Frage' looks like a header, unlike the other questions",
     ),
     "latin-1": (
         "dev.tsv",

@@ -17,6 +17,7 @@ from birthgpt.data.tokenizers import (
     PAD_TOKEN,
     RESERVED_TOKENS,
     UNKNOWN_TOKEN,
+    UnknownCharacterWarnings,
     count_unknown,
     question_prompt,
     train_bpe_tokenizer,
@@ -260,3 +261,12 @@ def test_a_warning_of_many_unknown_characters_names_twenty(characters, caplog):
 def test_impossible_vocabularies_are_refused(train, message):
     with pytest.raises(ValueError, match=message):
         train()
+
+
+def test_a_stream_warns_of_each_unknown_character_once(caplog):
+    watch = UnknownCharacterWarnings(train_character_tokenizer(["abc"], 16), "lines.txt")
+    for texts in (["abc"], ["abx", "xx"], ["x"], ["xé"]):
+        watch(texts)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.startswith("lines.txt: 3 characters (1 distinct)") and "'x' (3)" in first
+    assert second.startswith("lines.txt: 1 characters (1 distinct)") and "'é' (1)" in second

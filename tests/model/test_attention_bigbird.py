@@ -342,3 +342,14 @@ def test_flex_equals_gathered():
         mixed.square().sum().backward()
         results.append((mixed, inputs.grad))
     torch.testing.assert_close(*results, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("implementation", ["gathered", "dense"])
+def test_only_the_last_tokens_of_a_cached_row_can_be_hidden(implementation):
+    model, tokens = case_model("bigbird", bigbird_implementation=implementation), random_tokens(1, 9)
+    for hidden in (slice(2, 3), slice(0, 1)):
+        cache, mask = DynamicCache(config=model.config), torch.ones(1, 9)
+        model(tokens[:, :8], past_key_values=cache)
+        mask[:, hidden] = 0
+        with pytest.raises(ValueError, match="attention_type='bigbird' cannot forget.*start with a new cache"):
+            model(tokens[:, 8:], attention_mask=mask, past_key_values=cache)

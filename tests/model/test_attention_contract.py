@@ -83,6 +83,22 @@ def test_generation_with_and_without_a_cache(case):
 
 
 @cases
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_what_follows_padding_on_the_right_continues_the_prompt(case, use_cache):
+    model, tokens = case_model(case), random_tokens(2, 9)
+    if "sliding_softmax" in model.config.attention_types:
+        pytest.skip("its window counts padding")
+    mask = torch.ones_like(tokens)
+    mask[0, 6:] = 0
+    settings = {"max_new_tokens": 5, "do_sample": False, "eos_token_id": None, "use_cache": use_cache}
+    generated = model.generate(tokens, attention_mask=mask, **settings)[:1, 9:]
+    # the first new token is that of the padding; the others follow the prompt without it
+    with torch.no_grad():
+        logits = model(torch.cat((tokens[:1, :6], generated), dim=1), use_cache=False).logits
+    assert torch.equal(logits[:, 6:-1].argmax(dim=-1), generated[:, 1:])
+
+
+@cases
 def test_generation_continues_from_past_key_values(case):
     model, prompt = case_model(case), random_tokens(1, 6)
     settings = {"do_sample": False, "eos_token_id": None, "return_dict_in_generate": True}
@@ -240,6 +256,28 @@ def test_a_dropout_that_is_changed_after_loading_acts(case, name, tmp_path):
 
 
 @cases
+def test_a_cache_is_made_for_generation_alone(case):
+    model, tokens = case_model(case), random_tokens(2, 9)
+
+    def makes_a_cache(**arguments) -> bool:
+        with torch.no_grad():
+            return model(tokens, **arguments).past_key_values is not None
+
+    assert makes_a_cache()
+    assert not makes_a_cache(labels=tokens) and not makes_a_cache(shift_labels=tokens)
+    assert makes_a_cache(labels=tokens, use_cache=True)
+    model.train()
+    assert not makes_a_cache()
+    assert model.model(tokens).past_key_values is None
+    assert makes_a_cache(use_cache=True)
+
+
+def test_the_default_call_in_training_drops_the_weights_of_performer():
+    model, tokens = case_model("performer", attention_dropout=0.5).train(), random_tokens(2, 9)
+    assert not torch.equal(model(tokens, labels=tokens).loss, model(tokens, labels=tokens).loss)
+
+
+@cases
 def test_attentions_have_one_entry_a_layer_if_any_has_weights(case):
     model, tokens = case_model(case, attn_implementation="eager"), random_tokens(2, 9)
     with torch.no_grad():
@@ -348,6 +386,83 @@ def test_packed_sequences_are_kept_apart_or_refused(case, arguments):
         torch.testing.assert_close(logits[:, 6:], model(second).logits, rtol=0, atol=1e-10)
         with pytest.raises(ValueError, match="restart.* cannot be combined with a cache"):
             model(**packed, **arguments, past_key_values=DynamicCache(config=model.config))
+
+
+@cases
+def test_positions_of_padding_do_not_start_a_sequence(case):
+    model, tokens = case_model(case), random_tokens(2, 12)
+    mask = torch.tensor([[0, 0, 1, 1, 0, 0, 0, 1, 1, 0, 1, 0], [1] * 12])
+    row = mask[0].bool()
+    for fill in (0, 1, 50):
+        positions = (mask.cumsum(dim=1) - 1).masked_fill(mask == 0, fill)
+        with torch.no_grad():
+            logits = model(tokens, attention_mask=mask, position_ids=positions, use_cache=False).logits
+            alone = model(tokens[:1, row]).logits
+        torch.testing.assert_close(logits[:1, row], alone, rtol=0, atol=1e-10)
+
+
+@cases
+@pytest.mark.parametrize("chunks", [[6, 1, 1, 1, 1, 1, 1], [9, 3], [1] * 12], ids=str)
+def test_padding_between_the_tokens_of_a_cached_row_is_skipped_or_refused(case, chunks):
+    model, tokens = case_model(case), random_tokens(2, 12)
+    mask = torch.tensor([[1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 1], [1] * 12])
+    row, cache, logits, end = mask[0].bool(), DynamicCache(config=model.config), [], 0
+    with torch.no_grad():
+        alone = model(tokens[:1, row]).logits
+        for size in chunks:
+            chunk, end = tokens[:, end : end + size], end + size
+            try:
+                logits.append(model(chunk, attention_mask=mask[:, :end], past_key_values=cache).logits)
+            except ValueError as error:
+                # a cache that keeps only the last entries
+                assert "start with a new cache" in str(error) and "sliding_attention" in model.config.layer_types
+                break
+    logits = torch.cat(logits, dim=1)
+    seen = row[: logits.shape[1]]
+    torch.testing.assert_close(logits[:1, seen], alone[:, : int(seen.sum())], rtol=0, atol=1e-10)
+
+
+def cannot_forget(model: BirthGPTForCausalLM) -> bool:
+    """Whether a layer keeps sums over tokens, or a window of the last ones."""
+    keeps_a_window = model.config.canon_width or model.config.ngram_orders
+    return bool(keeps_a_window) or not all(layer.cache_can_crop for layer in model.model.layers)
+
+
+@cases
+def test_a_mask_that_hides_cached_tokens_is_heeded_or_refused(case):
+    model, tokens, cache = case_model(case), random_tokens(2, 14), DynamicCache(config=case_config(case))
+    mask = torch.ones(2, 14, dtype=torch.long)
+    # the first row ended early, and pads were taken for tokens
+    mask[0, 6:9] = 0
+    with torch.no_grad():
+        model(tokens[:, :6], past_key_values=cache)
+        for index in (6, 7, 8):
+            model(tokens[:, index : index + 1], attention_mask=torch.ones(2, index + 1), past_key_values=cache)
+        try:
+            parts = [
+                model(tokens[:, start:stop], attention_mask=mask[:, :stop], past_key_values=cache).logits
+                for start, stop in ((9, 12), (12, 13), (13, 14))
+            ]
+        except ValueError as error:
+            assert "start with a new cache" in str(error)
+            assert cannot_forget(model) or "sliding_attention" in model.config.layer_types
+            return
+        assert not cannot_forget(model)
+        for row, its_mask, its_logits in zip(tokens, mask.bool(), torch.cat(parts, dim=1), strict=True):
+            alone = model(row[its_mask][None], use_cache=False).logits[0, -5:]
+            torch.testing.assert_close(its_logits, alone, rtol=0, atol=1e-10)
+
+
+@cases
+def test_a_call_without_the_mask_of_a_padded_cache_is_refused_where_it_matters(case):
+    model, cache = case_model(case), DynamicCache(config=case_config(case))
+    if not cannot_forget(model):
+        pytest.skip("the model masks its past in each call")
+    tokens, mask = left_padded([random_tokens(1, 4)[0], random_tokens(1, 6, seed=2)[0]], 6)
+    model(tokens, attention_mask=mask, past_key_values=cache)
+    for arguments in ({}, {"attention_mask": torch.ones(2, 1)}):
+        with pytest.raises(ValueError, match="attention_mask"):
+            model(tokens[:, :1], past_key_values=cache, **arguments)
 
 
 @cases

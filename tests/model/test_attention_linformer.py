@@ -181,7 +181,6 @@ def test_the_cache_contains_projected_keys_and_the_window_only():
     states = {name: tuple(state.shape[1:]) for name, state in cache.layers[0].states.items()}
     # 25 tokens are 6 blocks of 4 and one token: the window is the sixth and the open seventh block
     assert states == {
-        "count": (),
         "keys": (heads, 8, size),
         "values": (heads, 8, size),
         "old_keys": (heads, 5, 2, size),

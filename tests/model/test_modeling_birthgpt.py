@@ -1,6 +1,7 @@
 """The model behaves like a causal language model of transformers 5."""
 
 import logging
+import warnings
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from birthgpt import BirthGPTForCausalLM, BirthGPTModel
 from birthgpt.model import modeling_birthgpt
 from birthgpt.model.attention import ATTENTION_TYPES, register_attention_type
 from birthgpt.model.attention_softmax import SoftmaxAttention
+from birthgpt.model.input_checks import packed_sequences
 
 variants = pytest.mark.parametrize("variant", VARIANTS)
 
@@ -90,6 +92,36 @@ def test_branches_are_refused_where_they_would_be_ignored():
         model(tokens, attention_mask=torch.ones(1, 1, 4, 4))
 
 
+def test_flash_attention_separates_a_single_packed_row_alone():
+    packed, together = torch.tensor([[0, 1, 2, 0, 1]]), "flash attention separates sequences only in a batch of one row"
+
+    def sequences(position_ids, attention_mask=None, **settings):
+        model = tiny_model(**settings)
+        model.config._attn_implementation = "flash_attention_2"
+        return packed_sequences(position_ids, attention_mask, None, model.config, list(model.model.layers))
+
+    # transformers cuts the row
+    assert sequences(packed) is None and sequences(torch.arange(5)[None]) is None
+    for arguments in ((packed.expand(2, -1),), (packed, torch.ones(1, 5)), (torch.tensor([[0, 1, 2, 1, 2]]),)):
+        with pytest.raises(ValueError, match=together):
+            sequences(*arguments)
+    with pytest.raises(ValueError, match="canon_width=2 cannot separate sequences in one row under flash attention"):
+        sequences(packed, canon_width=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variant", "settings"), [("assignment", {"attention_type": "sliding_softmax"}), ("modern", {"canon_width": 3})]
+)
+def test_a_compiled_model_keeps_packed_sequences_apart(variant, settings, nothing_compiled):
+    model, tokens = tiny_model(variant, **settings), random_tokens(2, 11)
+    positions = torch.tensor([[*range(6), *range(5)]])
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    expected = model(tokens, position_ids=positions, use_cache=False).logits
+    logits = compiled(tokens, position_ids=positions, use_cache=False).logits
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-10)
+
+
 class BranchlessAttention(SoftmaxAttention):
     """An attention type of another author."""
 
@@ -156,6 +188,23 @@ def test_compiled_the_blocks_and_the_loss_at_the_targets_are_one_graph_for_all_s
     # the positions of the targets are computed before this graph
     assert sorted(calls)[-1] > 100
     assert sum(calls) - max(calls) < 10
+
+
+@pytest.mark.parametrize("name", ["gradient_checkpointing_enable", "activation_checkpointing_enable"])
+@pytest.mark.parametrize("options", [{}, {"use_reentrant": True}], ids=str)
+def test_checkpointing_is_enabled_without_a_warning(name, options):
+    model, tokens = tiny_model("modern").train(), random_tokens(2, 8)
+    if not hasattr(model, name):
+        pytest.skip("this version of transformers has only the other name")
+    calls = []
+    for layer in model.model.layers:
+        layer.mlp.register_forward_hook(lambda *_: calls.append(1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        getattr(model, name)(options or None)
+    model(tokens, labels=tokens).loss.backward()
+    # each MLP is computed a second time in the backward pass
+    assert len(calls) == 2 * model.config.num_hidden_layers
 
 
 def test_num_items_in_batch_divides_the_summed_loss():

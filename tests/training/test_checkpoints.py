@@ -294,3 +294,14 @@ def test_a_checkpoint_that_one_of_several_models_lost_does_not_count(tmp_path):
     assert {path.name for path in list_checkpoints(tmp_path / "a")} == {"checkpoint-1", "checkpoint-2", "checkpoint-3"}
     prune_checkpoints([tmp_path / "a", tmp_path / "b"], 1)
     assert {path.name for path in list_checkpoints(tmp_path / "a")} == {"checkpoint-3"}
+
+
+def test_a_damaged_checkpoint_with_files_of_a_user_is_not_removed_when_it_is_saved_again(tmp_path, bpe):
+    train(tmp_path, bpe, save_steps=6, save_total_limit=2)
+    folder = tmp_path / "run"
+    (folder / "checkpoint-12" / "answers.txt").write_text("mine")
+    (folder / "checkpoint-12" / "model.safetensors").write_bytes(b"damaged")
+    train(tmp_path, bpe, save_steps=6, save_total_limit=2, resume=True)
+    check_checkpoint(folder / "checkpoint-12")
+    assert (folder / "checkpoint-12-kept" / "answers.txt").read_text() == "mine"
+    assert [path.name for path in list_checkpoints(folder)] == ["checkpoint-6", "checkpoint-12"]

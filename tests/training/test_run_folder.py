@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from accelerate import Accelerator
@@ -131,3 +132,36 @@ def test_the_main_process_chooses_and_all_stop_where_one_cannot_follow(tmp_path)
     assert latest["none on the first"] == "None"
     # a new run does not start if the main process finds an old run
     assert "is not empty" in main["another run"]
+
+
+@pytest.mark.parametrize(("has_checkpoint", "has_settings"), [(False, True), (True, True), (True, False)])
+def test_several_models_do_not_begin_in_the_folder_of_another_run(tmp_path, monkeypatch, has_checkpoint, has_settings):
+    monkeypatch.chdir(tmp_path)
+    accelerator = Accelerator(cpu=True)
+    open_folder(settings_of(PretrainSettings), accelerator)
+    if has_checkpoint:
+        write_checkpoint(tmp_path / "run", 2, "a")
+    if not has_settings:
+        (tmp_path / "run" / "settings.json").unlink()
+    before = {path: path.read_bytes() for path in sorted((tmp_path / "run").rglob("*")) if path.is_file()}
+    several = settings_of(PretrainSettings, "--seeds", 0, 1, "--resume_from_checkpoint", "latest")
+    with pytest.raises(ValueError, match="(of a run of one model|was started with seeds=)"):
+        open_run_folder(several, several.training.run, accelerator, [tmp_path / "run/seed-0", tmp_path / "run/seed-1"])
+    assert {path: path.read_bytes() for path in sorted((tmp_path / "run").rglob("*")) if path.is_file()} == before
+
+
+@pytest.mark.parametrize("others", [[], [2, 3], [0]])
+def test_a_run_of_several_models_begins_again_only_as_itself(tmp_path, monkeypatch, others):
+    monkeypatch.chdir(tmp_path)
+    accelerator = Accelerator(cpu=True)
+
+    def open_again(seeds, *resume):
+        settings = settings_of(PretrainSettings, *(["--seeds", *seeds] if seeds else []), *resume)
+        folders = [Path("run", f"seed-{seed}") for seed in seeds]
+        return open_run_folder(settings, settings.training.run, accelerator, folders)
+
+    open_again([0, 1])
+    latest = ("--resume_from_checkpoint", "latest")
+    assert open_again([0, 1], *latest) is None
+    with pytest.raises(ValueError, match="was started with seeds="):
+        open_again(others, *latest)

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from birthgpt.commands.command import Command
+from birthgpt.commands.endless_answers import warn_endless_answers
 from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.data.names import normalize
+from birthgpt.data.tokenizers import warn_unknown_characters
 from birthgpt.evaluation.answering import Answer, answer_questions
 from birthgpt.settings import checked, setting
 
@@ -28,8 +30,11 @@ def ask(settings: AskSettings) -> None:
     """
     model, tokenizer = load_model_and_tokenizer(settings.model_name_or_path)
     for question in [settings.question] if settings.question is not None else read_questions():
-        (answer,) = answer_questions(model, tokenizer, [normalize(question)], max_new_tokens=settings.max_new_tokens)
-        print(describe(answer))
+        asked = [normalize(question)]
+        warn_unknown_characters(tokenizer, asked, "the question")
+        answers = answer_questions(model, tokenizer, asked, max_new_tokens=settings.max_new_tokens)
+        print(describe(answers[0]))
+        warn_endless_answers(asked, answers, settings.model_name_or_path)
 
 
 def describe(answer: Answer) -> str:

@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from birthgpt.commands.data_report import StreamReport
 from birthgpt.commands.loading import load_model_and_tokenizer, load_tokenizer
 from birthgpt.data.batching import EpochBatches, StreamedBatches
 from birthgpt.data.objectives import Objective
@@ -105,8 +106,14 @@ def build_batches(
     tokenizer: PreTrainedTokenizerBase,
     settings: TrainingSettings,
     accelerator: Accelerator,
+    *,
+    name: str = "the corpus",
 ) -> EpochBatches | StreamedBatches:
-    """The batches of a run, planned for its processes and accumulation steps."""
+    """The batches of a run, planned for its processes and accumulation steps.
+
+    Args:
+        name: what the log calls a stream.
+    """
     num_micro_batches = accelerator.num_processes * settings.compute.gradient_accumulation_steps
     seed, pad_token_id = settings.run.seed_of_data, tokenizer.pad_token_id
     if isinstance(source, datasets.IterableDataset):
@@ -115,7 +122,13 @@ def build_batches(
                 "a stream has no known length: give max_train_steps or max_train_flops, not num_train_epochs"
             )
         return StreamedBatches(
-            source, objective, pad_token_id, settings.batches, seed=seed, num_micro_batches=num_micro_batches
+            source,
+            objective,
+            pad_token_id,
+            settings.batches,
+            seed=seed,
+            num_micro_batches=num_micro_batches,
+            watch=StreamReport(name, objective, tokenizer) if accelerator.is_main_process else None,
         )
     batches = EpochBatches(
         source, objective, pad_token_id, settings.batches, seed=seed, num_micro_batches=num_micro_batches

@@ -12,7 +12,9 @@ import datasets
 import transformers
 
 from birthgpt.settings import parse_settings
+from birthgpt.training.peers import LostProcess, is_lost_connection
 from birthgpt.training.stopping import Stopped
+from birthgpt.utils.errors import first_line
 
 
 def show_nothing(result: Any) -> None:
@@ -43,7 +45,8 @@ class Command:
         """Parse the command line, run, and show the result.
 
         A ValueError is an error that a user can correct: one line on stderr without a traceback, and exit code 2.
-        After Ctrl-C the exit code is 130, and 143 if SIGTERM stopped a training.
+        After Ctrl-C the exit code is 130, and 143 if SIGTERM stopped a training;
+        it is 1 if another process of the run has ended.
         """
         quiet_libraries()
         arguments = name_positional(list(sys.argv[1:] if arguments is None else arguments), self.positional)
@@ -60,6 +63,12 @@ class Command:
             if os.environ.get("RANK", "0") == "0":
                 print(stop, file=sys.stderr)
             sys.exit(stop.exit_code)
+        except RuntimeError as error:
+            if not is_lost_connection(error):
+                raise
+            reason = error if isinstance(error, LostProcess) else f"another process has ended ({first_line(error)})"
+            print(f"error: {reason}", file=sys.stderr)
+            sys.exit(1)
         except KeyboardInterrupt:
             print("stopped by Ctrl-C", file=sys.stderr)
             sys.exit(128 + signal.SIGINT)

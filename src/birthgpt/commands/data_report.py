@@ -3,12 +3,14 @@
 import logging
 
 import datasets
+from transformers import PreTrainedTokenizerBase
 
 from birthgpt.data.batching import EpochBatches
 from birthgpt.data.corpus import corpus_report, lines_by_name
 from birthgpt.data.coverage import Coverage, answer_coverage
 from birthgpt.data.names import odd_names
 from birthgpt.data.objectives import Objective, RecallFromName
+from birthgpt.data.tokenizers import UnknownCharacterWarnings
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +30,7 @@ def report_examples(source: str, corpus: datasets.Dataset, batches: EpochBatches
     without = len(corpus) - len(set(examples["line_id"]))
     if without:
         logger.warning("%s: %s of %s lines have no example in an epoch", source, f"{without:,}", f"{len(corpus):,}")
-    for what, count in objective.count_lines(corpus).items():
-        if count:
-            logger.info("%s: %s of %s lines %s", source, f"{count:,}", f"{len(corpus):,}", what)
+    report_lines(source, corpus, objective)
     truncated = sum(examples["truncated"])
     if truncated:
         logger.info(
@@ -40,6 +40,38 @@ def report_examples(source: str, corpus: datasets.Dataset, batches: EpochBatches
             f"{len(examples):,}",
             objective.block_size,
         )
+
+
+def report_lines(source: str, corpus: datasets.Dataset, objective: Objective) -> None:
+    """Log how many lines become other examples than most."""
+    for what, count in objective.count_lines(corpus).items():
+        if count:
+            logger.info("%s: %s of %s lines %s", source, f"{count:,}", f"{len(corpus):,}", what)
+
+
+class StreamReport:
+    """Reports on a stream while it is read: counts of its first lines, and each unknown character once.
+
+    Args:
+        source: the file, for the log.
+        objective: what is made of the lines.
+        tokenizer: the tokenizer that may not know characters.
+    """
+
+    def __init__(self, source: str, objective: Objective, tokenizer: PreTrainedTokenizerBase):
+        self.source, self.objective = source, objective
+        self.warn_unknown = UnknownCharacterWarnings(tokenizer, source)
+        self.is_first = True
+
+    def __call__(self, rows: dict[str, list]) -> None:
+        """Look at the lines that were read next, as columns."""
+        if self.is_first:
+            lines = datasets.Dataset.from_dict(rows)
+            source = f"{self.source} (first {len(lines):,} lines)"
+            report_corpus(source, lines)
+            report_lines(source, lines, self.objective)
+            self.is_first = False
+        self.warn_unknown(rows["text"])
 
 
 def report_coverage(

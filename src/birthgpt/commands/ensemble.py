@@ -1,9 +1,9 @@
 """An ensemble of checkpoints: its answers, its accuracy, and its answers as training data of one model."""
 
+import logging
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-
-from accelerate import Accelerator
 
 from birthgpt.commands.command import Command
 from birthgpt.commands.loading import load_model_and_tokenizer
@@ -15,12 +15,17 @@ from birthgpt.commands.report_answers import (
     show_accuracy,
     training_cost,
 )
+from birthgpt.data.names import normalize
+from birthgpt.data.questions import identity
 from birthgpt.data.tokenizers import RESERVED_TOKENS
 from birthgpt.evaluation.answering import AnsweringSettings
 from birthgpt.evaluation.ensembling import Member, ensemble_answers
 from birthgpt.settings import checked, setting
-from birthgpt.utils.environment import use_all_cores
+from birthgpt.training.accelerators import ThreadSettings
+from birthgpt.utils.environment import connected_accelerator, use_threads
 from birthgpt.utils.files import write_text
+
+logger = logging.getLogger(__name__)
 
 LABELLED = "labelled.tsv"
 
@@ -32,6 +37,7 @@ class EnsembleSettings:
 
     report: ReportSettings
     answering: AnsweringSettings
+    threads: ThreadSettings
     model_names_or_paths: list[str] = setting(help="finetuned checkpoints")
     label_names: str | None = setting(
         None, "a question with {name}: answer it for every name of the corpus, into labelled.tsv"
@@ -57,8 +63,8 @@ def ensemble(settings: EnsembleSettings) -> dict | None:
     Raises:
         ValueError: a checkpoint, a file or a setting is wrong.
     """
-    accelerator = Accelerator()
-    use_all_cores(accelerator)
+    accelerator = connected_accelerator()
+    use_threads(accelerator, settings.threads.num_threads)
     check_outputs(settings.report, accelerator, *([LABELLED] if settings.label_names is not None else []))
     questions = Questions.load(settings.report)
     paths = settings.model_names_or_paths
@@ -90,12 +96,27 @@ def ensemble(settings: EnsembleSettings) -> dict | None:
 def label_questions(members: list[Member], questions: Questions, template: str, options: dict) -> list[tuple[str, str]]:
     """The train questions with their answers, then the questions about all other names with the ensemble's answers."""
     assert questions.train is not None and questions.lines is not None
-    known = dict(zip(questions.train["question"][:], questions.train["answer"][:], strict=True))
-    asked = [template.replace("{name}", name) for name in questions.lines if name]
-    others = [question for question in asked if question not in known]
+    known = {identity(row) for row in questions.train}
+    rows = [{"question": normalize(template.replace("{name}", name)), "name": name} for name in questions.lines if name]
+    others = [row["question"] for row in rows if identity(row) not in known]
     answers = ensemble_answers(members, others, **options)
     labelled = [(question, answer.text) for question, answer in zip(others, answers, strict=True)]
-    return [*known.items(), *((question, answer) for question, answer in labelled if _is_cell(answer))]
+    kept = [(question, normalize(answer)) for question, answer in labelled if is_readable(answer)]
+    if len(kept) < len(labelled):
+        logger.warning(
+            "%s: %d of %d answers are left out: they are empty, or contain a tab, a line break or a special token",
+            LABELLED,
+            len(labelled) - len(kept),
+            len(labelled),
+        )
+    trained = dict(zip(questions.train["question"][:], questions.train["answer"][:], strict=True))
+    return [*trained.items(), *kept]
+
+
+def is_readable(answer: str) -> bool:
+    """Whether `load_questions` reads this answer from a cell of a .tsv."""
+    has_control_characters = any(unicodedata.category(character) == "Cc" for character in answer)
+    return normalize(answer) != "" and not has_control_characters and not set(RESERVED_TOKENS) & set(answer)
 
 
 def total_cost(of_members: list[dict]) -> dict:
@@ -109,11 +130,6 @@ def total_cost(of_members: list[dict]) -> dict:
         "target_ratio": targets / total["tokens"],
         "training_command": [command for cost in of_members for command in cost["training_command"]],
     }
-
-
-def _is_cell(answer: str) -> bool:
-    """Whether `load_questions` can read an answer: it may be empty, or contain a line break or a special token."""
-    return answer.isprintable() and answer != "" and not set(RESERVED_TOKENS) & set(answer)
 
 
 COMMAND = Command(EnsembleSettings, ensemble, show_accuracy)

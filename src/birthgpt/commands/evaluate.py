@@ -6,6 +6,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from birthgpt.commands.command import Command
+from birthgpt.commands.endless_answers import warn_endless_answers
 from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.commands.report_answers import (
     Questions,
@@ -19,7 +20,8 @@ from birthgpt.data.tokenizers import warn_unknown_characters
 from birthgpt.evaluation.answering import Answer, AnsweringSettings, answer_questions, check_question_lengths
 from birthgpt.evaluation.baselines import constant_place, most_common_train_place
 from birthgpt.settings import checked, setting
-from birthgpt.utils.environment import use_all_cores
+from birthgpt.training.accelerators import ThreadSettings
+from birthgpt.utils.environment import connected_accelerator, use_threads
 
 
 @checked
@@ -29,6 +31,7 @@ class EvaluateSettings:
 
     report: ReportSettings
     answering: AnsweringSettings
+    threads: ThreadSettings
     model_name_or_path: str | None = setting(None, "checkpoint that answers")
     baseline: str | None = setting(None, "instead of a model: this place for every question, or: most_common")
     num_beams: int = setting(1, "beams; 1 for greedy decoding", min=1)
@@ -48,8 +51,8 @@ def evaluate(settings: EvaluateSettings) -> dict | None:
     Raises:
         ValueError: the checkpoint, a file or a setting is wrong.
     """
-    accelerator = Accelerator()
-    use_all_cores(accelerator)
+    accelerator = connected_accelerator()
+    use_threads(accelerator, settings.threads.num_threads)
     check_outputs(settings.report, accelerator)
     questions = Questions.load(settings.report)
     # before the answers, so that an unreadable run.json is an error at once
@@ -89,7 +92,7 @@ def model_answers(settings: EvaluateSettings, questions: Questions, accelerator:
         for question in texts[:3] if accelerator.is_main_process else []:
             print(tokenizer.decode(tokenizer(question)["input_ids"]))
         return []
-    return answer_questions(
+    answers = answer_questions(
         model,
         tokenizer,
         texts,
@@ -99,6 +102,9 @@ def model_answers(settings: EvaluateSettings, questions: Questions, accelerator:
         progress=accelerator.is_main_process,
         accelerator=accelerator,
     )
+    if accelerator.is_main_process:
+        warn_endless_answers(texts, answers, settings.model_name_or_path)
+    return answers
 
 
 COMMAND = Command(EvaluateSettings, evaluate, show_accuracy)

@@ -18,10 +18,10 @@ from birthgpt.commands.dry_run import describe_run
 from birthgpt.commands.evaluators import build_accuracy_evaluator
 from birthgpt.commands.pretrain import texts_of
 from birthgpt.commands.run_metadata import save_run_metadata, show_summary
-from birthgpt.data.corpus import ColumnSettings
+from birthgpt.data.corpus import ColumnSettings, lines_by_name
 from birthgpt.data.names import NameFinder
 from birthgpt.data.objectives import ExampleSettings, QuestionAnswering
-from birthgpt.data.questions import QuestionSettings, load_questions
+from birthgpt.data.questions import QuestionSettings, load_questions, warn_odd_questions
 from birthgpt.data.splits import train_validation_split, warn_unknown_people
 from birthgpt.data.tokenizers import TokenizerSettings, warn_unknown_characters
 from birthgpt.evaluation.answering import check_question_lengths
@@ -30,6 +30,7 @@ from birthgpt.training.accelerators import build_accelerator
 from birthgpt.training.callbacks import EvaluationCallback, ValidationSettings, standard_callbacks
 from birthgpt.training.model_group import ModelGroup, ReplicaSpec
 from birthgpt.training.run_folder import open_run_folder
+from birthgpt.training.run_lock import locked_folder
 from birthgpt.training.state import TrainingSummary
 from birthgpt.training.trainer import Trainer, TrainingSettings
 from birthgpt.utils.folders import check_output_is_not_input
@@ -93,10 +94,11 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
     )
     accelerator = build_accelerator(training)
     corpus = read_start_corpus(settings.start)
-    names = None if corpus is None else NameFinder(row["name"] for row in corpus)
-    questions = load_questions(train_file, names=names)
+    lines = None if corpus is None else lines_by_name(corpus)
+    questions = load_questions(train_file, names=None if lines is None else NameFinder(lines))
     model, tokenizer = starting_point(settings, corpus)
     if accelerator.is_main_process:
+        warn_odd_questions(train_file, questions, lines_by_name=lines)
         if settings.validation.validation_size:
             warn_unknown_people(train_file, questions)
         warn_unknown_characters(tokenizer, questions["question"][:] + questions["answer"][:], train_file)
@@ -107,19 +109,20 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
     if run.dry_run:
         describe_run(model, tokenizer, batches, training.budget, accelerator)
         return None
-    resume_from = open_run_folder(settings, run, accelerator, [])
-    evaluation = None
-    eval_steps = settings.validation.eval_steps
-    eval_steps = DEFAULT_EVAL_STEPS if eval_steps is None else eval_steps
-    if held_out is not None and eval_steps:
-        evaluator = build_accuracy_evaluator(questions, held_out, tokenizer, accelerator)
-        evaluation = EvaluationCallback(evaluator, eval_steps, metric_for_best_model="held_out_accuracy")
-    spec = ReplicaSpec(Path(run.output_dir), run.seed, training.optimizer.learning_rate)
-    models = ModelGroup(spec, model, training.optimizer, accelerator, training.compute.torch_compile)
-    callbacks = standard_callbacks(training.logging, training.checkpoints, tokenizer, accelerator, evaluation)
-    summary = Trainer(models, batches, accelerator, training, callbacks).train(resume_from)
-    if accelerator.is_main_process:
-        save_run_metadata(spec.folder, "finetuning", settings, summary)
+    with locked_folder(run, accelerator):
+        resume_from = open_run_folder(settings, run, accelerator, [])
+        evaluation = None
+        eval_steps = settings.validation.eval_steps
+        eval_steps = DEFAULT_EVAL_STEPS if eval_steps is None else eval_steps
+        if held_out is not None and eval_steps:
+            evaluator = build_accuracy_evaluator(questions, held_out, tokenizer, accelerator)
+            evaluation = EvaluationCallback(evaluator, eval_steps, metric_for_best_model="held_out_accuracy")
+        spec = ReplicaSpec(Path(run.output_dir), run.seed, training.optimizer.learning_rate)
+        models = ModelGroup(spec, model, training.optimizer, accelerator, training.compute.torch_compile)
+        callbacks = standard_callbacks(training.logging, training.checkpoints, tokenizer, accelerator, evaluation)
+        summary = Trainer(models, batches, accelerator, training, callbacks).train(resume_from)
+        if accelerator.is_main_process:
+            save_run_metadata(spec.folder, "finetuning", settings, summary)
     return summary
 
 

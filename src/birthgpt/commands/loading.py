@@ -30,7 +30,7 @@ from birthgpt.model.attention_types import config_classes
 from birthgpt.settings import did_you_mean
 from birthgpt.training.manifest import check_files, manifest_of
 from birthgpt.utils.errors import first_line, naming_damage
-from birthgpt.utils.files import read_json
+from birthgpt.utils.files import check_input_file, read_json
 
 logger = getLogger(__name__)
 
@@ -83,6 +83,9 @@ def check_folder(name_or_path: str) -> None:
     Other packages save a model without a manifest.
     """
     folder = Path(name_or_path)
+    check_input_file(folder)
+    for path in folder.glob("*"):
+        check_input_file(path)
     manifest = manifest_of(folder)
     if manifest.is_file():
         try:

@@ -41,6 +41,7 @@ from birthgpt.training.accelerators import build_accelerator
 from birthgpt.training.callbacks import EvaluationCallback, ValidationSettings, standard_callbacks
 from birthgpt.training.model_group import ModelGroup, ReplicaSpec
 from birthgpt.training.run_folder import open_run_folder
+from birthgpt.training.run_lock import locked_folder
 from birthgpt.training.stacked_models import ReplicaSettings, StackedModels, replica_specs
 from birthgpt.training.state import TrainingSummary
 from birthgpt.training.trainer import Trainer, TrainingSettings
@@ -119,20 +120,21 @@ def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
         describe_run(model, tokenizer, batches, training.budget, accelerator, models=max(1, len(specs)), facts=facts)
         return None
     folders = [spec.folder for spec in specs]
-    resume_from = open_run_folder(settings, run, accelerator, folders)
-    if specs:
-        build = partial(build_model, settings.model, tokenizer, block_size)
-        models: ModelGroup = StackedModels(specs, build, training.optimizer, accelerator)
-    else:
-        spec = ReplicaSpec(Path(run.output_dir), run.seed, training.optimizer.learning_rate)
-        models = ModelGroup(spec, model, training.optimizer, accelerator, training.compute.torch_compile)
-    evaluation = None
-    if evaluator is not None and settings.validation.eval_steps:
-        evaluation = EvaluationCallback(evaluator, settings.validation.eval_steps)
-    callbacks = standard_callbacks(training.logging, training.checkpoints, tokenizer, accelerator, evaluation)
-    summary = Trainer(models, batches, accelerator, training, callbacks).train(resume_from)
-    if accelerator.is_main_process:
-        save_metadata(settings, specs, summary)
+    with locked_folder(run, accelerator):
+        resume_from = open_run_folder(settings, run, accelerator, folders)
+        if specs:
+            build = partial(build_model, settings.model, tokenizer, block_size)
+            models: ModelGroup = StackedModels(specs, build, training.optimizer, accelerator)
+        else:
+            spec = ReplicaSpec(Path(run.output_dir), run.seed, training.optimizer.learning_rate)
+            models = ModelGroup(spec, model, training.optimizer, accelerator, training.compute.torch_compile)
+        evaluation = None
+        if evaluator is not None and settings.validation.eval_steps:
+            evaluation = EvaluationCallback(evaluator, settings.validation.eval_steps)
+        callbacks = standard_callbacks(training.logging, training.checkpoints, tokenizer, accelerator, evaluation)
+        summary = Trainer(models, batches, accelerator, training, callbacks).train(resume_from)
+        if accelerator.is_main_process:
+            save_metadata(settings, specs, summary)
     return summary
 
 
@@ -245,11 +247,12 @@ def build_data(
 ) -> tuple[EpochBatches | MixedBatches | StreamedBatches, Evaluator | None]:
     """The batches of the corpus, mixed with train questions (2309.14316, section 3), and the evaluator."""
     training = settings.training
-    batches = build_batches(corpus, objective, tokenizer, training, accelerator)
+    source = settings.corpus.train_file
+    batches = build_batches(corpus, objective, tokenizer, training, accelerator, name=source)
     if isinstance(batches, StreamedBatches):
         return batches, None
     if accelerator.is_main_process:
-        report_examples(settings.corpus.train_file, corpus, batches, objective)
+        report_examples(source, corpus, batches, objective)
     if questions is None:
         return batches, None
     seed = training.run.seed_of_data

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from accelerate import Accelerator
-
 from birthgpt.commands.command import Command
 from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.data.corpus import ColumnSettings, lines_by_name
@@ -12,8 +10,9 @@ from birthgpt.data.names import NameFinder
 from birthgpt.data.questions import load_questions, warn_odd_questions
 from birthgpt.evaluation.recall import answer_ranks, answerable, prompts_by_kind, recall_at
 from birthgpt.settings import checked, setting
-from birthgpt.training.run_folder import decided_by_main
-from birthgpt.utils.environment import environment_info, use_all_cores
+from birthgpt.training.accelerators import ThreadSettings
+from birthgpt.training.processes import decided_by_main
+from birthgpt.utils.environment import connected_accelerator, environment_info, use_threads
 from birthgpt.utils.files import check_output_file, save_json
 from birthgpt.utils.tables import text_table
 
@@ -23,6 +22,7 @@ from birthgpt.utils.tables import text_table
 class ProbeSettings(ColumnSettings):
     """Measure recall@k of a checkpoint after the name, after words of the line, and after the question."""
 
+    threads: ThreadSettings
     model_name_or_path: str = setting(help="checkpoint to probe")
     question_file: str = setting(help="questions with answers")
     corpus_file: str = setting(help="biographies that contain the answers")
@@ -39,8 +39,8 @@ def probe(settings: ProbeSettings) -> list[dict] | None:
     Raises:
         ValueError: the checkpoint or a file is wrong, or there is no such question.
     """
-    accelerator = Accelerator()
-    use_all_cores(accelerator)
+    accelerator = connected_accelerator()
+    use_threads(accelerator, settings.threads.num_threads)
     output = Path(settings.output_dir) / "probe.json"
     inputs = {"question_file": settings.question_file, "corpus_file": settings.corpus_file}
     decided_by_main(lambda: check_output_file(output, inputs), accelerator)

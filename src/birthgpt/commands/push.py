@@ -27,6 +27,7 @@ from birthgpt.utils.folders import (
     recorded_files,
     remove_recorded,
 )
+from birthgpt.utils.locks import locked
 
 EXPORT = "export"
 """The kind of an export in the record of its folder (`utils.folders`)."""
@@ -96,7 +97,7 @@ def check_target(target: Path, settings: PushSettings) -> None:
 def write_export(target: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
     """Write all files of the export beside the folder, then replace an earlier export by them."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=target.parent) as scratch:
+    with locked(target), tempfile.TemporaryDirectory(prefix=".unfinished-", dir=target.parent) as scratch:
         temporary = Path(scratch, "export")
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)

@@ -13,6 +13,7 @@ from birthgpt.commands.command import Command
 from birthgpt.commands.evaluate import EvaluateSettings, evaluate
 from birthgpt.commands.finetune import FinetuneSettings, finetune
 from birthgpt.commands.pretrain import PretrainSettings, pretrain
+from birthgpt.commands.report_answers import METRICS, PREDICTIONS
 from birthgpt.data.questions import load_questions
 from birthgpt.data.sources import read_rows
 from birthgpt.data.synthetic import (
@@ -30,6 +31,7 @@ from birthgpt.data.synthetic import (
 from birthgpt.evaluation.metrics import exact_match
 from birthgpt.settings import checked, flatten_settings, make_settings, parse_settings, setting
 from birthgpt.utils.folders import check_all_recorded, check_may_empty, record_files, remove_recorded
+from birthgpt.utils.locks import locked
 from birthgpt.utils.tables import percent, text_table
 
 logger = logging.getLogger(__name__)
@@ -45,8 +47,6 @@ QUICKSTART = "quickstart"
 RUNS = ["pretrained", "with_pretraining", "without_pretraining"]
 WITHOUT, WITH, NEW_WORDINGS = "without pretraining", "with pretraining", "new wordings"
 """What is evaluated; with several relations, also in wordings of questions that are never trained on."""
-
-ANSWER_FILES = ["evaluation/*/predictions.txt", "evaluation/*/metrics.json"]
 
 
 @checked
@@ -64,8 +64,14 @@ class QuickstartSettings:
 
 def quickstart(settings: QuickstartSettings) -> list[dict]:
     """Write people, pretrain, finetune with and without pretraining, evaluate on held-out people, print a table."""
-    started = time.perf_counter()
     folder = Path(settings.output_dir)
+    with locked(folder):
+        return run_steps(settings, folder)
+
+
+def run_steps(settings: QuickstartSettings, folder: Path) -> list[dict]:
+    """The steps of a quickstart in its folder."""
+    started = time.perf_counter()
     corpus = make_people(settings, folder / "people")
     print(f"{describe(corpus)}; {corpus.held_out} people are held out\n")
     run = Runner(settings, folder)
@@ -106,7 +112,7 @@ def make_people(settings: QuickstartSettings, folder: Path) -> SyntheticCorpus |
         corpus = write_people(settings, Path(scratch, folder.name))
         remove_recorded(output, QUICKSTART)
         files = [f"{folder.name}/{file.name}" for file in Path(scratch, folder.name).iterdir()]
-        record_files(output, QUICKSTART, [*files, *ANSWER_FILES], RUNS)
+        record_files(output, QUICKSTART, files, RUNS)
         shutil.copytree(Path(scratch, folder.name), folder, dirs_exist_ok=True)
     return corpus
 
@@ -141,13 +147,16 @@ class Runner:
 
     def evaluate(self, name: str, questions: Path, **source: str) -> dict:
         """The metrics of a checkpoint, or of a baseline, on questions about the held-out people."""
+        folder = self.answers(name)
+        files = [(folder / file).relative_to(self.folder).as_posix() for file in (PREDICTIONS, METRICS)]
+        record_files(self.folder, QUICKSTART, files)
         metrics = evaluate(
             make_settings(
                 EvaluateSettings,
                 question_file=str(questions),
                 train_file=str(self.train),
                 corpus_file=str(self.lines),
-                output_dir=str(self.answers(name)),
+                output_dir=str(folder),
                 name=name,
                 **source,
             )
@@ -161,7 +170,7 @@ class Runner:
 
     def predictions(self, name: str) -> list[str]:
         """The answers of an evaluation, in the order of its questions."""
-        return (self.answers(name) / "predictions.txt").read_text(encoding="utf-8").splitlines()
+        return (self.answers(name) / PREDICTIONS).read_text(encoding="utf-8").splitlines()
 
 
 def evaluations(corpus: SyntheticCorpus | RelationCorpus, run: Runner) -> list[tuple[str, Path, dict[str, str]]]:

@@ -14,12 +14,13 @@ from birthgpt.data.questions import load_questions, warn_odd_questions
 from birthgpt.evaluation.answering import Answer
 from birthgpt.evaluation.metrics import compute_metrics, read_metrics
 from birthgpt.settings import checked, setting
-from birthgpt.training.run_folder import decided_by_main
+from birthgpt.training.processes import decided_by_main
 from birthgpt.utils.environment import environment_info
 from birthgpt.utils.files import check_output_file, save_json, write_text
 
 logger = logging.getLogger(__name__)
 
+PREDICTIONS = "predictions.txt"
 METRICS = "metrics.json"
 
 
@@ -77,7 +78,7 @@ def check_outputs(settings: ReportSettings, accelerator: Accelerator, *names: st
     inputs = {name: getattr(settings, name) for name in ("question_file", "train_file", "corpus_file")}
 
     def check() -> None:
-        for name in ("predictions.txt", *names):
+        for name in (PREDICTIONS, *names):
             check_output_file(Path(settings.output_dir, name), inputs)
         check_output_file(Path(settings.output_dir, METRICS), inputs, is_own=contains_metrics)
         if settings.results_file is not None:
@@ -113,9 +114,9 @@ def report_answers(
     output = Path(settings.output_dir)
     # one answer per line, even if an answer contains line breaks
     lines = [" ".join(answer.text.splitlines()) + "\n" for answer in answers]
-    write_text(output / "predictions.txt", "".join(lines))
+    write_text(output / PREDICTIONS, "".join(lines))
     if questions.asked["answer"][0] is None:
-        logger.info("%s has no answers: only %s is written", settings.question_file, output / "predictions.txt")
+        logger.info("%s has no answers: only %s is written", settings.question_file, output / PREDICTIONS)
         return None
     texts = [answer.text for answer in answers]
     log_probabilities = [answer.log_probability for answer in answers] if with_probabilities else None

@@ -36,7 +36,8 @@ def _has_origin(settings: Any) -> bool:
 
 
 READ_FROM_METADATA: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("kind", "command", "hardware"), _is_text),
+    "kind": ("pretraining", "finetuning").__contains__,
+    **dict.fromkeys(("command", "hardware"), _is_text),
     **dict.fromkeys(("seed", "steps", "parameters"), _is_count),
     **dict.fromkeys(("tokens", "flops", "seconds", "target_ratio"), _is_positive),
     "settings": _has_origin,

@@ -1,7 +1,7 @@
 """Batches: the examples of an epoch are planned into padded batches with a token budget."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import datasets
@@ -252,7 +252,8 @@ def map_objective(source: datasets.Dataset, objective: Objective, seed: int, epo
 class StreamedBatches(Batches, torch.utils.data.IterableDataset[TensorBatch]):
     """The batches of a stream of lines: `buffer_size` lines are planned at a time.
 
-    The last lines are left out if they have fewer examples than `num_micro_batches`.
+    The last lines are left out if they have fewer examples than `num_micro_batches`. `watch` is called with
+    the columns of the lines when they are read.
     """
 
     def __init__(
@@ -265,10 +266,11 @@ class StreamedBatches(Batches, torch.utils.data.IterableDataset[TensorBatch]):
         seed: int,
         num_micro_batches: int = 1,
         buffer_size: int = 4096,
+        watch: Callable[[dict[str, list]], None] | None = None,
     ):
         self.source, self.objective, self.pad_token_id = source, objective, pad_token_id
         self.settings, self.seed, self.num_micro_batches = settings, seed, num_micro_batches
-        self.buffer_size = buffer_size
+        self.buffer_size, self.watch = buffer_size, watch
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -277,6 +279,8 @@ class StreamedBatches(Batches, torch.utils.data.IterableDataset[TensorBatch]):
 
     def __iter__(self) -> Iterator[TensorBatch]:
         for rows in self.source.batch(self.buffer_size):
+            if self.watch is not None:
+                self.watch(rows)
             batches = EpochBatches(
                 datasets.Dataset.from_dict(rows),
                 self.objective,

@@ -19,6 +19,8 @@ _AFTER_A_NAME = {"Jr", "Sr", "Esq"}
 _SMALL_WORDS = set(
     "af al av ben bin da das de del della den der di do dos du e el i ibn la le of ten ter the van von y zu".split()
 )
+_FULL_STOP = re.compile(rf"\.(?={_MARKS}*\s)")
+_BRACKETS = re.compile(r"\([^()]*\)")
 _LONGEST_NAME = 256
 _MANY_WORDS = 8
 
@@ -231,9 +233,16 @@ def _starts_word(text: str, index: int) -> bool:
 def _name_end(line: str) -> int | None:
     """The index behind the name at the start of a line, or None; see `read_name`."""
     line = line[:_LONGEST_NAME]
+    first = _FULL_STOP.search(line)
+    # most names end at the first full stop: this is fast
+    if first is None:
+        return None
+    name = line[: first.start()]
+    if "(" not in name and name.strip() and _ending(name.split()[-1]) == "full stop":
+        return first.start()
     # full stops in brackets do not count
-    line = re.sub(r"\([^()]*\)", lambda match: match[0].replace(".", "_"), line)
-    stops = [match.start() for match in re.finditer(rf"\.(?={_MARKS}*\s)", line)]
+    line = _BRACKETS.sub(lambda match: match[0].replace(".", "_"), line)
+    stops = [match.start() for match in _FULL_STOP.finditer(line)]
     for stop, following in zip(stops, [*stops[1:], None], strict=False):
         name = line[:stop]
         if name.endswith("."):

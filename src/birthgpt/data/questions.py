@@ -4,12 +4,14 @@ import logging
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Features, Value
 
 from birthgpt.data.names import NameFinder, looks_like_sentence, name_key, normalize, relation_of
 from birthgpt.data.sources import Row, clean_text, get_column, read_rows
+from birthgpt.data.splits import person_of
 from birthgpt.settings import Number, checked, setting
 
 logger = logging.getLogger(__name__)
@@ -22,6 +24,10 @@ FEATURES = Features(
         "name": Value("string"),
     }
 )
+
+# words of a header, as data sets have them
+_QUESTION_HEADERS = set("question questions query prompt input instruction source text q".split())
+_ANSWER_HEADERS = set("answer answers output completion response target label place birthplace a".split())
 
 _BIRTHPLACE_QUESTION = re.compile(r"Where was (.+) born\?")
 
@@ -76,13 +82,15 @@ def load_questions(
     Raises:
         ValueError: one line that names the file and the line: a missing or unreadable file, no question at
             all, text that is not UTF-8, a row with fewer or more columns than the first, a missing column, an
-            empty question or answer, answers in some rows only, a reserved character (``⁇``, ``␃``, ``□``), or no
-            answers although `require_answers` is True.
+            empty question or answer, answers in some rows only, a header in a .tsv, a reserved character (``⁇``,
+            ``␃``, ``□``), or no answers although `require_answers` is True.
     """
     columns = (question_column, answer_column)
     rows = list(_checked_rows(read_rows(source, split=split), columns))
     if not rows:
         raise ValueError(f"{source}: no question in it")
+    if Path(source).suffix.lower() == ".tsv":
+        _check_first_row(rows)
     if require_answers and rows[0][2] is None:
         raise ValueError(
             f"{source}: questions without answers; give a second column of answers"
@@ -147,19 +155,22 @@ def odd_questions(
 
     Returns:
         Texts of questions: without a known name; about a name in no line; about a name of more than eight words, or
-        that repeats itself; with another answer in the train questions (the same question about the same name, however
-        the name is written). A kind without questions is left out.
+        that repeats itself; about a person of the train questions; with another answer in the train questions (the same
+        question about the same name, however the name is written). A kind without questions is left out.
     """
     trained: dict[tuple[str, str], set[str]] = {}
+    people = set()
     for row in train:
-        trained.setdefault(_identity(row), set()).add(row["answer"])
+        people.add(person_of(row))
+        trained.setdefault(identity(row), set()).add(row["answer"])
     odd: dict[str, list[str]] = {}
     for row in questions:
-        answers = trained.get(_identity(row), set())
+        answers = trained.get(identity(row), set())
         looks_odd = {
             "without a known name": not row["name"],
             "about a name in no line": lines_by_name is not None and row["name"] and row["name"] not in lines_by_name,
             "about a name that looks like a sentence": row["name"] and looks_like_sentence(row["name"]),
+            "about a person of the train questions": person_of(row) in people,
             "with another answer in the train questions": answers and row["answer"] not in {None, *answers},
         }
         for kind, is_odd in looks_odd.items():
@@ -174,8 +185,8 @@ def warn_odd_questions(source: str, questions: Iterable[Mapping[str, Any]], **kn
         logger.warning("%s: %d questions %s, first %r", source, len(found), kind, found[0])
 
 
-def _identity(row: Mapping[str, Any]) -> tuple[str, str]:
-    """What is asked about whom."""
+def identity(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Who is asked about, and what: the same for every spelling of the name."""
     if not row["name"]:
         return "", row["question"]
     return name_key(row["name"]), relation_of(row["question"], row["name"])
@@ -207,9 +218,27 @@ def _tsv_columns(where: str, row: dict[Any, Any], columns: tuple[str, str]) -> t
     if len(row) > 2:
         raise ValueError(f"{where}: {len(row)} columns; expected question TAB answer, or the question alone")
     question, answer = row[0], row.get(1)
-    if (question, answer) == columns:
+    if (question, answer) == columns or _is_header(question, answer):
         raise ValueError(f"{where}: a header, but a .tsv of questions has none; remove this line")
     return question, answer
+
+
+def _is_header(question: str, answer: str | None) -> bool:
+    """Whether both cells are the usual words of a header, in capitals or not."""
+    first, second = (cell.strip("#\"' ").lower() for cell in (question, answer or ""))
+    return first in _QUESTION_HEADERS and (second in _ANSWER_HEADERS or (answer is None and len(first) > 1))
+
+
+def _check_first_row(rows: list[tuple[str, str, str | None]]) -> None:
+    """Refuse a header in other words: one word alone, where all other rows are sentences that end with a mark."""
+    (where, first, _), *others = rows
+    if not first.replace("_", "").isalnum() or len(others) < 2:
+        return
+    if all(" " in question and not question[-1].isalnum() for _, question, _ in others):
+        raise ValueError(
+            f"{where}: {first!r} looks like a header, unlike the other questions; a .tsv of questions has no header: "
+            "remove this line"
+        )
 
 
 def _named_columns(where: str, row: dict[Any, Any], columns: tuple[str, str]) -> tuple[Any, Any]:

@@ -9,8 +9,8 @@ time (one batch of a Parquet file, the complete file of a JSON array).
 
 import csv
 import difflib
-import glob
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +24,15 @@ import pyarrow.parquet
 from birthgpt.data.names import normalize_text
 from birthgpt.data.tokenizers import RESERVED_TOKENS
 from birthgpt.utils.errors import first_line
+from birthgpt.utils.files import check_input_file, check_input_folder, matching_paths
+
+# a line may be as long in a CSV file as in a text file
+csv.field_size_limit(2**31 - 1)
+
+logger = logging.getLogger(__name__)
+
+LARGE = 500_000_000
+"""The size of a file, in bytes, from which on it is reported."""
 
 Row = tuple[str, dict[Any, Any]]
 
@@ -41,11 +50,15 @@ def check_source(source: str) -> None:
     if path.is_dir():
         if not _is_saved_dataset(path):
             raise ValueError(f"{source}: a folder that datasets.save_to_disk did not write; give a file")
+        check_input_folder(path)
         return
     files = _files(source)
     if not files and not _may_be_hub_id(source):
         raise ValueError(_no_such_file(path))
     for file in files:
+        check_input_file(file)
+        if not file.exists():
+            raise ValueError(f"{file}: a link that leads nowhere")
         if file.suffix.lower() not in _READERS:
             raise ValueError(f"{file}: cannot read this kind of file; give one of {', '.join(_READERS)}")
 
@@ -56,7 +69,7 @@ def read_rows(source: str, *, split: str = "train", streaming: bool = False) -> 
     Args:
         source: a file (.txt: column ``text``; .tsv: no header, columns 0, 1, …; .csv; .json, .jsonl: one
             object per line or an array of objects; .parquet), a glob pattern (files in the order of their
-            names), a folder of `datasets.save_to_disk`, or a dataset id of the Hub.
+            names; `**` is any number of folders), a folder of `datasets.save_to_disk`, or a dataset id of the Hub.
         split: the split of a saved `DatasetDict` or of a Hub dataset; files only have "train".
         streaming: read a Hub dataset over the network instead of downloading it first.
 
@@ -69,11 +82,19 @@ def read_rows(source: str, *, split: str = "train", streaming: bool = False) -> 
         raise ValueError(f"{source}: a file has no split {split!r}; give the file of that split")
     if files:
         for file in files:
+            report_size(file)
             yield from _file_rows(file)
     elif Path(source).is_dir():
         yield from _saved_rows(source, split)
     else:
         yield from _hub_rows(source, split, streaming)
+
+
+def report_size(file: Path) -> None:
+    """Log the size of a large file, so that a user knows why reading it takes long."""
+    size = file.stat().st_size
+    if size >= LARGE:
+        logger.info("%s: reading %.1f GB", file, size / 1e9)
 
 
 def get_column(where: str, row: dict[Any, Any], column: str) -> Any:
@@ -111,7 +132,9 @@ def _files(source: str) -> list[Path]:
     if Path(source).is_dir():
         return []
     # the name of a file may contain the characters of a pattern
-    return [Path(source)] if Path(source).exists() else [Path(name) for name in sorted(glob.glob(source))]
+    if Path(source).exists():
+        return [Path(source)]
+    return [path for path in matching_paths(source) if not path.is_dir()]
 
 
 def _may_be_hub_id(source: str) -> bool:

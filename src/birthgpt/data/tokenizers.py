@@ -170,6 +170,27 @@ def warn_unknown_characters(tokenizer: PreTrainedTokenizerBase, texts: Iterable[
         )
 
 
+class UnknownCharacterWarnings:
+    """Warns of the unknown characters of a stream while it is read, of each character once.
+
+    Args:
+        tokenizer: the tokenizer that may not know them.
+        where: the source of the texts, for the text of the warnings.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, where: str):
+        self.tokenizer, self.where = tokenizer, where
+        self.seen: set[str] = set()
+
+    def __call__(self, texts: Iterable[str]) -> None:
+        """Log a warning if these texts contain unknown characters that earlier texts did not contain."""
+        texts = list(texts)
+        new = set().union(*texts) - self.seen
+        self.seen |= new
+        with_new = ["".join(character for character in text if character in new) for text in texts]
+        warn_unknown_characters(self.tokenizer, with_new, self.where)
+
+
 def _with_special_tokens(
     tokenizer: Tokenizer, special: list[str], model_max_length: int, **names: str
 ) -> PreTrainedTokenizerFast:

@@ -35,6 +35,8 @@ class Answer:
 
     text: str
     log_probability: float
+    has_end: bool = True
+    """Whether the eos token ends it, and not the length limit."""
 
     @property
     def probability(self) -> float:
@@ -225,8 +227,10 @@ def _answer_batch(
         clean_up_tokenization_spaces=False,
     )
     return [
-        Answer(text.strip(), log_probability)
-        for text, log_probability in zip(texts, log_probabilities.tolist(), strict=True)
+        Answer(text.strip(), log_probability, has_end)
+        for text, log_probability, has_end in zip(
+            texts, log_probabilities.tolist(), closings.any(dim=1).tolist(), strict=True
+        )
     ]
 
 

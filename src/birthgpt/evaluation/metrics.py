@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from birthgpt.utils.files import check_input_file
 from birthgpt.utils.tables import NUMBER_COLUMNS
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def read_metrics(path: Path, required: Sequence[str] = ()) -> dict[str, Any]:
         ValueError: the file is missing or is not JSON; one of the `required` keys is missing or empty; a value has
             the wrong type; `accuracy` is not `correct` / `total`.
     """
+    check_input_file(path)
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

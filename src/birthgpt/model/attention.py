@@ -29,6 +29,9 @@ class AttentionType:
     cache_can_crop: bool = False
     """Whether tokens can be removed from its cache, which assisted generation needs: it contains no sum over tokens."""
 
+    tensor_parallel_plan: dict[str, str] = {}
+    """How transformers may shard each of its linear maps over processes, head by head; empty: each process has all."""
+
     supports_branches: bool = False
     """Whether it supports `branch_ids`: a branch does not see other branches."""
 

@@ -94,9 +94,14 @@ class ABCAttention(Attention):
             if cache is not None and "log_sums" in cache.states:
                 state = (cache.states["log_sums"], cache.states["slot_keys"], cache.states["slot_values"])
             dropout = self.config.attention_dropout if self.training else 0.0
-            mixed, weights, state = abc_attention(*inputs, state, dropout)  # (batch, heads, length, ·)
+            if torch.compiler.is_exporting() and cache is None:
+                mixed, weights = dense_abc_attention(*inputs)
+            else:
+                mixed, weights, state = abc_attention(*inputs, state, dropout)  # (batch, heads, length, ·)
         if cache is not None:
-            cache.states |= dict(zip(("log_sums", "slot_keys", "slot_values"), state, strict=True))
+            # copies, so that the memory of the states before can be freed
+            copies = (tensor.clone() for tensor in state)
+            cache.states |= dict(zip(("log_sums", "slot_keys", "slot_values"), copies, strict=True))
         mixed = self.projections.output(mixed.to(values.dtype).transpose(1, 2))
         return mixed, weights if self.config._attn_implementation == "eager" else None
 
@@ -111,7 +116,8 @@ class ABCAttention(Attention):
     def _weights_of_positions(self, position_ids: torch.Tensor, token_mask: torch.Tensor | None) -> torch.Tensor:
         if token_mask is not None:
             position_ids = position_ids.masked_fill(~token_mask, 0)
-        last = int(position_ids.max())
+        can_read = not (position_ids.is_meta or torch.compiler.is_exporting())
+        last = int(position_ids.max()) if can_read else 0
         if last >= self.limit:
             raise ValueError(
                 f"max_position_embeddings={self.limit}: abc_weights='position' has no weight for position {last}: "
@@ -144,6 +150,23 @@ def naive_abc_attention(
         scores = slot_keys @ queries[:, :, t, :, None] * queries.shape[-1] ** -0.5  # (batch, heads, slots, 1)
         mixed.append((scores.softmax(dim=-2) * slot_values).sum(dim=-2))
     return torch.stack(mixed, dim=2)
+
+
+def dense_abc_attention(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, log_weights: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`naive_abc_attention` for all tokens at once, in memory quadratic in the length: for graphs of any length.
+
+    It returns the first two results of `abc_attention`, without dropout.
+    """
+    log_sums = log_weights.logcumsumexp(dim=2)
+    past = torch.ones(queries.shape[2], queries.shape[2], dtype=torch.bool, device=queries.device).tril()
+    # the share of token j in slot s at time t, (batch, heads, t, s, j)
+    shares = log_weights.transpose(-1, -2)[:, :, None] - log_sums[..., None]
+    shares = shares.masked_fill(~past[:, None], -torch.inf).exp()
+    scores = (shares @ (queries @ keys.transpose(-1, -2))[..., None]).squeeze(-1) * queries.shape[-1] ** -0.5
+    weights = attention_weights(scores, dropout=0.0)
+    return (weights[..., None, :] @ shares).squeeze(-2) @ values, weights
 
 
 def abc_attention(

@@ -138,10 +138,11 @@ class BigBirdAttention(Attention):
         """
         slots: torch.Tensor | int
         first, slots = self._slots_of_queries(positions)
-        blocks = first[:, None] + torch.arange(blocks_up_to(int(slots.amax()), self.block), device=first.device)
+        blocks = first[:, None] + torch.arange(self._blocks_up_to(slots), device=first.device)
         length = positions.shape[1]
-        starts = cache is None or "keys" not in cache.states
-        is_ordered = starts and bool((positions == torch.arange(length, device=positions.device)).all())
+        starts = (cache is None or "keys" not in cache.states) and not torch.compiler.is_exporting()
+        in_order = positions == torch.arange(length, device=positions.device)
+        is_ordered = starts and (positions.is_meta or bool(in_order.all()))
         keys, values, exists = self._lay_out_keys(keys, values, positions, is_ordered, cache)
         if is_ordered:
             slots = 0
@@ -169,7 +170,7 @@ class BigBirdAttention(Attention):
     def _lay_out_keys(self, keys, values, positions, is_ordered: bool, cache):
         """Keys, values and whether they exist, (batch, heads or 1, blocks, b, d_head or 1), ordered by position."""
         kept = cache.states if cache is not None else {}
-        size = blocks_up_to(int(positions.amax()), self.block) * self.block
+        size = self._blocks_up_to(positions) * self.block
         if "keys" in kept:
             # a call that contains only padding ends earlier
             size = max(size, kept["keys"].shape[2])
@@ -182,9 +183,16 @@ class BigBirdAttention(Attention):
         if cache is not None:
             cache.keep_by_position(**laid_out)
             positions = cache.append("positions", positions, dim=-1)
-        is_token = positions.new_ones(len(positions), 1, positions.shape[1], 1, dtype=torch.bool)
+        is_token = positions.new_ones(positions.shape[0], 1, positions.shape[1], 1, dtype=torch.bool)
         exists = scatter_to_slots(is_token, 0 if is_ordered else positions, size)
         return (states.unflatten(2, (-1, self.block)) for states in (*laid_out.values(), exists))
+
+    def _blocks_up_to(self, slots: torch.Tensor) -> int:
+        """The number of blocks up to the largest of (batch, length) slots; at least one."""
+        if torch.compiler.is_exporting():
+            # a graph cannot depend on values: it has all blocks
+            return self.random_blocks.shape[1]
+        return max(largest(slots), 0) // self.block + 1
 
     def _slots_of_queries(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The block of each row's first query, (batch,), and the slot of each query from the start of this block."""
@@ -245,6 +253,8 @@ def draw_for_block(config: BigBirdConfig, layer_idx: int, head: int, block: int)
 
 def check_positions(positions: torch.Tensor, limit: int) -> None:
     """Raise ValueError unless (batch, length) positions are below `limit` and increase; padding is ignored."""
+    if positions.is_meta or torch.compiler.is_exporting():
+        return
     before = positions.cummax(dim=1).values[:, :-1]
     repeats = ((positions[:, 1:] <= before) & (positions[:, 1:] != INVALID_POSITION)).any()
     last, repeats = torch.stack((positions.amax(), repeats)).tolist()
@@ -262,12 +272,17 @@ def append_to_cache(
     """All keys, values and positions so far, in the order of the calls."""
     if cache is None:
         return keys, values, positions
+    if "positions" in cache.states:
+        # a token replaces an earlier one at its position, as where states are laid out by position
+        kept = cache.states["positions"]
+        is_replaced = (kept[..., None] == positions[:, None]).any(dim=-1)
+        cache.states["positions"] = kept.masked_fill(is_replaced, INVALID_POSITION)
     return cache.append("keys", keys), cache.append("values", values), cache.append("positions", positions, dim=-1)
 
 
-def blocks_up_to(slot: int, block: int) -> int:
-    """The number of blocks up to a slot; at least one."""
-    return max(slot, 0) // block + 1
+def largest(slots: torch.Tensor) -> int:
+    """The largest of (batch, length) slots; meta tensors have no values, so there it is that of a row from 0."""
+    return slots.shape[1] - 1 if slots.is_meta else int(slots.amax())
 
 
 def gather_blocks(states: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:

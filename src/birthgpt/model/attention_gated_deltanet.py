@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import initialization as init
 from transformers.cache_utils import Cache
+from transformers.utils.generic import maybe_autocast
 
 from .attention import Attention, register_attention_type
 from .cache import layer_state
@@ -70,10 +71,12 @@ class GatedDeltaNet(Attention):
 
     def initialize_parameters(self) -> None:
         """Draw as in the paper's code: A uniform up to 16, softplus(b) log-uniform between 0.001 and 0.1."""
+        # half precision, the default of `from_config(dtype=…)`, is too coarse
+        dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)
         # rand is below 1, so 1 − rand has a logarithm
-        init.copy_(self.A_log, (LARGEST_DECAY_RATE * (1 - torch.rand(self.num_heads))).log())
+        init.copy_(self.A_log, (LARGEST_DECAY_RATE * (1 - torch.rand(self.num_heads, dtype=dtype))).log())
         low, high = (math.log(step) for step in STEP_RANGE)
-        steps = (low + (high - low) * torch.rand(self.num_heads)).exp()
+        steps = (low + (high - low) * torch.rand(self.num_heads, dtype=dtype)).exp()
         init.copy_(self.dt_bias, steps.expm1().log())
 
     def queries_keys_and_values(self, hidden_states: torch.Tensor) -> list[torch.Tensor]:
@@ -110,7 +113,7 @@ class GatedDeltaNet(Attention):
         cache = layer_state(past_key_values, self.layer_idx)
         state = cache.states.get("memory") if cache is not None else None
         # autocast would round the sums to half precision
-        with torch.autocast(queries.device.type, enabled=False):
+        with maybe_autocast(device_type=queries.device.type, enabled=False):
             mixed, state = gated_delta_rule(queries, keys, values, log_alpha, beta, state, self.chunk)
         if cache is not None:
             cache.states["memory"] = state
@@ -168,7 +171,8 @@ def gated_delta_rule(
     """
     state = empty_memory(keys, values) if state is None else state
     length, key_size, value_size = keys.shape[2], keys.shape[3], values.shape[3]
-    chunk = min(chunk, length)
+    # a graph of any length has one chunk, because a graph cannot repeat a step as often as the length says
+    chunk = length if torch.compiler.is_exporting() else min(chunk, length)
     # (batch, heads, chunks, chunk, d_head); the gates have no d_head
     queries, keys, values = (split_chunks(states, chunk) for states in (queries * key_size**-0.5, keys, values))
     log_alpha, beta = (split_chunks(gate[..., None], chunk).squeeze(-1) for gate in (log_alpha, beta))

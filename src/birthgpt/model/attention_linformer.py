@@ -84,7 +84,10 @@ class LinformerAttention(Attention):
         queries, keys, values = self.projections(hidden_states, position_embeddings)
         cache = layer_state(past_key_values, self.layer_idx)
         # (batch, heads, length, d_head)
-        mixed, weights = self.attend_blockwise(queries, keys, values, token_mask, cache)
+        if torch.compiler.is_exporting() and cache is None:
+            mixed, weights = self._attend_densely(queries, keys, values, token_mask), None
+        else:
+            mixed, weights = self.attend_blockwise(queries, keys, values, token_mask, cache)
         return self.projections.output(mixed.transpose(1, 2)), weights
 
     def attend_blockwise(
@@ -101,9 +104,10 @@ class LinformerAttention(Attention):
         first the other blocks of its window, then `num_blocks` blocks from `first_block` (batch,), where it continues.
         """
         c, (batch, _, length, _) = self.block, queries.shape
-        continues = cache is not None and "count" in cache.states
+        past_mask = cache.token_mask if cache is not None else None
+        continues = past_mask is not None
         state: dict[str, torch.Tensor] = cache.states if cache is not None and continues else {}
-        count = state["count"] if continues else torch.zeros(batch, dtype=torch.long, device=keys.device)
+        count = keys.new_zeros(batch, dtype=torch.long) if past_mask is None else past_mask.sum(dim=1)
         first_block = count // c
         # the block of a row that continues may already contain c − 1 tokens
         num_blocks = count_blocks(length + c - 1 if continues else length, c)
@@ -158,9 +162,34 @@ class LinformerAttention(Attention):
             kept = (count // c - first_block)[:, None] * c + torch.arange(self.window * c, device=first_block.device)
             # an index beyond `size` is in an incomplete block: it is written before a token sees it
             keys, values = (gather_from_slots(states, kept, kept.shape[1]) for states in (keys, values))
-            cache.states |= {"count": count, "keys": keys, "values": values}
+            cache.states |= {"keys": keys, "values": values}
             cache.states |= {"old_keys": projected_keys, "old_values": projected_values}
         return gather_from_slots(mixed.flatten(2, 3), indices, length), shown
+
+    def _attend_densely(self, queries, keys, values, token_mask) -> torch.Tensor:
+        """The definition, with padding, as one masked softmax: a graph of any length cannot cut a row into windows.
+
+        It has no dropout.
+        """
+        length, (r, c), device = queries.shape[2], self.key_weights.shape[1:], queries.device
+        indices: torch.Tensor | int = 0
+        if token_mask is not None:
+            indices = (token_mask.cumsum(dim=1) - 1).masked_fill(~token_mask, INVALID_POSITION)
+            queries, keys, values = (scatter_to_slots(states, indices, length) for states in (queries, keys, values))
+        # more projected keys than are seen: a graph of any length needs at least two
+        tokens, projected = torch.arange(length, device=device), torch.arange((length // c + 2) * r, device=device)
+        in_block = tokens // c == (projected // r)[:, None]
+        # E and F, zero for the tokens of other blocks, (heads, projected keys, length)
+        key_weights, value_weights = (
+            weights[:, (projected % r)[:, None], tokens % c] * in_block
+            for weights in (self.key_weights, self.value_weights)
+        )
+        window_starts = (tokens // c - self.window + 1)[:, None]
+        sees_token = (tokens // c >= window_starts) & (tokens <= tokens[:, None])
+        visible = torch.cat((projected // r < window_starts, sees_token), dim=1)  # (length, projected keys + length)
+        scores = queries @ torch.cat((key_weights @ keys, keys), dim=2).transpose(-1, -2) * self.scaling
+        weights = attention_weights(scores.masked_fill(~visible, -torch.inf), dropout=0.0)
+        return gather_from_slots(weights @ torch.cat((value_weights @ values, values), dim=2), indices, length)
 
     def _visible(
         self, window_starts: torch.Tensor, index_in_block: torch.Tensor, window: int, projected_blocks: int

@@ -33,16 +33,7 @@ from .block import Block
 from .cache import StateCacheLayer, layer_state
 from .canon import Canon, CanonConfig
 from .configuration_base import BaseConfig
-from .layers import (
-    INVALID_POSITION,
-    MLP,
-    HiddenDropout,
-    Projections,
-    RotaryEmbedding,
-    apply_rotary,
-    build_norm,
-    select_positions,
-)
+from .layers import INVALID_POSITION, MLP, Projections, RotaryEmbedding, apply_rotary, build_norm, select_positions
 from .masks import additive_mask
 from .settings import setting
 
@@ -88,14 +79,13 @@ class PerceiverBlock(Block):
         self.attention = attention_class(config, layer_idx)
         self.mlp_norm = build_norm(config, config.hidden_size)
         self.mlp = MLP(config)
-        self.dropout = HiddenDropout(config)
         self.mlp_canon = Canon(config, layer_idx, "mlp") if config.canon_width and is_last else None
 
     def forward(
         self,
         hidden_states: torch.Tensor,
-        *,
         inputs_embeds: torch.Tensor,
+        *,
         positions_to_keep: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
         **kwargs,
@@ -135,7 +125,7 @@ class KeysAndValues(NamedTuple):
     def take(self, indices: torch.Tensor) -> "KeysAndValues":
         """The keys and values at (batch, indices)."""
         keys, values = (gather_keys(states, indices) for states in (self.keys, self.values))
-        return KeysAndValues(keys, values, self.ends.take_along_dim(indices, dim=1))
+        return KeysAndValues(keys, values, self.ends.gather(1, indices))
 
 
 class LatentProgress(NamedTuple):
@@ -161,7 +151,7 @@ class LatentProgress(NamedTuple):
     def positions_at(self, places: torch.Tensor) -> torch.Tensor:
         """The rotary positions of the tokens at (batch, new) places; undefined for a place that is not in the call."""
         indices = torch.searchsorted(self.newest, places).clamp(max=self.newest.shape[1] - 1)
-        return self.positions.take_along_dim(indices, dim=1)
+        return self.positions.gather(1, indices)
 
 
 class PerceiverAttention(nn.Module):
@@ -190,10 +180,11 @@ class PerceiverAttention(nn.Module):
         newest, length = is_token.cumsum(dim=1) - 1, positions.shape[1]
         if cache is not None and cache.token_mask is not None:
             newest, length = newest + cache.token_mask.sum(dim=1, keepdim=True), length + cache.seen
-        # (2, batch, 1), the number of tokens before and after the call
-        counts = torch.stack((newest[:, :1] - is_token[:, :1].long(), newest[:, -1:])) + 1
+        counts = torch.stack((newest[:, :1] - is_token[:, :1].long(), newest[:, -1:])) + 1  # before and after the call
         before, finished = (counts // self.segment_length).clamp(max=self.num_latents)
-        most = max(1, min(self.num_latents, length // self.segment_length))
+        # a graph of any length has all latents
+        bound = self.num_latents if torch.compiler.is_exporting() else length // self.segment_length
+        most = max(1, min(self.num_latents, bound))
         return LatentProgress(
             positions, newest.masked_fill(~is_token, INVALID_POSITION), newest, before, finished, most
         )
@@ -212,9 +203,8 @@ class PerceiverAttention(nn.Module):
         return KeysAndValues(self._rotate(keys, positions), values, ends)
 
     def _rotate(self, states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        if self.rotary_embedding is None:
-            return states
-        return apply_rotary(states, *self.rotary_embedding(positions, states.dtype))
+        rotate = self.rotary_embedding
+        return states if rotate is None else apply_rotary(states, *rotate(positions, states.dtype))
 
     def latent_keys(
         self, normed: torch.Tensor, progress: LatentProgress, cache: StateCacheLayer | None
@@ -240,20 +230,15 @@ class PerceiverAttention(nn.Module):
         """Attend under a boolean mask (batch, 1, queries, keys), True for a visible key."""
         # padding may see no key: its output must be finite, and is not used
         visible = visible | ~visible.any(dim=-1, keepdim=True)
-        mask = self._mask_for_implementation(visible, queries.dtype)
+        implementation = self.config._attn_implementation
+        if implementation not in ("sdpa", "eager"):
+            raise ValueError(
+                f"attn_implementation={implementation} does not support the masks of attention_type='perceiver': "
+                "choose sdpa or eager"
+            )
+        mask = visible if implementation == "sdpa" else additive_mask(visible, queries.dtype)
         mixed, weights = attend(self, self.config, queries, keys, values, mask, is_causal=False)
         return self.projections.output(mixed), weights
-
-    def _mask_for_implementation(self, visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        implementation = self.config._attn_implementation
-        if implementation == "sdpa":
-            return visible
-        if implementation == "eager":
-            return additive_mask(visible, dtype)
-        raise ValueError(
-            f"attn_implementation={implementation} does not support the masks of attention_type='perceiver': "
-            "choose sdpa or eager"
-        )
 
 
 class DownProjection(PerceiverAttention):
@@ -278,15 +263,14 @@ class DownProjection(PerceiverAttention):
             normed = self.canon(normed, token_mask=token_mask, past_key_values=past_key_values)
         tokens = self.keys_at(progress.positions, normed, progress.places)
         if cache is not None:
-            tokens = KeysAndValues(
-                cache.append("keys", tokens.keys),
-                cache.append("values", tokens.values),
-                cache.append("places", tokens.ends, dim=-1),
-            )
-            if cache.seen and not (progress.finished > progress.before).any():
+            keys, values = cache.append("keys", tokens.keys), cache.append("values", tokens.values)
+            tokens = KeysAndValues(keys, values, cache.append("places", tokens.ends, dim=-1))
+            # meta tensors have no values
+            if cache.seen and not tokens.ends.is_meta and not (progress.finished > progress.before).any():
                 return inputs_embeds[:, :0], inputs_embeds[:, :0], None
         # the most latents that `length` tokens can finish
-        new = min(math.ceil(length / self.segment_length), progress.most)
+        bound = progress.most if torch.compiler.is_exporting() else math.ceil(length / self.segment_length)
+        new = min(bound, progress.most)
         numbers = progress.numbers(new)
         latents, ends = self.basis(numbers.clamp(max=self.num_latents - 1)), self.latent_ends(numbers)
         queries = self.queries_at(progress.positions_at(ends), self.attention_norm(latents))
@@ -294,11 +278,12 @@ class DownProjection(PerceiverAttention):
         return latents, mixed, weights
 
     def _check_length(self, progress: LatentProgress, cache: StateCacheLayer | None) -> None:
-        limit = self.num_latents * self.segment_length
+        limit, newest = self.num_latents * self.segment_length, progress.newest
         # places are read only beyond the limit, where padding may explain the length
-        if not self.has_segments or progress.newest.shape[1] + (cache.seen if cache is not None else 0) <= limit:
+        reads = self.has_segments and not torch.compiler.is_exporting()
+        if not reads or newest.shape[1] + (cache.seen if cache is not None else 0) <= limit:
             return
-        length = int(progress.newest.max()) + 1
+        length = newest.shape[1] if newest.is_meta else int(newest.max()) + 1
         if length > limit:
             raise ValueError(
                 f"a sequence of {length} tokens does not fit the {self.num_latents} segments of "
@@ -317,7 +302,7 @@ class LatentAttention(PerceiverAttention):
         if not hidden_states.shape[1]:
             return hidden_states, hidden_states, None
         cache = layer_state(past_key_values, self.layer_idx)
-        progress = self.progress(position_ids, token_mask, len(inputs_embeds), cache)
+        progress = self.progress(position_ids, token_mask, inputs_embeds.shape[0], cache)
         normed = self.attention_norm(hidden_states)
         latents = self.latent_keys(normed, progress, cache)
         ends = self.latent_ends(progress.numbers(normed.shape[1]))
@@ -339,7 +324,7 @@ class UpProjection(PerceiverAttention):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """New latents (batch, new latents, hidden_size) → tokens (batch, length, hidden_size)."""
         cache = layer_state(past_key_values, self.layer_idx)
-        progress = self.progress(position_ids, token_mask, len(inputs_embeds), cache)
+        progress = self.progress(position_ids, token_mask, inputs_embeds.shape[0], cache)
         latents = self.latent_keys(self.context_norm(hidden_states), progress, cache)
         normed, places = self.attention_norm(inputs_embeds), progress.places
         if self.canon is not None:
@@ -349,7 +334,8 @@ class UpProjection(PerceiverAttention):
             visible = in_range(latents.ends, 0, places)
             return inputs_embeds, *self.attend_visible(queries, latents.keys, latents.values, visible)
         tokens = self._with_open_tokens(self.keys_at(progress.positions, normed, places), cache)
-        if self.config._attn_implementation == "sdpa" and places.shape[1] > QUERIES_AT_ONCE:
+        in_parts = self.config._attn_implementation == "sdpa" and not torch.compiler.is_exporting()
+        if in_parts and places.shape[1] > QUERIES_AT_ONCE:
             return inputs_embeds, self._attend_in_parts(queries, places, latents, tokens), None
         return inputs_embeds, *self._attend(queries, places, latents, tokens)
 
@@ -370,7 +356,7 @@ class UpProjection(PerceiverAttention):
         """Compute `_attend` for parts of the queries, each with only the tokens that may be open for it."""
         # sorted by place, padding first: tokens that are near by place are then near by index
         query_order = places.argsort(dim=1, stable=True)
-        queries, places = gather_keys(queries, query_order), places.take_along_dim(query_order, dim=1)
+        queries, places = gather_keys(queries, query_order), places.gather(1, query_order)
         token_order = tokens.ends.argsort(dim=1, stable=True)
         tokens = tokens.take(token_order)
         earlier = tokens.ends.shape[1] - places.shape[1]
@@ -398,12 +384,12 @@ class UpProjection(PerceiverAttention):
 
 def gather_keys(states: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
     """The keys or values, (batch, heads, keys, d_head), at (batch or 1, indices)."""
-    return states.take_along_dim(indices[:, None, :, None], dim=2)
+    # not `take_along_dim`, which fixes the shapes of an exported graph
+    return states.gather(2, indices[:, None, :, None].expand(states.shape[0], states.shape[1], -1, states.shape[3]))
 
 
 def in_range(ends: torch.Tensor, first: torch.Tensor | int, last: torch.Tensor) -> torch.Tensor:
     """The boolean mask first ≤ end ≤ last, (batch, 1, queries, keys), from (batch, keys) and (batch, queries)."""
     ends = ends[:, None]
-    if isinstance(first, torch.Tensor):
-        first = first[..., None]
+    first = first[..., None] if isinstance(first, torch.Tensor) else first
     return ((first <= ends) & (ends <= last[..., None]))[:, None]

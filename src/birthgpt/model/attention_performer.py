@@ -14,7 +14,7 @@ query cancels. The scale of a key enters o_t as exp(s_j − c_t) ≤ 1, where c_
 far. The usual maximum over the whole sequence is not causal: it depends on later keys.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -119,7 +119,9 @@ class PerformerAttention(Attention):
             projection = self.projection.to(dtype)
             queries, _ = random_features(queries.to(dtype), projection, self.kind)
             keys, scales = random_features(keys.to(dtype), projection, self.kind)
-            if branch_ids is not None or (cache is None and hidden_states.shape[1] <= QUADRATIC_LENGTH):
+            # a graph cannot repeat a step as often as the length says
+            is_short = torch.compiler.is_exporting() or hidden_states.shape[1] <= QUADRATIC_LENGTH
+            if branch_ids is not None or (cache is None and is_short):
                 visible = boolean_mask(hidden_states, token_mask, 0, branch_ids)
                 weights = quadratic_weights(queries, keys, scales, visible, SMALLEST_SUM[self.kind])
                 weights = nn.functional.dropout(weights, self.config.attention_dropout, self.training)
@@ -145,7 +147,8 @@ class PerformerAttention(Attention):
             output, (sums, largest) = chunk_sums(chunk_queries, chunk_keys, chunk_scales, chunk_values, sums, largest)
             outputs.append(output)
         if cache is not None:
-            cache.states["sums"], cache.states["largest"] = sums, largest
+            # a copy, so that the memory of the other scales can be freed
+            cache.states["sums"], cache.states["largest"] = sums, largest.clone()
         mixed = torch.cat(outputs, dim=2)
         return mixed[..., :-1] / clamp_abs_min(mixed[..., -1:], SMALLEST_SUM[self.kind])
 
@@ -252,13 +255,16 @@ def draw_projection(
     Orthogonal rows are orthogonal in blocks of d_head. Each block is a uniformly random rotation, and each row has the
     norm of an independent Gaussian row.
     """
-    device = generator.device if generator is not None else "cpu"
-    rows_shape = (heads, rows, head_dim)
-    gaussian = torch.randn(rows_shape, generator=generator, device=device)
+    # `from_config(dtype=…)` makes half precision the default, in which there is no QR decomposition
+    where: dict[str, Any] = {
+        "device": generator.device if generator is not None else "cpu",
+        "dtype": torch.promote_types(torch.get_default_dtype(), torch.float32),
+    }
+    gaussian = torch.randn((heads, rows, head_dim), generator=generator, **where)
     if not orthogonal:
         return gaussian
     blocks = -(-rows // head_dim)
-    squares = torch.randn(heads, blocks, head_dim, head_dim, generator=generator, device=device)
+    squares = torch.randn(heads, blocks, head_dim, head_dim, generator=generator, **where)
     q, r = torch.linalg.qr(squares)
     # without these signs the rotations are not uniform: the first entry of the first column is never positive
     q = q * r.diagonal(dim1=-2, dim2=-1).sign()[..., None, :]

@@ -16,6 +16,12 @@ class SoftmaxAttention(Attention):
 
     cache_type = "full_attention"
     uses_attention_interface = True
+    tensor_parallel_plan = {
+        "projections.q_proj": "colwise",
+        "projections.k_proj": "colwise",
+        "projections.v_proj": "colwise",
+        "projections.o_proj": "rowwise",
+    }
     cache_can_crop = True
     supports_branches = True
 

@@ -101,7 +101,7 @@ class SynthesizerAttention(Attention):
         values, key_positions = split_heads(self.v_proj(hidden_states), self.num_heads), positions
         if cache is not None:
             values = cache.append("values", values)
-            key_positions = cache.append("positions", positions.expand(len(values), -1), dim=-1)
+            key_positions = cache.append("positions", positions.expand(values.shape[0], -1), dim=-1)
         scores = self.synthesizer(hidden_states, positions, key_positions)
         if self.mixture != "none":
             scores = self.mix(scores, self.softmax_scores(hidden_states, position_embeddings, cache))
@@ -135,7 +135,7 @@ def weigh(scores: torch.Tensor, values: torch.Tensor, dropout: float) -> torch.T
     # half precision is too coarse for the sum over keys
     weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(values.dtype)
     # each row of the batch has its own dropout
-    weights = weights.expand(len(values), -1, -1, -1)
+    weights = weights.expand(values.shape[0], -1, -1, -1)
     return nn.functional.dropout(weights, p=dropout, training=dropout > 0)
 
 
@@ -177,9 +177,10 @@ class FactorizedDenseScores(nn.Module):
     ) -> torch.Tensor:
         """See `DenseScores.forward`."""
         hidden = split_heads(self.hidden_proj(hidden_states).relu(), self.config.num_attention_heads)
-        key_positions = key_positions[:, None, None]  # (batch or 1, 1, 1, keys)
-        first = torch.take_along_dim(self.first_proj(hidden), key_positions // self.second, dim=-1)
-        second = torch.take_along_dim(self.second_proj(hidden), key_positions % self.second, dim=-1)
+        # (batch, heads, length, keys)
+        columns = key_positions[:, None, None].expand(*hidden.shape[:3], -1)
+        first = self.first_proj(hidden).gather(-1, columns // self.second)
+        second = self.second_proj(hidden).gather(-1, columns % self.second)
         return first * second
 
 
@@ -271,8 +272,8 @@ def columns_of(weights: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
 def positions_of_tokens(position_ids: torch.Tensor, token_mask: torch.Tensor | None, limit: int) -> torch.Tensor:
     """The positions, (batch or 1, length), 0 for padding; raises ValueError outside 0 … limit − 1."""
     positions = position_ids if token_mask is None else torch.where(token_mask, position_ids, 0)
-    # a compiled model cannot stop here
-    if not torch.compiler.is_compiling():
+    # a compiled model cannot stop here, and meta tensors have no values
+    if not torch.compiler.is_compiling() and not positions.is_meta:
         first, last = (bound.item() for bound in positions.aminmax())
         if first < 0 or last >= limit:
             raise ValueError(

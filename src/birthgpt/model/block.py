@@ -32,12 +32,13 @@ class Block(AttentionType, GradientCheckpointingLayer):
         super().__init__()
         self.layer_config = config.per_layer_config[layer_idx]
         self.shown_weights = ShownWeights()
+        self.dropout = HiddenDropout(config)
 
     def forward(
         self,
         hidden_states: torch.Tensor,
-        *,
         inputs_embeds: torch.Tensor,
+        *,
         positions_to_keep: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
         **kwargs,
@@ -46,7 +47,8 @@ class Block(AttentionType, GradientCheckpointingLayer):
 
         Args:
             hidden_states: (batch, length, hidden_size).
-            inputs_embeds: (batch, length, hidden_size), the embedded tokens, which every block receives.
+            inputs_embeds: (batch, length, hidden_size), the embedded tokens, which every block receives. Both are
+                positional: reentrant gradient checkpointing separates only positional tensors from their graph.
             positions_to_keep: the positions whose output is needed, from `layers.flat_positions`; only for the last
                 block.
             past_key_values, kwargs: the arguments of `Attention.forward`.
@@ -69,7 +71,6 @@ class BirthGPTBlock(Block):
         self.attention = attention_class(config, layer_idx)
         self.mlp_norm = build_norm(config, config.hidden_size)
         self.mlp = MLP(config)
-        self.dropout = HiddenDropout(config)
         self.attention_canon = Canon(config, layer_idx, "attention") if config.canon_width else None
         self.mlp_canon = Canon(config, layer_idx, "mlp") if config.canon_width else None
         self.mask_type, self.supports_branches = attention_class.mask_type, attention_class.supports_branches
@@ -78,8 +79,8 @@ class BirthGPTBlock(Block):
     def forward(
         self,
         hidden_states: torch.Tensor,
-        *,
         inputs_embeds: torch.Tensor,
+        *,
         positions_to_keep: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
         **kwargs,

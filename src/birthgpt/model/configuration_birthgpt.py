@@ -40,6 +40,7 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
         if self.position_embedding_type == "learned" and self.rope_parameters == default:
             # transformers fills them in for every model that may have rotary positions
             self.rope_parameters = None
+        self.base_model_tp_plan = _tensor_parallel_plan(self)  # type: ignore[misc]
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs) -> Any:
@@ -85,8 +86,8 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
         if self.canon_width or self.ngram_orders:
             return [STATE_LAYER] * self.num_hidden_layers
         caches = [get_attention_type(name).cache_type for name in self.attention_types]
-        if "sliding_window" in (self.per_layer_attributes or ()):
-            # older versions of transformers have one window for all layers
+        if "sliding_window" in (self.per_layer_attributes or ()) or self.sliding_window == 1:
+            # older versions of transformers have one window for all layers; with a window of 1, it keeps all keys
             return [STATE_LAYER if cache == "sliding_attention" else cache for cache in caches]
         return caches
 
@@ -194,6 +195,23 @@ def _check_dtype(dtype: object) -> None:
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if dtype is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
         raise ValueError(f"dtype={dtype!r}: expected a floating type of torch, such as float32")
+
+
+def _tensor_parallel_plan(config: BirthGPTConfig) -> dict[str, str]:
+    """How transformers shards the model over processes: embedding, MLPs, and the heads if every layer permits it."""
+    plan = {
+        "embed_tokens": "embedding_rowwise",
+        "layers.*.mlp.up_proj": "colwise",
+        "layers.*.mlp.down_proj": "rowwise",
+    }
+    of_layers = [get_attention_type(name).tensor_parallel_plan for name in config.attention_types]
+    if of_layers and all(plan_of_type and plan_of_type == of_layers[0] for plan_of_type in of_layers):
+        plan |= {f"layers.*.attention.{name}": style for name, style in of_layers[0].items()}
+        if config.qk_norm:
+            # a process sees the gradients of its own heads only
+            norms = ("q_norm", "k_norm")
+            plan |= {f"layers.*.attention.projections.{name}": "replicated_with_grad_allreduce" for name in norms}
+    return plan
 
 
 def _check_overrides(overrides: dict) -> None:

@@ -1,5 +1,7 @@
 """Errors for inputs that a model would silently misread, with what to do instead."""
 
+from typing import Any
+
 import torch
 from transformers.cache_utils import Cache
 from transformers.utils import is_tracing
@@ -10,11 +12,17 @@ from .predecessors import number_sequences
 
 
 def check_tokens(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None, needs_ids: bool) -> None:
-    """Raise ValueError unless exactly one is given; n-grams need `input_ids`."""
+    """Raise ValueError unless one is given, ids as integers, with at least one token; n-grams need `input_ids`."""
     if (input_ids is None) == (inputs_embeds is None):
         raise ValueError("give exactly one of input_ids and inputs_embeds")
     if input_ids is None and needs_ids:
         raise ValueError("ngram_orders need token ids: give input_ids instead of inputs_embeds")
+    given: torch.Tensor = inputs_embeds if input_ids is None else input_ids  # type: ignore[assignment]
+    if input_ids is not None and (input_ids.is_floating_point() or input_ids.dtype == torch.bool):
+        raise ValueError(f"input_ids must be integers, not {input_ids.dtype}: give embeddings as inputs_embeds")
+    rows, length = given.shape[:2]
+    if rows == 0 or length == 0:
+        raise ValueError(f"a batch of {rows} rows and {length} tokens is empty: give at least one token a row")
 
 
 def check_positions(position_ids: torch.Tensor, limit: int, most: int | None = None) -> None:
@@ -132,6 +140,59 @@ def check_branches(
     for name, layer in zip(config.attention_types, layers, strict=True):
         if not layer.supports_branches:
             raise ValueError(f"attention_type={name!r} cannot take branches: set objective_layout to unrolled")
+
+
+def reconcile_cached_mask(
+    attention_mask: torch.Tensor | dict | None, length: int, past_key_values: Cache | None, config, layers: list[Block]
+) -> None:
+    """Compare the padding in a cache with that in `attention_mask`, and note the tokens that the mask hides now.
+
+    Layers that mask the past in each call do what the mask says. BigBird can replace the last tokens of a row. A layer
+    that keeps sums over tokens cannot take any of them back.
+
+    Raises:
+        ValueError: the mask hides tokens, or shows padding, that a layer cannot hide or show any more; or it does not
+            cover the cache.
+    """
+    kept: list[Any] = [layer for layer in getattr(past_key_values, "layers", []) if hasattr(layer, "token_mask")]
+    cached = kept[0].token_mask if kept else None
+    name, replaces = keeps_what_it_read(config, layers)
+    if cached is None or name is None or isinstance(attention_mask, dict) or is_tracing(cached) or cached.is_meta:
+        return
+    if attention_mask is None:
+        mask = torch.ones_like(cached)
+    elif attention_mask.shape[1] == cached.shape[1] + length:
+        mask = attention_mask[:, : cached.shape[1]].bool()
+    else:
+        raise ValueError(
+            f"attention_mask has {attention_mask.shape[1]} columns: give {cached.shape[1]} for the cache and {length} "
+            "for the new tokens"
+        )
+    if torch.equal(mask, cached):
+        return
+    # the last tokens of a row are hidden if all kept tokens have the number that they had
+    hides_the_last = (cached >= mask).all() & ((cached.cumsum(dim=1) == mask.cumsum(dim=1)) | ~mask).all()
+    if not (replaces and bool(hides_the_last)):
+        raise ValueError(
+            f"attention_mask takes other tokens of the cache for padding than earlier calls did, and {name} cannot "
+            "forget or add them: give the mask of the earlier calls, or start with a new cache and all tokens"
+        )
+    for layer in kept:
+        layer.token_mask = mask
+
+
+def keeps_what_it_read(config, layers: list[Block]) -> tuple[str | None, bool]:
+    """The setting by which a later mask of the past has no effect, or None; whether it can replace the last tokens."""
+    if config.canon_width or config.ngram_orders:
+        return reads_by_order(config, layers), False
+    unmasked = [
+        (layer.cache_can_crop, name)
+        for name, layer in zip(config.attention_types, layers, strict=True)
+        if layer.mask_type is None
+    ]
+    # False is before True: the strictest layer decides
+    replaces, name = min(unmasked, default=(True, None))
+    return name and f"attention_type={name!r}", replaces
 
 
 def reads_by_order(config, layers: list[Block]) -> str | None:

@@ -99,7 +99,7 @@ class Projections(nn.Module):
 
     def __init__(self, config: BaseConfig):
         super().__init__()
-        self.num_heads = config.num_attention_heads
+        self.head_dim = config.head_dim
         width, bias = config.hidden_size, config.attention_bias
         self.q_proj = nn.Linear(width, width, bias=bias)
         self.k_proj = nn.Linear(width, width, bias=bias)
@@ -124,12 +124,16 @@ class Projections(nn.Module):
 
     def queries(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """(batch, length, hidden_size) → (batch, heads, length, d_head)."""
-        return self.q_norm(split_heads(self.q_proj(hidden_states), self.num_heads))
+        return self.q_norm(self._split_heads(self.q_proj(hidden_states)))
 
     def keys_and_values(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(batch, length, hidden_size) → two times (batch, heads, length, d_head)."""
-        keys = self.k_norm(split_heads(self.k_proj(hidden_states), self.num_heads))
-        return keys, split_heads(self.v_proj(hidden_states), self.num_heads)
+        keys = self.k_norm(self._split_heads(self.k_proj(hidden_states)))
+        return keys, self._split_heads(self.v_proj(hidden_states))
+
+    def _split_heads(self, states: torch.Tensor) -> torch.Tensor:
+        # by the width of a head: with tensor parallelism, a process has a part of the heads
+        return states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
     def output(self, mixed: torch.Tensor) -> torch.Tensor:
         """Mixed values, (batch, length, heads, d_head) → (batch, length, hidden_size)."""
@@ -220,7 +224,8 @@ def scatter_to_slots(
     base = torch.cat((kept, new.new_zeros(*new.shape[:2], size + 1 - kept.shape[2], *new.shape[3:])), dim=2)
     slots = torch.where((slots >= 0) & (slots < size), slots, size)
     index = slots.view(slots.shape[0], 1, slots.shape[1], *[1] * (new.ndim - 3))
-    return base.scatter(2, index.expand_as(new), new)[:, :, :size]
+    # under autocast, new states have another type than those of an earlier call without it
+    return base.scatter(2, index.expand_as(new), new.to(base.dtype))[:, :, :size]
 
 
 def gather_from_slots(states: torch.Tensor, slots: torch.Tensor | int, length: int) -> torch.Tensor:

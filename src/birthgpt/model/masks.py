@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from torch import nn
 from transformers.cache_utils import Cache
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
+from transformers.utils import is_tracing
 
 from .block import Block
 
@@ -43,7 +45,7 @@ def build_mask(
             `boolean`: a boolean mask, (batch or 1, 1, length, keys), for attention types that compute their own scores;
             None: no mask.
         config: the configuration of the model.
-        window: the number of tokens that a `sliding` mask shows.
+        window: the number of tokens that a `sliding` mask shows; padding is not counted.
     """
     if mask_type is None:
         return None
@@ -53,6 +55,8 @@ def build_mask(
         seen = past_key_values.get_seq_length() if past_key_values is not None else 0
         return boolean_mask(inputs_embeds, attention_mask, seen, branch_ids)
     if branch_ids is not None:
+        if position_ids is None:
+            position_ids = positions_from_mask(attention_mask, inputs_embeds, seen=0)
         return _branch_mask(config, inputs_embeds, attention_mask, position_ids, branch_ids, window)
     arguments: dict[str, Any] = {
         "inputs_embeds": inputs_embeds,
@@ -63,7 +67,20 @@ def build_mask(
     }
     if mask_type == "causal":
         return create_causal_mask(config=config, **arguments)
+    assert window is not None
+    if attention_mask is not None and _may_have_padding_between_tokens(attention_mask, past_key_values, window):
+        return _window_over_padding(config, inputs_embeds, attention_mask, past_key_values, window)
     return create_sliding_window_causal_mask(config=_with_window(config, window), **arguments)
+
+
+def positions_from_mask(
+    attention_mask: torch.Tensor | dict | None, inputs_embeds: torch.Tensor, seen: int
+) -> torch.Tensor:
+    """The position of each token, (batch, length), padding not counted; (1, length) without a mask of padding."""
+    length = inputs_embeds.shape[1]
+    if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
+        return (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)[:, -length:]
+    return (torch.arange(length, device=inputs_embeds.device) + seen).unsqueeze(0)
 
 
 def token_mask_of(attention_mask: torch.Tensor | dict | None, length: int) -> torch.Tensor | None:
@@ -150,6 +167,58 @@ def _branch_mask(config, inputs_embeds, attention_mask, position_ids, branch_ids
         position_ids=None,
         and_mask_function=may_see,
     )
+
+
+def _may_have_padding_between_tokens(attention_mask: torch.Tensor, past_key_values: Cache | None, window: int) -> bool:
+    """Whether padding may be inside a window, so that a window of tensor indices would have too few tokens."""
+    if attention_mask.ndim != 2 or attention_mask.shape[1] <= window:
+        return False
+    if is_tracing(attention_mask) or attention_mask.is_meta:
+        # a graph cannot depend on values; a mask for a static cache is made before the graph
+        return past_key_values is None
+    is_token = attention_mask.bool()
+    starts = (is_token[:, 1:] & ~is_token[:, :-1]).sum(dim=1) + is_token[:, 0]
+    return bool((starts > 1).any())
+
+
+def _window_over_padding(
+    config, inputs_embeds: torch.Tensor, attention_mask: torch.Tensor, past_key_values: Cache | None, window: int
+) -> Any:
+    """The mask of a window that counts tokens, and not the padding between them."""
+    seen, layer_idx, num_keys = 0, None, attention_mask.shape[1]
+    if past_key_values is not None:
+        seen = int(past_key_values.get_seq_length())
+        layer_idx = past_key_values.is_sliding.index(True) if True in past_key_values.is_sliding else 0
+        num_kept, first_key = past_key_values.get_mask_sizes(inputs_embeds.shape[1], layer_idx)
+        _check_kept_tokens(attention_mask[:, :seen], first_key, window)
+        # a static cache has room for later tokens
+        num_keys = max(num_keys, first_key + num_kept)
+    counts = attention_mask.long().cumsum(dim=1)
+    counts = nn.functional.pad(counts, (0, num_keys - counts.shape[1]))
+
+    def within_tokens(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        return counts[batch, query] - counts[batch, key] < window
+
+    # flash attention removes the padding before it counts
+    is_flash = "flash" in config._attn_implementation
+    return create_causal_mask(
+        config,
+        inputs_embeds,
+        attention_mask,
+        past_key_values,
+        layer_idx=layer_idx,
+        and_mask_function=None if is_flash else within_tokens,
+    )
+
+
+def _check_kept_tokens(past_mask: torch.Tensor, first_key: int, window: int) -> None:
+    """Raise ValueError if a window reaches tokens before `first_key`, which the cache has dropped."""
+    kept, past = past_mask[:, first_key:].sum(dim=1), past_mask.sum(dim=1)
+    if bool((kept < past.clamp(max=window - 1)).any()):
+        raise ValueError(
+            f"the cache of sliding_softmax keeps the last {window - 1} entries of a row, and with padding among them, "
+            "tokens are missing: start with a new cache, and give all tokens"
+        )
 
 
 def _with_window(config, window: int | None) -> Any:

@@ -1,5 +1,7 @@
 """The model: embeddings, blocks, `BirthGPTModel` and `BirthGPTForCausalLM`, in reading order."""
 
+import inspect
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -9,6 +11,7 @@ from torch import nn
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.generation import GenerationMixin
+from transformers.masking_utils import create_masks_for_generate
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
@@ -19,9 +22,16 @@ from .attention_types import build_block, get_attention_type
 from .block import Block, ShownWeights
 from .cache import STATE_LAYER, count_tokens
 from .configuration_birthgpt import BirthGPTConfig
-from .input_checks import check_attention_mask, check_branches, check_positions, check_tokens, packed_sequences
+from .input_checks import (
+    check_attention_mask,
+    check_branches,
+    check_positions,
+    check_tokens,
+    packed_sequences,
+    reconcile_cached_mask,
+)
 from .layers import HiddenDropout, OutputProjection, RotaryEmbedding, build_norm, flat_positions, select_positions
-from .masks import build_masks, token_mask_of
+from .masks import build_mask, build_masks, positions_from_mask, token_mask_of
 from .ngrams import NgramEmbedding
 
 logger = logging.get_logger(__name__)
@@ -56,6 +66,13 @@ class BirthGPTPreTrainedModel(PreTrainedModel):
         self._can_compile_fullgraph = not has_states
         super().__init__(config)
 
+    def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        """Recompute activations in the backward pass, to save memory; see `PreTrainedModel`."""
+        with warnings.catch_warnings():
+            # newer versions of transformers have another name, activation_checkpointing_enable, and call this one
+            warnings.simplefilter("ignore", FutureWarning)
+            super().gradient_checkpointing_enable(*args, **kwargs)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -87,6 +104,19 @@ def without_missing_attentions(forward: Callable) -> Callable:
     return wrapper
 
 
+def without_cache_in_training(forward: Callable) -> Callable:
+    """Decorator of `forward`: the default of `use_cache` is False in training mode, because no token follows."""
+    index = list(inspect.signature(forward).parameters).index("use_cache") - 1
+
+    @wraps(forward)
+    def wrapper(self: BirthGPTPreTrainedModel, *args, **kwargs) -> BaseModelOutputWithPast:
+        if self.training and len(args) <= index and kwargs.get("use_cache") is None:
+            kwargs["use_cache"] = False
+        return forward(self, *args, **kwargs)
+
+    return wrapper
+
+
 class BirthGPTModel(BirthGPTPreTrainedModel):
     """The stack of blocks, from token ids to normalised hidden states."""
 
@@ -106,6 +136,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         self._no_split_modules = {type(layer).__name__ for layer in self.layers}
         self.post_init()
 
+    @without_cache_in_training
     @merge_with_config_defaults
     @can_return_tuple
     @without_missing_attentions
@@ -133,6 +164,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             past_key_values: the cache to continue from. Packed sequences and branches neither have nor make a cache.
             branch_ids: (batch, length): 0 for the shared prefix, k > 0 for branch k, −1 for padding, as in tree
                 attention. A branch sees only the prefix and itself. `position_ids` restart after the prefix.
+            use_cache: whether to make a cache; by default `config.use_cache`, but not in training mode.
             positions_to_keep: the positions whose states are returned, from `layers.flat_positions`; None for all.
 
         Raises:
@@ -143,21 +175,22 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         """
         layers: list[Block] = list(self.layers)  # type: ignore[arg-type]
         check_tokens(input_ids, inputs_embeds, needs_ids=self.embed_ngrams is not None)
+        input_ids, position_ids, branch_ids = (as_int64(ids) for ids in (input_ids, position_ids, branch_ids))
         check_attention_mask(attention_mask, self.config, layers)
-        if position_ids is not None:
-            # any integer type: indices need 64 bits
-            position_ids = position_ids.long()
+        sequences = None
         if branch_ids is not None:
             check_branches(position_ids, past_key_values, self.config, layers)
         else:
-            branch_ids = packed_sequences(position_ids, attention_mask, past_key_values, self.config, layers)
+            sequences = packed_sequences(position_ids, attention_mask, past_key_values, self.config, layers)
+            branch_ids = sequences
         if use_cache and past_key_values is None and branch_ids is None:
             past_key_values = DynamicCache(config=self.config)
 
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
+        reconcile_cached_mask(attention_mask, inputs_embeds.shape[1], past_key_values, self.config, layers)
         if branch_ids is not None:
-            branch_ids = branch_ids.expand(len(inputs_embeds), -1)
+            branch_ids = branch_ids.expand(inputs_embeds.shape[0], -1)
         tokens: dict[str, Any] = {"branch_ids": branch_ids, "past_key_values": past_key_values}
         tokens["token_mask"] = token_mask_of(attention_mask, inputs_embeds.shape[1])
         if self.embed_ngrams is not None:
@@ -167,7 +200,8 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             self.config,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
-            position_ids=position_ids,
+            # of sequences in one row, a window counts tokens; of branches, positions behind the prefix
+            position_ids=position_ids if sequences is None else None,
             past_key_values=past_key_values,
             branch_ids=branch_ids,
         )
@@ -212,7 +246,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         for index, (layer, mask) in enumerate(zip(self.layers, masks, strict=True)):
             hidden_states = layer(
                 hidden_states,
-                inputs_embeds=inputs_embeds,
+                inputs_embeds,
                 attention_mask=mask,
                 positions_to_keep=positions_to_keep if index == last else None,
                 **kwargs,
@@ -220,20 +254,17 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         return hidden_states
 
 
-def positions_from_mask(
-    attention_mask: torch.Tensor | dict | None, inputs_embeds: torch.Tensor, seen: int
-) -> torch.Tensor:
-    """The position of each token, (batch, length), padding not counted; (1, length) without a mask of padding."""
-    length = inputs_embeds.shape[1]
-    if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
-        return (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)[:, -length:]
-    return (torch.arange(length, device=inputs_embeds.device) + seen).unsqueeze(0)
+def as_int64(ids: torch.Tensor | None) -> torch.Tensor | None:
+    """Integers of any type as int64, in which no sum or product of ids overflows; anything else unchanged."""
+    return ids if ids is None or ids.is_floating_point() else ids.long()
 
 
 class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
     """The model with an output head over the vocabulary."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+    _fsdp_plan = {"lm_head": "keep_full_weight"}
 
     def __init__(self, config: BirthGPTConfig):
         super().__init__(config)
@@ -251,6 +282,29 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
                 "the assistant model cannot take back tokens that the main model rejects: choose an assistant with "
                 "softmax, sliding_softmax, synthesizer or bigbird attention"
             )
+
+    @staticmethod
+    def create_masks_for_generate(config, inputs_embeds, attention_mask, past_key_values, **kwargs) -> Any:
+        """The masks for a static cache, which `generate` makes before a compiled forward."""
+        masks = create_masks_for_generate(config, inputs_embeds, attention_mask, past_key_values, **kwargs)
+        if isinstance(masks, dict) and "sliding_attention" in masks:
+            masks["sliding_attention"] = build_mask(
+                "sliding",
+                config,
+                inputs_embeds=inputs_embeds,
+                attention_mask=attention_mask,
+                past_key_values=past_key_values,
+                window=config.sliding_window,
+            )
+        return masks
+
+    def _prepare_position_ids_for_generation(self, inputs_tensor, model_kwargs) -> torch.Tensor:
+        position_ids = super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
+        attention_mask = model_kwargs.get("attention_mask")
+        if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
+            # the next position is one more than the last: after padding on the right, transformers has 0 there
+            position_ids = (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)
+        return position_ids
 
     def _prepare_static_cache(self, *args, **kwargs) -> Cache:
         if STATE_LAYER in self.config.layer_types:
@@ -281,6 +335,7 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
             labels: (batch, length), the input ids, or −100 for no target; the model shifts them.
             shift_labels: (batch, length), the target of each position, or −100 for no target. It is one of `kwargs`,
                 because the `Trainer` of transformers requires every label of the signature.
+            use_cache: by default False where labels are given.
             logits_to_keep: an int for the last k positions (0: all); positions, (count,) or (batch, count); or a
                 boolean mask, (batch, length): the head is computed only at the True positions, and the logits are
                 (positions, vocab_size).
@@ -292,6 +347,8 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
             does).
         """
         shift_labels = kwargs.pop("shift_labels", None)
+        if use_cache is None and not (labels is None and shift_labels is None):
+            use_cache = False
         inputs = input_ids if input_ids is not None else inputs_embeds
         positions = None
         # without inputs, `self.model` raises the error
@@ -314,6 +371,7 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
         hidden_states = outputs.last_hidden_state
         logits = self.lm_head(select_positions(hidden_states, positions) if shows_states else hidden_states)
         loss = None
+        labels, shift_labels = as_int64(labels), as_int64(shift_labels)
         if labels is not None and shift_labels is None:
             shift_labels = nn.functional.pad(labels, (0, 1), value=-100)[:, 1:]
         if shift_labels is not None:

@@ -71,7 +71,7 @@ class NgramEmbedding(nn.Module):
         past_key_values: Cache | None = None,
     ) -> torch.Tensor:
         """(batch, length) → (batch, length, hidden_size)."""
-        # any integer type: the products of the hash need 64 bits
+        # the products of the hash need 64 bits
         ids = input_ids[..., None].long()
         for special_id in self.special_ids:
             ids = ids.masked_fill(ids == special_id, NO_TOKEN)

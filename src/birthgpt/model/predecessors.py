@@ -32,7 +32,7 @@ def with_past(
     """
     past = cache.states.get(name) if cache is not None else None
     if past is None:
-        past = new.new_full((len(new), history, new.shape[-1]), first)
+        past = new.new_full((new.shape[0], history, new.shape[-1]), first)
     states = torch.cat((past, new), dim=1)
     if cache is not None and cache.record_past:
         is_token = torch.ones_like(new[..., 0], dtype=torch.bool) if token_mask is None else token_mask
@@ -73,7 +73,7 @@ def previous_in_branch(branch_ids: torch.Tensor, history: int) -> torch.Tensor:
     branch = nn.functional.pad(branch_ids, (history, 1), value=0)
     indices = torch.arange(branch.shape[1] - 1, device=branch_ids.device)
     prefix_end = torch.where(branch[:, :-1] == 0, indices, 0).amax(dim=1, keepdim=True)
-    is_first = (branch > 0) & (branch.take_along_dim(previous, dim=1) != branch)
+    is_first = (branch > 0) & (branch.gather(1, previous) != branch)
     return torch.where(is_first, prefix_end, previous)
 
 
@@ -96,7 +96,7 @@ def shift_back(states: torch.Tensor, previous: torch.Tensor | None, distance: in
     if previous is None:
         return states[:, history - distance : states.shape[1] - distance]
     indices = walk_back(previous, distance)[:, history:-1]
-    return torch.take_along_dim(states, indices[..., None], dim=1)
+    return states_at(states, indices)
 
 
 def last_tokens(states: torch.Tensor, previous: torch.Tensor | None, history: int) -> torch.Tensor:
@@ -105,12 +105,18 @@ def last_tokens(states: torch.Tensor, previous: torch.Tensor | None, history: in
         # a copy, so that the memory of the other states can be freed
         return states[:, states.shape[1] - history :].clone()
     indices = [walk_back(previous, distance)[:, -1] for distance in range(history, 0, -1)]
-    return torch.take_along_dim(states, torch.stack(indices, dim=1)[..., None], dim=1) if indices else states[:, :0]
+    return states_at(states, torch.stack(indices, dim=1)) if indices else states[:, :0]
+
+
+def states_at(states: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    """The states at (batch, length) indices: (batch, ·, size) → (batch, length, size)."""
+    # not `take_along_dim`, which fixes the shapes of an exported graph
+    return states.gather(1, indices[..., None].expand(-1, -1, states.shape[-1]))
 
 
 def walk_back(previous: torch.Tensor, distance: int) -> torch.Tensor:
     """The index `distance` tokens before each token: (batch, indices) → the same shape."""
     indices = previous
     for _ in range(distance - 1):
-        indices = torch.take_along_dim(previous, indices, dim=1)
+        indices = previous.gather(1, indices)
     return indices

@@ -8,7 +8,7 @@ from accelerate.utils import set_seed
 
 from birthgpt.settings import checked, flatten_settings, setting
 from birthgpt.training.sharding import check_sharding
-from birthgpt.utils.environment import use_all_cores
+from birthgpt.utils.environment import connected_accelerator, use_threads
 
 if TYPE_CHECKING:
     from birthgpt.training.settings import TrainingSettings
@@ -16,7 +16,20 @@ if TYPE_CHECKING:
 
 @checked
 @dataclass(kw_only=True)
-class ComputeSettings:
+class ThreadSettings:
+    """The threads of a program."""
+
+    num_threads: int | None = setting(
+        None,
+        "threads of each process; if not given, OMP_NUM_THREADS, or an equal part of all cores",
+        min=1,
+        free_on_resume=True,
+    )
+
+
+@checked
+@dataclass(kw_only=True)
+class ComputeSettings(ThreadSettings):
     """The settings of the computation."""
 
     gradient_accumulation_steps: int = setting(1, "batches an update", min=1, free_on_resume=True)
@@ -30,7 +43,7 @@ class ComputeSettings:
 
 
 def build_accelerator(settings: "TrainingSettings") -> Accelerator:
-    """The accelerator of a run, on all cores of this machine, for every kind of launch.
+    """The accelerator of a run, on all cores of this machine if nothing else is given, for every kind of launch.
 
     It also seeds all global random number generators.
 
@@ -38,7 +51,7 @@ def build_accelerator(settings: "TrainingSettings") -> Accelerator:
         ValueError: a precision other than float32 and bfloat16, or settings that do not work with sharded weights.
     """
     compute = settings.compute
-    accelerator = Accelerator(
+    accelerator = connected_accelerator(
         gradient_accumulation_steps=compute.gradient_accumulation_steps,
         mixed_precision=compute.mixed_precision,
         log_with=settings.logging.report_to if settings.logging.with_tracking else None,
@@ -50,6 +63,6 @@ def build_accelerator(settings: "TrainingSettings") -> Accelerator:
     if accelerator.mixed_precision not in ("no", "bf16"):
         raise ValueError(f"mixed_precision={accelerator.mixed_precision} is not supported: choose no or bf16")
     check_sharding(accelerator, flatten_settings(settings))
-    use_all_cores(accelerator)
+    use_threads(accelerator, compute.num_threads)
     set_seed(settings.run.seed)
     return accelerator

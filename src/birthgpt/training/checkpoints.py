@@ -27,7 +27,7 @@ from birthgpt.training.manifest import (
     TRAINING_STATE,
     UNFINISHED,
     list_checkpoints,
-    remove_checkpoint,
+    make_room,
     write_manifest,
 )
 from birthgpt.training.model_group import ModelGroup, Replica
@@ -90,7 +90,7 @@ def save_checkpoint(
         files = [target.name / path.relative_to(temporary) for path in temporary.rglob("*") if path.is_file()]
         record_files(folder, RUN, [path.as_posix() for path in files])
         if target.is_dir():
-            remove_checkpoint(target)
+            make_room(target)
         os.replace(temporary, target)
     return target
 

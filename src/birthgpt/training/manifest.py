@@ -141,6 +141,18 @@ def prune_checkpoints(run_folders: Sequence[Path], save_total_limit: int) -> Non
                 logger.warning("%s is kept: %s", old, error)
 
 
+def make_room(checkpoint: Path) -> None:
+    """Remove a checkpoint that is saved again; one with files of a user is renamed to `checkpoint-N-kept`."""
+    try:
+        check_all_recorded(checkpoint, checkpoint.parent)
+    except ValueError as error:
+        kept = checkpoint.with_name(f"{checkpoint.name}-kept")
+        logger.warning("%s is now %s: %s", checkpoint, kept.name, error)
+        os.replace(checkpoint, kept)
+    else:
+        remove_checkpoint(checkpoint)
+
+
 def remove_checkpoint(checkpoint: Path) -> None:
     """Remove a checkpoint. It is renamed first, so that a partly removed checkpoint is never found."""
     temporary = checkpoint.with_name(f"{UNFINISHED}{checkpoint.name}-removed")

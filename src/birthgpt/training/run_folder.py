@@ -1,28 +1,25 @@
 """The folder of a run: whether it can be used, which checkpoint to resume from, and whether the settings fit."""
 
 import logging
-import platform
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
 
 from birthgpt.settings import checked, declared_settings, flatten_settings, setting
 from birthgpt.training.manifest import (
-    MANIFEST,
     RUN,
-    TRAINING_STATE,
     UNFINISHED,
     check_checkpoint,
     latest_valid,
     list_checkpoints,
     step_of,
 )
-from birthgpt.utils.files import read_json, save_json, sha256_of
+from birthgpt.training.processes import check_same_on_all_processes, decided_by_main
+from birthgpt.utils.files import read_json, save_json
 from birthgpt.utils.folders import (
     RECORD,
     check_all_recorded,
@@ -32,10 +29,9 @@ from birthgpt.utils.folders import (
     recorded_files,
     remove_recorded,
 )
+from birthgpt.utils.locks import LOCK, contents
 
 logger = logging.getLogger(__name__)
-
-Decision = TypeVar("Decision")
 
 SETTINGS_FILE = "settings.json"
 LOG_FILES = "logs/**/events.out.tfevents.*"
@@ -93,7 +89,7 @@ def check_run_folder(run: RunSettings, folders: Sequence[Path] = ()) -> None:
     folder = Path(run.output_dir)
     if folder.is_file():
         raise ValueError(f"output_dir={run.output_dir} is a file: choose a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not run.overwrite_output_dir:
+    if folder.is_dir() and contents(folder) and not run.overwrite_output_dir:
         raise ValueError(
             f"output_dir={run.output_dir} is not empty: pass --overwrite_output_dir true to start a new run, or "
             "--resume_from_checkpoint latest to continue"
@@ -123,12 +119,14 @@ def check_same_settings(folder: Path, settings: Any) -> None:
 
 def check_no_foreign_files(folder: Path, *, folders: Sequence[Path] = ()) -> None:
     """Raise ValueError if a folder without a checkpoint contains files that a stopped run does not leave."""
-    known = ("logs", "checkpoint-", SETTINGS_FILE, RECORD, UNFINISHED, *(path.name for path in folders))
+    known = ("logs", "checkpoint-", SETTINGS_FILE, RECORD, LOCK, UNFINISHED, *(path.name for path in folders))
     # files of a user may be beside those of a run
     names = recorded_files(folder) or sorted(path.name for path in folder.glob("*"))
     found = [name for name in names if not name.startswith(known)]
     if found:
         raise ValueError(f"{folder} contains {found[0]}, but no checkpoint to resume from")
+    if of_another := list_checkpoints(folder):
+        raise ValueError(f"{folder} contains {of_another[-1].name} of a run of one model: choose another output_dir")
     logger.warning("%s has no checkpoint yet: the run starts from the beginning", folder)
 
 
@@ -183,41 +181,6 @@ def remove_unfinished(folder: Path) -> None:
         shutil.rmtree(path)
 
 
-def decided_by_main(decide: Callable[[], Decision], accelerator: Accelerator) -> Decision:
-    """What the main process decides, on all processes; its ValueError is raised on all processes."""
-    found: Any = None
-    fault = None
-    if accelerator.is_main_process:
-        try:
-            found = decide()
-        except ValueError as error:
-            fault = str(error)
-    found, fault = broadcast_object_list([found, fault])
-    if fault is not None:
-        raise ValueError(fault)
-    return found
-
-
-def check_same_on_all_processes(checkpoint: Path, accelerator: Accelerator) -> None:
-    """Raise ValueError on every process unless all of them have the checkpoint of the main process."""
-    fault = None
-    manifest = checkpoint / TRAINING_STATE / MANIFEST
-    (expected,) = broadcast_object_list([sha256_of(manifest) if accelerator.is_main_process else None])
-    try:
-        if not accelerator.is_main_process:
-            check_checkpoint(checkpoint)
-            if sha256_of(manifest) != expected:
-                raise ValueError(f"{checkpoint} is not the one of the main process: {MANIFEST} differs")
-    except ValueError as error:
-        fault = f"process {accelerator.process_index} of {platform.node()}: {error}"
-    faults = [fault for fault in gather_object([fault]) if fault is not None]
-    if faults:
-        raise ValueError(
-            f"the run cannot continue from {checkpoint}, which the main process has: {'; '.join(faults)}; put "
-            "output_dir on a disk that all machines share, or copy the checkpoint to each machine"
-        )
-
-
 def _choose_checkpoint(settings: Any, run: RunSettings, folders: Sequence[Path]) -> Path | None:
     if run.resume_from_checkpoint is None:
         check_run_folder(run, folders)
@@ -227,8 +190,12 @@ def _choose_checkpoint(settings: Any, run: RunSettings, folders: Sequence[Path])
     else:
         resume_from = checkpoint_to_resume(run.output_dir, run.resume_from_checkpoint)
     if resume_from is None:
-        for place in [Path(run.output_dir), *folders]:
+        folder = Path(run.output_dir)
+        for place in [folder, *folders]:
             check_no_foreign_files(place, folders=folders)
+        # a run that was stopped before its first checkpoint begins again, and no other run in its place
+        if (folder / SETTINGS_FILE).is_file():
+            check_same_settings(folder, settings)
         return None
     if _is_elsewhere(resume_from, run, folders):
         check_output_is_not_input(run.output_dir, resume_from_checkpoint=run.resume_from_checkpoint)

@@ -85,7 +85,10 @@ def unsharded(model: PreTrainedModel) -> PreTrainedModel:
         return model
     with model.device:
         whole = AutoModelForCausalLM.from_config(
-            model.config, attn_implementation=model.config._attn_implementation, dtype=model.dtype
+            model.config,
+            attn_implementation=model.config._attn_implementation,
+            dtype=model.dtype,
+            trust_remote_code=False,
         )
     whole.load_state_dict({name: full_tensor(value) for name, value in model.state_dict().items()})
     whole.generation_config = model.generation_config

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
+from birthgpt.utils.environment import launcher
+
 SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 """The signals that ask a run to stop, and their names in messages."""
-
-LAUNCHED = {"ACCELERATE_DYNAMO_BACKEND", "TORCHELASTIC_RUN_ID"}
-"""Variables in the environment of processes that accelerate or torchrun has launched."""
 
 SECONDS_TO_REPEAT = 1.0
 """A second Ctrl-C ends the run at once, but programs such as `timeout` send each signal twice."""
@@ -50,7 +49,7 @@ class StopSignals:
         self.agreed: signal.Signals | None = None
         self._received: dict[signal.Signals, float] = {}
         self._handlers: dict[signal.Signals, Any] = {}
-        self._launcher = os.getppid() if LAUNCHED & os.environ.keys() else None
+        self._launcher = launcher()
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():

@@ -26,6 +26,7 @@ from birthgpt.data.objectives import IGNORE
 from birthgpt.training.checkpoints import load_checkpoint
 from birthgpt.training.events import TrainerCallback
 from birthgpt.training.model_group import ModelGroup, training_flops
+from birthgpt.training.peers import PeerWatch
 from birthgpt.training.schedules import lr_scale
 from birthgpt.training.settings import TrainingSettings
 from birthgpt.training.state import TrainerState, TrainingSummary
@@ -89,7 +90,7 @@ class Trainer:
             self.batches.set_epoch(self.state.epoch)
         self.models.train()
         started = time.perf_counter() - self.state.seconds
-        with self.signals, ExitStack() as closing:
+        with self.signals, PeerWatch(self.accelerator), ExitStack() as closing:
             for callback in self.callbacks:
                 callback.on_train_begin(self)
                 closing.callback(callback.close)

@@ -8,6 +8,8 @@ import shlex
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -15,6 +17,9 @@ from accelerate import Accelerator, PartialState
 from birthgpt import __version__
 
 logger = logging.getLogger(__name__)
+
+LAUNCHED = {"ACCELERATE_DYNAMO_BACKEND", "TORCHELASTIC_RUN_ID"}
+"""Variables in the environment of processes that accelerate or torchrun has launched."""
 
 LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "tokenizers")
 
@@ -24,20 +29,53 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def use_all_cores(accelerator: Accelerator) -> None:
-    """Divide this machine's cores among its processes. `OMP_NUM_THREADS` limits them if the user has set it.
+def launcher() -> int | None:
+    """The process of `accelerate launch` or `torchrun` that has started this one; None if none of them has."""
+    return os.getppid() if LAUNCHED & os.environ.keys() else None
 
-    `accelerate launch` on CPU sets `OMP_NUM_THREADS=1` if the user has not set it, so this value is ignored there.
+
+def connected_accelerator(**settings: Any) -> Accelerator:
+    """An accelerator that knows the other processes of the launch.
+
+    `torchrun` does not tell accelerate that a machine has no GPU: each process would take itself for the only one, and
+    do all the work.
     """
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    is_set_by_launcher = limit == "1" and "ACCELERATE_MIXED_PRECISION" in os.environ
-    if limit.isdecimal() and not is_set_by_launcher:
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return Accelerator(cpu=several and not torch.accelerator.is_available(), **settings)
+
+
+def use_threads(accelerator: Accelerator, num_threads: int | None = None) -> None:
+    """Set the number of threads that this process computes with.
+
+    Args:
+        num_threads: None: `OMP_NUM_THREADS`, or an equal part of this machine's cores if the user has not set it.
+    """
+    # of several numbers, the first is for the outermost loop
+    limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if num_threads is not None:
+        threads = num_threads
+    elif limit.isdecimal() and not (limit == "1" and _is_default_of_launcher()):
         threads = int(limit)
     else:
         threads = available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
     torch.set_num_threads(max(1, threads))
     if accelerator.is_main_process:
         logger.info("processes: %d, threads of each: %d", accelerator.num_processes, torch.get_num_threads())
+
+
+def _is_default_of_launcher() -> bool:
+    """Whether a launcher, and not the user, has set `OMP_NUM_THREADS`: launchers set 1 if nothing else is given."""
+    process = launcher()
+    if process is None:
+        return False
+    try:
+        # what it was started with
+        variables = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+        arguments = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return True
+    is_given = any(variable.startswith(b"OMP_NUM_THREADS=") for variable in variables)
+    return not is_given and not any(b"num_cpu_threads_per_process" in argument for argument in arguments)
 
 
 def environment_info() -> dict:

@@ -1,15 +1,17 @@
 """Write files completely or not at all, and hash them."""
 
-import glob
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from birthgpt.utils.errors import first_line
+
+_WILDCARDS = re.compile(r"[*?[]")
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -94,8 +96,41 @@ def save_json(path: str | Path, data: Any) -> None:
 def existing_paths(source: str | Path | None) -> Iterator[Path]:
     """The paths that a name, a path or a glob pattern means; none for None and for a name on the Hub."""
     if source is not None:
-        found = map(Path, (str(source), *glob.iglob(str(source), recursive=True)))
-        yield from (path for path in found if path.exists())
+        yield from (path for path in (Path(source), *matching_paths(str(source))) if path.exists())
+
+
+def matching_paths(pattern: str) -> list[Path]:
+    """The paths that a glob pattern matches, in the order of their names; none for a pattern without wildcards.
+
+    `**` is any number of folders, but no link to a folder: it may lead back to the folder that it is in.
+    """
+    if not _WILDCARDS.search(pattern):
+        return []
+    anchor = Path(pattern).anchor
+    given = Path(pattern).relative_to(anchor)
+    # pathlib takes two stars at the end for folders alone
+    given = given / "*" if given.name == "**" else given
+    try:
+        found = sorted(Path(anchor).glob(str(given)))
+    except ValueError as error:
+        raise ValueError(f"{pattern} is not a pattern of files: {first_line(error)}") from None
+    # a wildcard does not match hidden files, as in a shell
+    return [
+        path for path in found if all(not part.startswith(".") or part in (*given.parts, "..") for part in path.parts)
+    ]
+
+
+def check_input_file(path: str | Path) -> None:
+    """Raise ValueError if a path is a device, a pipe or a socket: reading it may never end."""
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError(f"{path} is a device or a pipe, and cannot be read: give a regular file")
+
+
+def check_input_folder(folder: str | Path) -> None:
+    """Raise ValueError if a folder contains a device, a pipe or a socket; a name on the Hub is not a folder."""
+    for path in Path(folder).rglob("*"):
+        check_input_file(path)
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
@@ -104,6 +139,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: the file cannot be read, is not UTF-8 or not JSON, or contains something other than an object.
     """
+    check_input_file(path)
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except RecursionError:

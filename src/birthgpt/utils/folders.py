@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from birthgpt.utils.files import check_output_folder, existing_paths, save_json
+from birthgpt.utils.locks import LOCK, contents, remove_old_lock
 
 RECORD = ".birthgpt.json"
 
@@ -42,7 +43,7 @@ def check_may_empty(folder: Path, kind: str) -> None:
     if os.path.lexists(folder) and not folder.is_dir():
         raise ValueError(f"output_dir={folder} is not a folder: choose another")
     check_output_folder(folder)
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.is_dir() or not contents(folder):
         return
     working = Path.cwd().resolve()
     if folder.resolve() in (working, *working.parents):
@@ -95,7 +96,7 @@ def recorded_files(folder: Path) -> list[str]:
 
 def check_all_recorded(subfolder: Path, folder: Path) -> None:
     """Raise ValueError for a file in a subfolder that the record of a folder does not name: it would not be deleted."""
-    recorded = {RECORD, *recorded_files(folder)}
+    recorded = {RECORD, LOCK, *recorded_files(folder)}
     for file in sorted(subfolder.rglob("*")):
         if not file.is_dir() and file.relative_to(folder).as_posix() not in recorded:
             raise ValueError(f"{file} is not of the run that wrote {folder}: move it, or choose another folder")
@@ -120,6 +121,7 @@ def _remove_recorded(folder: Path) -> None:
         subfolder = folder / name
         if _is_inside(subfolder, folder) and subfolder.is_dir() and not subfolder.is_symlink():
             _remove_recorded(subfolder)
+            remove_old_lock(subfolder)
             emptied |= {subfolder, *_parents_inside(subfolder, folder)}
     (folder / RECORD).unlink(missing_ok=True)
     for place in sorted(emptied, key=lambda path: -len(path.parts)):

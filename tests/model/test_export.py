@@ -1,0 +1,50 @@
+"""`torch.export` captures every attention type as one graph, which serves batches of every shape, with padding."""
+
+import pytest
+import torch
+from builders import case_model, random_tokens
+from torch import nn
+from torch.export import Dim, export
+
+from birthgpt.model.attention import ATTENTION_TYPES
+
+FURTHER = (
+    "softmax-rotary softmax-canon softmax-ngrams bigbird-dense perceiver-cs224n perceiver-canon "
+    "synthesizer-factorized-dense synthesizer-alpha abc-position linformer-of-two-windows"
+)
+
+
+class Logits(nn.Module):
+    """The logits of a model as a function of tokens and mask."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        return self.model(input_ids, attention_mask=attention_mask, use_cache=False).logits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "padded"),
+    [*((case, True) for case in (*ATTENTION_TYPES, *FURTHER.split())), ("softmax", False), ("linformer", False)],
+)
+def test_an_exported_model_has_the_logits_of_the_model(case, padded):
+    model = Logits(case_model(case))
+    inputs = {"input_ids": random_tokens(2, 12)}
+    if padded:
+        inputs["attention_mask"] = torch.ones(2, 12, dtype=torch.long)
+    shape = {0: Dim("batch", max=64), 1: Dim("length", min=2, max=60)}
+    with torch.no_grad():
+        exported = export(model, (), inputs, dynamic_shapes=dict.fromkeys(inputs, shape), strict=False).module()
+        for batch, length in ((2, 12), (3, 17), (1, 60), (5, 2)):
+            inputs = {"input_ids": random_tokens(batch, length)}
+            kept = torch.ones(batch, length, dtype=torch.long)
+            if padded:
+                # on the left of the first row, on the right of the last, where there is room
+                kept[0, : length // 4] = 0
+                kept[-1, length - length // 4 :] = 0
+                inputs["attention_mask"] = kept
+            of_graph, of_model = (each(**inputs)[kept.bool()] for each in (exported, model))
+            torch.testing.assert_close(of_graph, of_model, rtol=0, atol=1e-9)
