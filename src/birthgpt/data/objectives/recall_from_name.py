@@ -67,10 +67,10 @@ class RecallFromName(Objective):
         cues = iter(self.encode([span.cue for line in spans for span in line]))
         examples = new_batch()
         encoded = zip(line_ids, noises, self.encode(leads), self.encode(names), spans, strict=True)
-        for line_id, noise, lead, name, line in encoded:
+        for line_id, noise, lead_tokens, name, line in encoded:
             # a long name has priority over what is before it
             room = max(0, self.block_size - len(name) - 2)
-            before = [*noise[: max(0, room - len(lead))], *lead][:room]
+            before = [*noise[: max(0, room - len(lead_tokens))], *lead_tokens][:room]
             self._append_line(examples, line_id, before + name, [(next(cues), next(texts)) for _ in line])
         return examples
 

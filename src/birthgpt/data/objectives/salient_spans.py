@@ -83,11 +83,13 @@ class SalientSpans(RecallFromName):
         bare = [without_outer_punctuation(word) for word in words]
         in_name = {without_outer_punctuation(word) for word in name.split()}
         salient = list(map(is_salient, bare))
+        if not (any(salient[1:]) or (any(salient) and bare[0] in in_name)):
+            return cut_at_random(words, MAX_RANDOM_WORDS, generator)
         for index, word in enumerate(bare):
             if salient[index] and word.isalpha() and word not in in_name and starts_sentence(words, index):
-                salient[index] = len(word) > SHORT_WORD and generator.random() < 0.5
-        if not any(salient) and not has_salient_word(text, name):
-            return cut_at_random(words, MAX_RANDOM_WORDS, generator)
+                is_short = len(word) <= SHORT_WORD
+                # an abbreviation is part of a name, as in St. Louis
+                salient[index] = words[index][-1] == "." if is_short else generator.random() < 0.5
         bounds = find_salient_spans(words, salient, generator, self.comma_probability)
         others = [index for index, word in enumerate(bare) if word and not salient[index]]
         is_date = [any(character.isdigit() for word in bare[start:end] for character in word) for start, end in bounds]

@@ -48,7 +48,7 @@ def number_sentences(words: Sequence[str]) -> list[int]:
 def find_salient_spans(
     words: list[str], salient: list[bool], generator: np.random.Generator, comma_probability: float = 0.0
 ) -> list[Bounds]:
-    """Start and end of each span of salient words; a comma, semicolon, colon or bracket ends a span.
+    """Start and end of each span of salient words; a comma, semicolon, colon, bracket or a new sentence ends a span.
 
     Half of the time, a short word between two salient words is part of the span, as in Isle of Man. Half of the time,
     a number and the capitalised word after it are one span, as in 1936 Olympics. With `comma_probability`, a comma
@@ -59,7 +59,7 @@ def find_salient_spans(
     while start < len(words):
         end = start + 1
         if salient[start]:
-            while end < len(words):
+            while end < len(words) and not _is_drawn_end(words, end, generator):
                 if words[end - 1][-1] in ",;:)" or words[end][0] == "(":
                     if not _is_joined(words, salient, end, generator, comma_probability):
                         break
@@ -155,6 +155,14 @@ def split_some_hyphens(words: list[str], generator: np.random.Generator) -> list
         is_split = is_joined and generator.random() < 0.5
         split += [head, tail] if is_split else [word]
     return split
+
+
+def _is_drawn_end(words: list[str], index: int, generator: np.random.Generator) -> bool:
+    """Whether a word starts a sentence; half of the time after three letters: `Sgt. Pepper`, but `in Rio. Later`."""
+    if starts_sentence(words, index):
+        return True
+    before = words[index - 1]
+    return before[-1] == "." and before[:-1].isalpha() and len(before) == SHORT_WORD + 1 and generator.random() < 0.5
 
 
 def _is_joined(
