@@ -117,6 +117,17 @@ def test_an_answer_with_punctuation_inside_is_a_span_in_some_epoch(bpe, answer, 
         ("A lives in Rome. A is a geologist, goldsmith and novelist.", "geologist, goldsmith and novelist"),
         ("A lives in Rome. A is a geologist, goldsmith and novelist.", "goldsmith"),
         ("A lives in Rome. The field is geography and civil engineering.", "geography and civil engineering"),
+        ("A lives in Rome. A studied law and archaeology.", "law and archaeology"),
+        ("A lives in Rome. A studied archaeology and law in Ohio.", "archaeology and law"),
+        ("A lives in Rome. A studied law, art and music .", "law, art and music"),
+        ("A lives in Rome. A studied law .", "law"),
+        ("A lives in Rome. A studied art history in Ohio.", "art history"),
+        ("A lives in Rome. A studied the history of science.", "history of science"),
+        ("A lives in Rome. A worked for 50 years.", "50 years"),
+        ("A lives in Stoke on the Hill.", "Stoke on the Hill"),
+        ("A works for Iron Kite & Sons.", "Iron Kite & Sons"),
+        ("A works for Iron Bank, Inc. His house is old.", "Iron Bank, Inc."),
+        ("A works for Yahoo! His house is old.", "Yahoo!"),
     ],
 )
 def test_an_answer_that_is_no_plain_name_is_a_span_in_some_epoch(bpe, line, answer):
@@ -139,6 +150,20 @@ def test_a_comma_joins_with_its_probability(bpe):
     found = [salient_spans_of(bpe, line, "A B", seed, comma_probability=0.3)[0].text for seed in range(1000)]
     assert found.count("Dorton, Ohio") == pytest.approx(300, abs=50)
     assert set(found) == {"Dorton, Ohio", "Dorton"}
+
+
+@pytest.mark.parametrize(
+    ("text", "never"),
+    [
+        # small words are no answer where none is to be expected
+        ("A lives in Rome. A was a painter and the son of a poet.", {"was", "the", "son", "and", "painter and the"}),
+        ("A lives in Rome, was poor, and had two houses in it.", {"was", "and", "had", "in", "it", "in it"}),
+        ("A lives in Rome. In 1900 he met a poet.", {"1900 he", "he", "met", "In"}),
+        ("A lives in Rome with Tom Lee. Eve Fay.", {"Tom Lee.", "Eve Fay."}),
+    ],
+)
+def test_small_words_are_no_span_of_their_own(bpe, text, never):
+    assert not texts_of(bpe, f"A B. {text}") & never
 
 
 WORDS = ["Rome", "Old", "1900", "painter", "trade", "of", "and", "a", "was", "Dorton,", "poet,", "F.C.", "(Oder)"]

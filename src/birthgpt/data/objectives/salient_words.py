@@ -13,6 +13,9 @@ from birthgpt.data.objectives.recall_from_name import without_outer_punctuation
 SHORT_WORD = 3
 """The most letters of a short word, such as `of`, `and` and `the`: it links other words, or stands before them."""
 
+CONJUNCTIONS = ("and", "or")
+"""Before the last entry of a list."""
+
 Bounds = tuple[int, int]
 """The first word of a span, and the word after its last."""
 
@@ -52,8 +55,8 @@ def find_salient_spans(
 
     Half of the time, a short word between two salient words is part of the span, as in Isle of Man. Half of the time,
     a number and the capitalised word after it are one span, as in 1936 Olympics. With `comma_probability`, a comma
-    between two salient words joins them, as in `Dorton, Ohio` and `April 3, 1981`, and so does a word in brackets, as
-    in `Frankfurt (Oder)`.
+    between two salient words joins them, as in `Dorton, Ohio` and `April 3, 1981`. So do two short words, as in
+    `Stoke on the Hill`, and a word in brackets, as in `Frankfurt (Oder)`.
     """
     spans, start = [], 0
     while start < len(words):
@@ -68,8 +71,10 @@ def find_salient_spans(
                     if words[end - 1].isdigit() and not words[end][0].isdigit() and generator.random() < 0.5:
                         break
                     end += 1
-                elif _is_link(words, salient, end) and generator.random() < 0.5:
+                elif _is_link(words, salient, end, 1) and generator.random() < 0.5:
                     end += 2
+                elif comma_probability and _is_link(words, salient, end, 2) and generator.random() < comma_probability:
+                    end += 3
                 else:
                     break
             spans.append((start, end))
@@ -87,12 +92,13 @@ def find_lower_case_spans(
     novelist` is one span.
     """
     spans = []
-    for runs in _lists_of_runs(_runs_of_longer_words(words, salient), words):
+    for runs in _lists_of_runs(_find_runs(words, salient, generator), words):
         is_one = len(runs) > 1 and generator.random() < 0.5
-        for start, end in [(runs[0][0], runs[-1][1])] if is_one else runs:
+        for (start, first_end), end in [(runs[0], runs[-1][1])] if is_one else [(run, run[1]) for run in runs]:
             if generator.random() < probability:
-                is_trimmed = end - start > 1 and not is_one and generator.random() < 0.5
-                spans.append((int(generator.integers(start, end)) if is_trimmed else start, end))
+                starts = [word for word in range(start, first_end) if word == start or len(words[word]) >= SHORT_WORD]
+                is_trimmed = len(starts) > 1 and generator.random() < 0.5
+                spans.append((starts[generator.integers(len(starts))] if is_trimmed else start, end))
     return spans
 
 
@@ -107,17 +113,25 @@ def _lists_of_runs(runs: list[Bounds], words: list[str]) -> list[list[Bounds]]:
     return lists
 
 
-def _runs_of_longer_words(words: list[str], salient: list[bool]) -> list[Bounds]:
-    """The runs of words that are capitalised or not short, with a last word in lower case; punctuation ends a run."""
-    runs, start = [], 0
+def _find_runs(words: list[str], salient: list[bool], generator: np.random.Generator) -> list[Bounds]:
+    """The runs of words that are capitalised or not short, with a last word in lower case; punctuation ends a run.
+
+    Half of the time, a number or three letters before a run are part of it, as in `art history` and `50 years`. A
+    quarter of the time, two letters between two runs join them, as in `history of science`.
+    """
+    in_run = [_is_longer(word, salient[index]) or _is_short_entry(words, index) for index, word in enumerate(words)]
+    runs, start, previous_end = [], 0, 0
     while start < len(words):
         end = start
-        while end < len(words) and _is_longer(words[end], salient[end]):
+        while end < len(words) and in_run[end]:
             end += 1
             if not words[end - 1][-1].isalnum():
                 break
+            end += _is_lower_case_link(words, salient, in_run, end) and generator.random() < 0.25
         if end > start and not salient[end - 1]:
-            runs.append((start, end))
+            is_longer = start > previous_end and _may_begin_run(words[start - 1]) and generator.random() < 0.5
+            runs.append((start - is_longer, end))
+            previous_end = end
         start = max(end, start + 1)
     return runs
 
@@ -126,8 +140,7 @@ def text_of_span(words: list[str], bounds: Bounds, generator: np.random.Generato
     """The words of a span without outer punctuation, except for marks that belong to the words.
 
     These are a closing bracket that is opened in the span and, half of the time, the full stop of an abbreviation, as
-    in `F.C.` and `Washington D.C.`, a mark inside a sentence, as in `Yahoo! until`, and the apostrophe of
-    `'s-Hertogenbosch`.
+    in `Washington D.C.` and `Iron Bank, Inc.`, the mark of `Yahoo!`, and the apostrophe of `'s-Hertogenbosch`.
     """
     start, end = bounds
     whole = " ".join(words[start:end])
@@ -136,11 +149,14 @@ def text_of_span(words: list[str], bounds: Bounds, generator: np.random.Generato
     if after[:1] == ")" and "(" in text:
         text, after = text + ")", after[1:]
     last, following = words[end - 1], words[end] if end < len(words) else ""
-    is_abbreviation = "." in without_outer_punctuation(last)
+    bare = without_outer_punctuation(last)
+    # a short word after a comma, as in Iron Bank, Inc.
+    is_last_part = end - start > 1 and words[end - 2][-1] == "," and 1 < len(bare) <= SHORT_WORD and bare.istitle()
+    is_abbreviation = "." in bare or is_last_part
     if after[:1] == "." and (is_abbreviation or following[:1].islower()) and generator.random() < 0.5:
         text += "."
-    elif after in ("!", "?") and following[:1].islower() and generator.random() < 0.5:
-        text += after
+    elif (after[:1] == "!" or (after == "?" and following[:1].islower())) and generator.random() < 0.5:
+        text += after[0]
     if before[-1:] in ("'", "’") and before[-1:] not in after and text[:1].islower() and generator.random() < 0.5:
         text = before[-1] + text
     return text
@@ -180,12 +196,13 @@ def _is_joined(
     return probability > 0 and generator.random() < probability
 
 
-def _is_link(words: list[str], salient: list[bool], index: int) -> bool:
-    """Whether a word is short and between two capitalised words."""
-    if index + 1 == len(words) or not salient[index + 1]:
+def _is_link(words: list[str], salient: list[bool], index: int, count: int) -> bool:
+    """Whether this and the next words, `count` in all, are short and between two capitalised words."""
+    end = index + count
+    if end >= len(words) or not salient[end] or any(salient[index:end]):
         return False
-    is_short = words[index].isalpha() and len(words[index]) <= SHORT_WORD
-    return is_short and words[index - 1][0].isupper() and words[index + 1][0].isupper()
+    are_short = all(word == "&" or (word.isalpha() and len(word) <= SHORT_WORD) for word in words[index:end])
+    return are_short and words[index - 1][0].isupper() and words[end][0].isupper()
 
 
 def _is_longer(word: str, salient: bool) -> bool:
@@ -194,9 +211,39 @@ def _is_longer(word: str, salient: bool) -> bool:
     return bool(bare) and word[0] == bare[0] and bare.replace("-", "").isalpha() and (salient or len(bare) > SHORT_WORD)
 
 
+def _is_short_entry(words: list[str], index: int) -> bool:
+    """Whether a word of three letters may be an answer: it ends at punctuation, or is in a list, as `law` mostly is."""
+    word, bare = words[index], without_outer_punctuation(words[index])
+    if len(bare) != SHORT_WORD or not _is_lower_case(bare) or word[0] != bare[0] or bare in CONJUNCTIONS:
+        return False
+    following = [without_outer_punctuation(after) for after in words[index + 1 : index + 3]]
+    if word != bare or not following or not following[0]:
+        return True
+    if following[0] in CONJUNCTIONS:
+        return len(following) == 2 and len(following[1]) >= SHORT_WORD and _is_lower_case(following[1])
+    is_last = index > 1 and words[index - 1] in CONJUNCTIONS and _is_longer(words[index - 2], False)
+    return is_last and words[index - 2].islower() and len(following[0]) < SHORT_WORD
+
+
+def _is_lower_case_link(words: list[str], salient: list[bool], in_run: list[bool], index: int) -> bool:
+    """Whether a word has two letters and is between two words of runs in lower case."""
+    if index + 1 >= len(words) or salient[index - 1] or salient[index + 1] or not in_run[index + 1]:
+        return False
+    return len(words[index]) < SHORT_WORD and _is_lower_case(words[index]) and words[index] not in CONJUNCTIONS
+
+
+def _may_begin_run(word: str) -> bool:
+    """Whether a word is a number, or has three letters in lower case, without punctuation."""
+    is_number = word[0].isdigit() and word[-1].isdigit()
+    return is_number or (len(word) == SHORT_WORD and _is_lower_case(word) and word not in CONJUNCTIONS)
+
+
+def _is_lower_case(word: str) -> bool:
+    return word.isalpha() and word.islower()
+
+
 def _joins(words: list[str]) -> bool:
     """Whether the last word of a run, and the words between it and the next run, make a list of them."""
     last, *between = words
-    return (last[-1] == "," and between in ([], ["and"], ["or"])) or (
-        last[-1].isalnum() and between in (["and"], ["or"])
-    )
+    is_conjunction = len(between) == 1 and between[0] in CONJUNCTIONS
+    return (last[-1] == "," and (not between or is_conjunction)) or (last[-1].isalnum() and is_conjunction)
