@@ -5,6 +5,7 @@ Each function draws its choices from the generator of the line. Half of the time
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -20,6 +21,8 @@ Bounds = tuple[int, int]
 """The first word of a span, and the word after its last."""
 
 
+# the words of a line stay the same in every epoch
+@lru_cache(maxsize=100_000)
 def is_salient(word: str) -> bool:
     """Whether a word starts with a capital or a digit, or has a capital after a hyphen or apostrophe: `al-Farabi`."""
     return word[:1].isdigit() or any(part[:1].isupper() for part in re.split("['’-]", word))
