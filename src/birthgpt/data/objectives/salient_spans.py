@@ -40,10 +40,10 @@ class SalientSpans(RecallFromName):
     """The spans are the words that start with a capital or a digit (salient span masking: Guu et al., 2002.08909).
 
     Names, places and dates are what distinguishes the line of a person from other lines. The first word of a sentence
-    always has a capital: it counts half of the time, and a short one never. `comma_probability` and
-    `lower_case_probability` add answers with a comma, and answers in lower case. Spans that only repeat words of the
-    name are not recalled: a line with no other spans has no example. A line in which no word has a capital or a digit,
-    as in a script without capitals, is cut at random into spans of one to four words without cues.
+    always has a capital: it counts half of the time, and a short one never. `comma_probability` adds answers with a
+    comma or a bracket, and `lower_case_probability` answers in lower case (see `salient_words`). Spans that only repeat
+    words of the name are not recalled: a line with no other spans has no example. A line in which no word has a capital
+    or a digit, as in a script without capitals, is cut at random into spans of one to four words without cues.
 
     A question tells which fact is meant by words that are also in the line, so a fact is stored with its role: a cue is
     one to three of the nearest other words of the sentence, in lower case. Only the first span after such words has a
@@ -68,8 +68,9 @@ class SalientSpans(RecallFromName):
         0.0, "salient_spans: probability that the cue of one span is before the name of the line", min=0, max=1
     )
     comma_probability: Number = setting(
-        0.0, "salient_spans: probability that a comma between two salient words joins them", min=0, max=1
-    )
+        0.0, "salient_spans: probability that a comma or two short words between two salient words join them",
+        min=0, max=1,
+    )  # fmt: skip
     lower_case_probability: Number = setting(
         0.0, "salient_spans: probability that longer words in lower case, such as trade unionist, are a span",
         min=0, max=1,
