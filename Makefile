@@ -1,6 +1,7 @@
 # make quickstart: install, train and answer, in a few minutes on two cores
 # make test:       install, and run the tests
 # make lint:       check style and types
+# make clients:    install programs of others, such as TRL, and run the tests with them
 # make wheel:      build sdist and wheel, and run a small quickstart from the wheel, outside of the repository
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := .venv/bin
 SMALL := --people 200 --held_out 50 --max_train_flops 2e11
 INSTALLED := .venv/installed
 
-.PHONY: quickstart test lint wheel clean
+.PHONY: quickstart test lint clients wheel clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/python scripts/quickstart.py $(ARGUMENTS)
@@ -20,6 +21,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+clients: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[clients]"
+	$(BIN)/python -m pytest -q tests/clients $(ARGUMENTS)
 
 wheel: $(INSTALLED)
 	rm -rf dist

@@ -36,7 +36,8 @@ _HEAD = """# Results
 
 `python results/make_results.py` writes this file and the plot from `results/*.json`; edits are overwritten. The link of
 each run leads to its JSON file, which contains the command of every step as it was run. Settings and configurations
-have other names since version 0.2: [CHANGELOG.md](CHANGELOG.md) lists old and new.
+have other names since version 0.2: [CHANGELOG.md](CHANGELOG.md) lists old and new. These runs ended answers with `⁇`
+instead of `␃`: [docs/lab-notes.md](docs/lab-notes.md) compares the two tokenizers.
 
 ![accuracy against FLOPs]({plot})
 

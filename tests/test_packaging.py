@@ -48,7 +48,8 @@ def test_every_folder_of_the_source_is_a_package_of_the_wheel(options):
 def test_every_library_that_is_imported_is_declared(options):
     declared = names_of(lines_of(options["options"]["install_requires"]))
     assert {DISTRIBUTION_OF.get(name, name) for name in imported(ROOT / "src")} <= declared
-    declared |= names_of(lines_of(options["options.extras_require"]["test"]))
+    extras = options["options.extras_require"]
+    declared |= names_of(lines_of(extras["test"])) | names_of(lines_of(extras["clients"]))
     modules = [path for folder in ("tests", "results", "docs") for path in (ROOT / folder).glob("*.py")]
     local = {path.stem.replace("_", "-") for path in modules}
     used = {name.replace("_", "-") for folder in ("tests", "results", "benchmarks") for name in imported(ROOT / folder)}
@@ -57,5 +58,6 @@ def test_every_library_that_is_imported_is_declared(options):
 
 def test_every_declared_library_has_a_tested_version(options):
     pinned = names_of(lines_of((ROOT / "constraints.txt").read_text(encoding="utf-8")))
-    extras = lines_of(options["options.extras_require"]["test"])
-    assert names_of(lines_of(options["options"]["install_requires"])) | names_of(extras) <= pinned
+    extras = options["options.extras_require"]
+    declared = [options["options"]["install_requires"], extras["test"], extras["clients"]]
+    assert set().union(*(names_of(lines_of(part)) for part in declared)) <= pinned

@@ -224,6 +224,18 @@ def test_flattened_settings_are_the_given_values():
     assert flatten_settings(parse_settings(Outer, ["--name", "x"])) == {"width": 3, "name": "x"}
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_number_of_any_command_may_be_infinite_or_nan(command, value):
+    for name, entry in declared_settings(find_command(command).settings).items():
+        if "float" in str(entry.type):
+            for given in [[0.5, value]] if "list" in str(entry.type) else [value]:
+                with pytest.raises(ValueError, match="must be finite"):
+                    for validator in entry.metadata["validator"]:
+                        validator(given)
+                    pytest.fail(name)
+
+
 @pytest.mark.parametrize(
     "text",
     ["010", "-010", "0x1F", "0b101", "1:30", "1:30.5", "0o17", "yes", "No", "on", "OFF", "{a: 1, a: 1}", "[&x 1, *x]"],

@@ -29,11 +29,12 @@ import yaml
 from transformers import HfArgumentParser
 from transformers.hf_argparser import string_to_bool
 
-from birthgpt.model.settings import Number, checked, did_you_mean, setting, settings_of, unknown_choice
+from birthgpt.model.settings import MAX_SEED, Number, checked, did_you_mean, setting, settings_of, unknown_choice
 from birthgpt.utils.files import check_input_file
 from birthgpt.utils.strict_yaml import load_yaml
 
 __all__ = [
+    "MAX_SEED",
     "CollectedSettings",
     "Number",
     "checked",

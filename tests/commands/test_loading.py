@@ -72,6 +72,15 @@ def test_unexpected_and_other_shapes_are_named(without_manifest):
             load_model(str(without_manifest))
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_weight_that_is_not_finite_is_named(value, without_manifest):
+    weights = load_file(without_manifest / "model.safetensors")
+    weights["model.norm.weight"][3] = value
+    save_weights(without_manifest, weights)
+    with pytest.raises(ValueError, match="model.norm.weight of .*plain is not finite"):
+        load_model(str(without_manifest))
+
+
 def test_a_flipped_bit_in_each_key_of_the_configuration_is_found(without_manifest):
     file = without_manifest / "config.json"
     config = json.loads(file.read_text())
@@ -135,7 +144,8 @@ def test_a_flipped_bit_in_each_file_of_a_saved_model_is_found(saved):
     names = listed(saved)
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= names
     files = {path.name for path in saved.iterdir() if path.is_file()}
-    assert files - names <= {"manifest.json", "settings.json", "README.md", "expected.safetensors", RECORD}
+    not_listed = {"manifest.json", "settings.json", "inputs.json", "README.md", "expected.safetensors", RECORD}
+    assert files - names <= not_listed
     load_model_and_tokenizer(str(saved))
     for name in sorted(names):
         content = (saved / name).read_bytes()

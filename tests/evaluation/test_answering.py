@@ -199,9 +199,21 @@ def test_training_mode_and_padding_side_are_unchanged():
 def test_weights_that_are_not_finite_are_an_error_and_leave_the_model_in_training():
     model, tokenizer = make_model("gpt2").train(), make_tokenizer()
     torch.nn.init.constant_(model.transformer.wte.weight, float("nan"))
-    with pytest.raises(ValueError, match="not finite.*nan"):
+    with pytest.raises(ValueError, match="not finite, or equal for all tokens"):
         answer_questions(model, tokenizer, QUESTIONS)
     assert model.training
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+@pytest.mark.parametrize("bias", [0.0, float("nan"), float("inf")])
+def test_scores_that_rank_no_token_are_an_error(num_beams, bias):
+    model, tokenizer = make_model("gpt2"), make_tokenizer()
+    # a head without weights
+    model.lm_head = torch.nn.Linear(model.config.n_embd, model.config.vocab_size)
+    torch.nn.init.zeros_(model.lm_head.weight)
+    torch.nn.init.constant_(model.lm_head.bias, bias)
+    with pytest.raises(ValueError, match="not finite, or equal for all tokens"):
+        answer_questions(model, tokenizer, QUESTIONS, num_beams=num_beams)
 
 
 def test_a_question_too_long_is_refused_before_any_is_answered(monkeypatch):

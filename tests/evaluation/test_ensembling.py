@@ -57,6 +57,16 @@ def test_the_mixture_decides_among_the_answers_of_the_members(bpe):
         assert math.exp(best.log_probability) == pytest.approx(probabilities[best.text], rel=1e-3)
 
 
+@pytest.mark.parametrize("spoil", [torch.nan, torch.inf, 0.0])
+def test_scores_that_rank_no_token_give_no_probability(bpe, spoil):
+    model = tiny_model(vocab_size=len(bpe), tie_word_embeddings=False)
+    torch.nn.init.constant_(model.lm_head.weight, spoil)
+    with pytest.raises(ValueError, match="not finite, or equal for all tokens"):
+        answer_log_probabilities(model, bpe, QUESTIONS[:1], ["London"])
+    with pytest.raises(ValueError, match="not finite, or equal for all tokens"):
+        ensemble_answers([(seeded_model(bpe, 0), bpe), (model, bpe)], QUESTIONS)
+
+
 def test_no_question_has_no_answer(bpe):
     assert ensemble_answers([(seeded_model(bpe, 0), bpe)], []) == []
 

@@ -115,6 +115,12 @@ def test_without_lines_there_are_no_slices_by_position_in_the_line():
     assert list(slices(make_questions("Rome"), ["Rome"], [])) == ["answer_in_train", "train_frequency"]
 
 
+@pytest.mark.parametrize("log_probability", [float("nan"), float("-inf")])
+def test_a_log_probability_that_is_not_finite_is_refused(log_probability):
+    with pytest.raises(ValueError, match="log probability of prediction 2 is (nan|-inf): it must be finite"):
+        compute_metrics(make_questions("Rome", "Rome"), ["Rome", "Rome"], [], None, [-1.0, log_probability])
+
+
 def test_metrics_of_a_dataset_are_plain_json():
     questions = datasets.Dataset.from_list(make_questions("Rome", "Paris", "Oslo"))
     result = compute_metrics(questions, ["Rome", "Rome", "Oslo"], ["Rome"], {"Ada Bell": "Rome"}, [-1.0, -2.0, -6.0])

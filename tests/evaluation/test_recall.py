@@ -80,3 +80,23 @@ def test_recall_is_the_fraction_of_ranks_below_the_limit():
 def test_an_answer_without_a_token_is_named(bpe):
     with pytest.raises(ValueError, match="'' has no token"):
         answer_ranks(tiny_model(vocab_size=len(bpe)), bpe, ["Ada⁇"], [""])
+
+
+def test_a_tie_counts_against_the_model(bpe):
+    model = tiny_model(vocab_size=len(bpe), tie_word_embeddings=False)
+    prompt, first = "Ada⁇", bpe("London").input_ids[0]
+    (rank,) = answer_ranks(model, bpe, [prompt], ["London"])
+    logits = model(torch.tensor([bpe(prompt).input_ids])).logits[0, -1]
+    less_likely = [token for token in range(len(bpe)) if logits[token] < logits[first]]
+    with torch.no_grad():
+        # they become as likely as the answer
+        model.lm_head.weight[less_likely[:2]] = model.lm_head.weight[first].clone()
+    assert answer_ranks(model, bpe, [prompt], ["London"]) == [rank + 2]
+
+
+@pytest.mark.parametrize("spoil", [torch.nan, torch.inf, 0.0])
+def test_scores_that_rank_no_token_have_no_rank(bpe, spoil):
+    model = tiny_model(vocab_size=len(bpe), tie_word_embeddings=False)
+    torch.nn.init.constant_(model.lm_head.weight, spoil)
+    with pytest.raises(ValueError, match="scores for 'Ada⁇' are not finite, or equal for all tokens"):
+        answer_ranks(model, bpe, ["Ada⁇"], ["London"])

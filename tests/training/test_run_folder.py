@@ -14,7 +14,8 @@ from processes import in_two_processes
 from birthgpt.commands.finetune import FinetuneSettings
 from birthgpt.commands.pretrain import PretrainSettings
 from birthgpt.settings import declared_settings, parse_settings
-from birthgpt.training.run_folder import check_same_settings, open_run_folder
+from birthgpt.training.run_folder import open_run_folder
+from birthgpt.training.run_inputs import check_same_settings
 
 START = {PretrainSettings: (), FinetuneSettings: ("--model_name_or_path", "pretrained")}
 

@@ -3,6 +3,7 @@
 import itertools
 import logging
 from collections.abc import Iterable
+from pathlib import Path
 
 import datasets
 import torch
@@ -16,6 +17,7 @@ from birthgpt.data.objectives import Objective
 from birthgpt.data.tokenizers import TokenizerSettings, train_tokenizer
 from birthgpt.model import BirthGPTConfig, BirthGPTForCausalLM
 from birthgpt.settings import CollectedSettings, collect_settings, declared_settings, flatten_settings, setting
+from birthgpt.training.manifest import check_checkpoint
 from birthgpt.training.settings import TrainingSettings
 from birthgpt.utils.errors import first_line
 
@@ -38,10 +40,29 @@ class ModelSettings(CollectedSettings):
     gradient_checkpointing: bool = setting(False, "recompute activations in the backward pass to save memory")
 
 
-def build_tokenizer(settings: TokenizerSettings, texts: Iterable[str], block_size: int) -> PreTrainedTokenizerBase:
-    """Load the named tokenizer, or train one on the first 200,000 of these texts."""
+def build_tokenizer(
+    settings: TokenizerSettings, texts: Iterable[str], block_size: int, checkpoints: Iterable[Path] = ()
+) -> PreTrainedTokenizerBase:
+    """Load the named tokenizer, or that of a run which goes on, or train one on the first 200,000 of these texts.
+
+    Args:
+        settings: the name of the tokenizer, or what to train.
+        texts: the lines of a corpus.
+        block_size: longest sequence in tokens.
+        checkpoints: those of the run, the newest first: the weights belong to their tokenizer.
+
+    Raises:
+        ValueError: the tokenizer cannot be loaded.
+    """
     if settings.tokenizer_name_or_path is not None:
         return load_tokenizer(settings.tokenizer_name_or_path)
+    for checkpoint in checkpoints:
+        try:
+            return load_tokenizer(str(checkpoint))
+        except ValueError:
+            # the run does not go on from a damaged checkpoint; under sound weights no tokenizer is trained
+            if not _is_damaged(checkpoint):
+                raise
     return train_tokenizer(settings, itertools.islice(texts, TOKENIZER_SAMPLE), block_size)
 
 
@@ -76,6 +97,9 @@ def build_model(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, blo
         model = BirthGPTForCausalLM(config)
     except ImportError as error:
         raise ValueError(f"attn_implementation={attn_implementation}: {first_line(error)}") from None
+    # such as sizes for which there is no memory
+    except (RuntimeError, MemoryError, OverflowError) as error:
+        raise ValueError(f"the model cannot be built: {first_line(error)}") from None
     # without these values, a pipeline would sample tokens and continue beyond the block
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id,
@@ -144,6 +168,14 @@ def build_batches(
             "gradient_accumulation_steps"
         )
     return batches
+
+
+def _is_damaged(checkpoint: Path) -> bool:
+    try:
+        check_checkpoint(checkpoint)
+    except ValueError:
+        return True
+    return False
 
 
 def _check_attn_implementation(name: str, config: PreTrainedConfig) -> None:

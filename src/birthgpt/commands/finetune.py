@@ -28,8 +28,10 @@ from birthgpt.evaluation.answering import check_question_lengths
 from birthgpt.settings import checked, setting
 from birthgpt.training.accelerators import build_accelerator
 from birthgpt.training.callbacks import EvaluationCallback, ValidationSettings, standard_callbacks
+from birthgpt.training.manifest import checkpoints_to_resume
 from birthgpt.training.model_group import ModelGroup, ReplicaSpec
 from birthgpt.training.run_folder import open_run_folder
+from birthgpt.training.run_inputs import Inputs, fingerprint_data, fingerprint_files, fingerprint_tokenizer
 from birthgpt.training.run_lock import locked_folder
 from birthgpt.training.state import TrainingSummary
 from birthgpt.training.trainer import Trainer, TrainingSettings
@@ -103,22 +105,24 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
             warn_unknown_people(train_file, questions)
         warn_unknown_characters(tokenizer, questions["question"][:] + questions["answer"][:], train_file)
     check_question_lengths(model, tokenizer, questions["question"][:])
+    inputs = fingerprints(settings, questions, corpus, tokenizer)
     questions, held_out = train_validation_split(questions, settings.validation.validation_size, run.seed_of_data)
     objective = QuestionAnswering(tokenizer, model.config.max_position_embeddings)
     batches = build_batches(questions, objective, tokenizer, training, accelerator)
     if run.dry_run:
         describe_run(model, tokenizer, batches, training.budget, accelerator)
         return None
+    spec = ReplicaSpec(Path(run.output_dir), run.seed, training.optimizer.learning_rate)
+    models = ModelGroup(spec, model, training.optimizer, accelerator, training.compute.torch_compile)
     with locked_folder(run, accelerator):
-        resume_from = open_run_folder(settings, run, accelerator, [])
+        # an earlier run is deleted here, so everything that can be refused is built before
+        resume_from = open_run_folder(settings, run, accelerator, [], inputs)
         evaluation = None
         eval_steps = settings.validation.eval_steps
         eval_steps = DEFAULT_EVAL_STEPS if eval_steps is None else eval_steps
         if held_out is not None and eval_steps:
             evaluator = build_accuracy_evaluator(questions, held_out, tokenizer, accelerator)
             evaluation = EvaluationCallback(evaluator, eval_steps, metric_for_best_model="held_out_accuracy")
-        spec = ReplicaSpec(Path(run.output_dir), run.seed, training.optimizer.learning_rate)
-        models = ModelGroup(spec, model, training.optimizer, accelerator, training.compute.torch_compile)
         callbacks = standard_callbacks(training.logging, training.checkpoints, tokenizer, accelerator, evaluation)
         summary = Trainer(models, batches, accelerator, training, callbacks).train(resume_from)
         if accelerator.is_main_process:
@@ -135,6 +139,22 @@ def read_start_corpus(settings: StartSettings) -> datasets.Dataset | None:
     return corpus
 
 
+def fingerprints(
+    settings: FinetuneSettings,
+    questions: datasets.Dataset,
+    corpus: datasets.Dataset | None,
+    tokenizer: PreTrainedTokenizerBase,
+) -> Inputs:
+    """The fingerprints of what the run reads; of a checkpoint that it starts from, those of settings and tokenizer."""
+    checkpoint = settings.start.model_name_or_path
+    return {
+        "train_file": fingerprint_data(questions, settings.questions.train_file),
+        "corpus_file": fingerprint_data(corpus, settings.start.corpus_file),
+        "model_name_or_path": None if checkpoint is None else fingerprint_files(f"{checkpoint}/config.json"),
+        "tokenizer": fingerprint_tokenizer(tokenizer),
+    }
+
+
 def starting_point(
     settings: FinetuneSettings, corpus: datasets.Dataset | None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -143,7 +163,9 @@ def starting_point(
     if checkpoint is not None:
         return load_to_train(checkpoint, settings.model)
     texts = () if corpus is None else texts_of(corpus)
-    tokenizer = build_tokenizer(settings.tokenizer, texts, settings.examples.block_size)
+    run = settings.training.run
+    checkpoints = checkpoints_to_resume(Path(run.output_dir), run.resume_from_checkpoint)
+    tokenizer = build_tokenizer(settings.tokenizer, texts, settings.examples.block_size, checkpoints)
     return build_model(settings.model, tokenizer, settings.examples.block_size), tokenizer
 
 

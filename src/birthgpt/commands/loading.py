@@ -53,8 +53,8 @@ def load_model_and_tokenizer(name_or_path: str, **overrides: Any) -> tuple[PreTr
 
     Raises:
         ValueError: a file is missing or damaged, or differs from the manifest; a weight is missing, unexpected or of
-            another shape; `config.json` has an unknown setting; the tokenizer does not fit. A model that was saved
-            without output head gets a new one, with a warning.
+            another shape, or not finite; `config.json` has an unknown setting; the tokenizer does not fit. A model
+            that was saved without output head gets a new one, with a warning.
     """
     check_folder(name_or_path)
     model, tokenizer = _read_model(name_or_path, **overrides), _read_tokenizer(name_or_path)
@@ -176,6 +176,9 @@ def _check_weights(model: PreTrainedModel, report: dict[str, Any], where: str) -
         if names:
             others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
             raise ValueError(f"the weights of {where} do not fit its config.json: {min(names)} {fault}{others}")
+    for name, weight in model.named_parameters():
+        if not weight.isfinite().all():
+            raise ValueError(f"{name} of {where} is not finite: its file is damaged, or its training diverged")
     if report["error_msgs"]:
         raise ValueError(f"the weights of {where} cannot be read: {' '.join(str(report['error_msgs'][0]).split())}")
 

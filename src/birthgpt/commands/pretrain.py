@@ -39,8 +39,10 @@ from birthgpt.model.attention_types import get_attention_type
 from birthgpt.settings import checked
 from birthgpt.training.accelerators import build_accelerator
 from birthgpt.training.callbacks import EvaluationCallback, ValidationSettings, standard_callbacks
+from birthgpt.training.manifest import checkpoints_to_resume
 from birthgpt.training.model_group import ModelGroup, ReplicaSpec
 from birthgpt.training.run_folder import open_run_folder
+from birthgpt.training.run_inputs import fingerprint_data, fingerprint_tokenizer
 from birthgpt.training.run_lock import locked_folder
 from birthgpt.training.stacked_models import ReplicaSettings, StackedModels, replica_specs
 from birthgpt.training.state import TrainingSummary
@@ -106,7 +108,10 @@ def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
     accelerator = build_accelerator(training)
     corpus = read_corpus(settings.corpus, verbose=accelerator.is_main_process)
     block_size = settings.objective.block_size
-    tokenizer = build_tokenizer(settings.tokenizer, texts_of(corpus), block_size)
+    specs = build_specs(settings, accelerator)
+    first_folder = specs[0].folder if specs else Path(run.output_dir)
+    checkpoints = checkpoints_to_resume(first_folder, run.resume_from_checkpoint)
+    tokenizer = build_tokenizer(settings.tokenizer, texts_of(corpus), block_size, checkpoints)
     if accelerator.is_main_process and not settings.corpus.streaming:
         warn_unknown_characters(tokenizer, corpus["text"], settings.corpus.train_file)
     model = build_model(settings.model, tokenizer, block_size)
@@ -115,19 +120,24 @@ def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
     questions = read_questions(settings, corpus, tokenizer, verbose=accelerator.is_main_process)
     facts = report_data(settings, corpus, questions, objective) if accelerator.is_main_process else {}
     batches, evaluator = build_data(settings, corpus, questions, objective, tokenizer, accelerator)
-    specs = build_specs(settings, accelerator)
     if run.dry_run:
         describe_run(model, tokenizer, batches, training.budget, accelerator, models=max(1, len(specs)), facts=facts)
         return None
-    folders = [spec.folder for spec in specs]
+    inputs = {
+        "train_file": fingerprint_data(corpus, settings.corpus.train_file),
+        "question_file": fingerprint_data(questions, settings.questions.question_file),
+        "tokenizer": fingerprint_tokenizer(tokenizer),
+    }
+    check_first_batch(batches)
+    if specs:
+        build = partial(build_model, settings.model, tokenizer, block_size)
+        models: ModelGroup = StackedModels(specs, build, training.optimizer, accelerator)
+    else:
+        spec = ReplicaSpec(Path(run.output_dir), run.seed, training.optimizer.learning_rate)
+        models = ModelGroup(spec, model, training.optimizer, accelerator, training.compute.torch_compile)
     with locked_folder(run, accelerator):
-        resume_from = open_run_folder(settings, run, accelerator, folders)
-        if specs:
-            build = partial(build_model, settings.model, tokenizer, block_size)
-            models: ModelGroup = StackedModels(specs, build, training.optimizer, accelerator)
-        else:
-            spec = ReplicaSpec(Path(run.output_dir), run.seed, training.optimizer.learning_rate)
-            models = ModelGroup(spec, model, training.optimizer, accelerator, training.compute.torch_compile)
+        # an earlier run is deleted here, so everything that can be refused is built before
+        resume_from = open_run_folder(settings, run, accelerator, [spec.folder for spec in specs], inputs)
         evaluation = None
         if evaluator is not None and settings.validation.eval_steps:
             evaluation = EvaluationCallback(evaluator, settings.validation.eval_steps)
@@ -268,6 +278,12 @@ def build_data(
     assert isinstance(asked, EpochBatches)
     ratio = settings.questions.question_ratio
     return MixedBatches(batches, asked, question_ratio=ratio, seed=seed), evaluator
+
+
+def check_first_batch(batches: EpochBatches | MixedBatches | StreamedBatches) -> None:
+    """A ValueError for a stream whose first batch cannot be read, or that has none."""
+    if isinstance(batches, StreamedBatches) and next(iter(batches), None) is None:
+        raise ValueError("no line has an example for this objective")
 
 
 def build_evaluator(

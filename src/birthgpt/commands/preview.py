@@ -10,7 +10,7 @@ from birthgpt.data.objectives import ObjectiveSettings, QuestionAnswering, build
 from birthgpt.data.preview import examples, show_example
 from birthgpt.data.questions import load_questions
 from birthgpt.data.tokenizers import TokenizerSettings
-from birthgpt.settings import checked, setting
+from birthgpt.settings import MAX_SEED, checked, setting
 
 
 @checked
@@ -24,7 +24,7 @@ class PreviewSettings:
     question_file: str | None = setting(None, "questions with answers, to show instead of lines")
     count: int = setting(4, "examples to print", min=1)
     epoch: int = setting(0, "the epoch of the examples", min=0)
-    seed: int = setting(0, "seed of the examples")
+    seed: int = setting(0, "seed of the examples", min=0, max=MAX_SEED)
 
 
 def preview(settings: PreviewSettings) -> list[str]:

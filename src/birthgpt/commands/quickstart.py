@@ -29,7 +29,7 @@ from birthgpt.data.synthetic import (
     write_synthetic_corpus,
 )
 from birthgpt.evaluation.metrics import exact_match
-from birthgpt.settings import checked, flatten_settings, make_settings, parse_settings, setting
+from birthgpt.settings import MAX_SEED, checked, flatten_settings, make_settings, parse_settings, setting
 from birthgpt.utils.folders import check_all_recorded, check_may_empty, record_files, remove_recorded
 from birthgpt.utils.locks import locked
 from birthgpt.utils.tables import percent, text_table
@@ -58,8 +58,10 @@ class QuickstartSettings:
     synthetic: SyntheticSettings
     relation: RelationSettings
     config_dir: str = setting("quickstart", "configurations of the trainings: a name, or a folder")
-    seed: int = setting(0, "seed of people and training")
-    max_train_flops: float | int | None = setting(None, "FLOPs of pretraining; from the configuration if not given")
+    seed: int = setting(0, "seed of people and training", min=0, max=MAX_SEED)
+    max_train_flops: float | int | None = setting(
+        None, "FLOPs of pretraining; from the configuration if not given", above=0
+    )
 
 
 def quickstart(settings: QuickstartSettings) -> list[dict]:

@@ -73,7 +73,7 @@ def answer_questions(
 
     Raises:
         ValueError: a size is less than 1; the tokenizer has no mask, eos or pad token, or appends tokens; a
-            question is too long for the model; scores are not finite.
+            question is too long for the model; scores are not finite, or equal for all tokens.
     """
     sizes = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "num_beams": num_beams}
     for name, size in sizes.items():
@@ -101,7 +101,8 @@ def answer_questions(
     if accelerator is not None:
         numbered_answers = gather_object(numbered_answers)
     answers = [answer for _, answer in sorted(numbered_answers, key=lambda pair: pair[0])]
-    _check_finite(questions, answers)
+    # on all processes, after the answers of all of them
+    check_scores([math.isfinite(answer.log_probability) for answer in answers], questions)
     return answers
 
 
@@ -217,7 +218,9 @@ def _answer_batch(
     if generation_config.num_beams is None:
         log_probabilities = _greedy_log_probabilities(tokens, output.scores, closed_before)
     else:
-        log_probabilities = output.sequences_scores
+        # the first beam of each question has the scores after the question
+        usable = can_rank(output.scores[0][:: generation_config.num_beams])
+        log_probabilities = output.sequences_scores.masked_fill(~usable, math.nan)
 
     lengths = (~closed_before & (closings == 0)).sum(dim=1).tolist()
     # if special tokens were skipped, an answer that contains a pad could be counted as right
@@ -239,7 +242,7 @@ def _greedy_log_probabilities(
 ) -> torch.Tensor:
     """The sums of log p over `tokens` (batch, new tokens) up to the eos token, of shape (batch,).
 
-    `scores` contains the logits (batch, vocabulary) of each step.
+    `scores` contains the logits (batch, vocabulary) of each step. Where they rank no token, the sum is NaN.
     """
     token_log_probabilities = torch.stack(
         [
@@ -248,14 +251,20 @@ def _greedy_log_probabilities(
         ],
         dim=1,
     )
-    return token_log_probabilities.masked_fill(closed_before, 0.0).sum(dim=1)
+    usable = torch.stack([can_rank(logits) for logits in scores], dim=1)
+    return token_log_probabilities.masked_fill(~usable, math.nan).masked_fill(closed_before, 0.0).sum(dim=1)
 
 
-def _check_finite(questions: Sequence[str], answers: Sequence[Answer]) -> None:
-    for question, answer in zip(questions, answers, strict=True):
-        # every comparison with nan is false
-        if not -float("inf") < answer.log_probability < float("inf"):
+def can_rank(scores: torch.Tensor) -> torch.Tensor:
+    """(batch, tokens) → (batch,): whether the scores are all finite, and not all equal: then they rank no token."""
+    return scores.isfinite().all(dim=-1) & (scores.amax(dim=-1) > scores.amin(dim=-1))
+
+
+def check_scores(usable: Sequence[bool], prompts: Sequence[str]) -> None:
+    """Raise ValueError for the first prompt whose scores are not usable."""
+    for is_usable, prompt in zip(usable, prompts, strict=True):
+        if not is_usable:
             raise ValueError(
-                f"the model's scores for {question!r} are not finite (log probability "
-                f"{answer.log_probability}): its weights are damaged, or its training diverged"
+                f"the model's scores for {prompt!r} are not finite, or equal for all tokens: its weights are damaged, "
+                "or its training diverged"
             )

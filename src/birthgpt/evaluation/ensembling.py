@@ -1,5 +1,6 @@
 """Ensembles: the answer of several models is chosen by the mean of their probabilities."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from birthgpt.data.objectives import IGNORE
 from birthgpt.data.tokenizers import question_prompt
-from birthgpt.evaluation.answering import Answer, answer_questions, evaluation_mode, positions_are_learned
+from birthgpt.evaluation.answering import (
+    Answer,
+    answer_questions,
+    can_rank,
+    check_scores,
+    evaluation_mode,
+    positions_are_learned,
+)
 
 Member = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
@@ -64,6 +72,9 @@ def answer_log_probabilities(
     """The natural logarithm of p(answer ␃ | question ⁇) of each pair, summed over the answer's tokens and its ␃.
 
     Tokens that do not fit into a model with learned positions, such as the ␃ of a long answer, are not counted.
+
+    Raises:
+        ValueError: scores are not finite, or equal for all tokens.
     """
     if not len(questions):
         return []
@@ -85,7 +96,9 @@ def answer_log_probabilities(
             losses = torch.nn.functional.cross_entropy(
                 logits.transpose(1, 2).float(), targets, ignore_index=IGNORE, reduction="none"
             )
-            found += (-losses.sum(dim=1)).tolist()
+            usable = can_rank(logits) | (targets == IGNORE)  # (batch, length)
+            found += (-losses.sum(dim=1)).masked_fill(~usable.all(dim=1), math.nan).tolist()
+    check_scores([math.isfinite(score) for score in found], questions)
     return found
 
 

@@ -1,6 +1,7 @@
 """The metrics of answers: exact match over all questions and over slices of them."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -89,12 +90,15 @@ def compute_metrics(
     there are none) and `slices`. Arguments and errors are the same as in `slices`.
 
     Raises:
-        ValueError: also if there are not as many log probabilities as predictions.
+        ValueError: also if there are not as many log probabilities as predictions, or one is not finite.
     """
     questions = list(questions)
     matches = _matches(predictions, _references(questions))
     if log_probabilities is not None and len(log_probabilities) != len(matches):
         raise ValueError(f"{len(log_probabilities)} log probabilities for {len(matches)} predictions")
+    for number, log_probability in enumerate(log_probabilities or (), start=1):
+        if not math.isfinite(log_probability):
+            raise ValueError(f"the log probability of prediction {number} is {log_probability}: it must be finite")
     return {
         "accuracy": sum(matches) / len(matches),
         "correct": sum(matches),

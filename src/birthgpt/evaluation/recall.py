@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from birthgpt.data.names import text_after_name
-from birthgpt.evaluation.answering import evaluation_mode
+from birthgpt.evaluation.answering import can_rank, check_scores, evaluation_mode
 
 LIMITS = (1, 3, 10, 30)
 
@@ -41,12 +41,12 @@ def answer_ranks(
     *,
     batch_size: int = 256,
 ) -> list[int]:
-    """For each prompt, the number of tokens that are more likely than the first token of the answer; 0 is the best.
+    """For each prompt, the number of other tokens that are at least as likely as the answer's first; 0 is the best.
 
     Prompts are used unchanged: they already contain ⁇.
 
     Raises:
-        ValueError: an answer or a prompt has no token.
+        ValueError: an answer or a prompt has no token; scores are not finite, or equal for all tokens.
     """
     encoded = _encode(tokenizer, prompts)
     # an answer after a word, and not after ⁇, begins with the space between them
@@ -62,7 +62,9 @@ def answer_ranks(
             ).to(model.device)
             logits = model(**padded, logits_to_keep=1, use_cache=False).logits[:, -1]  # (batch, vocab_size)
             expected = torch.tensor(firsts[start : start + batch_size], device=model.device)
-            ranks += (logits > logits.gather(1, expected[:, None])).sum(dim=1).tolist()
+            check_scores(can_rank(logits).tolist(), prompts[start : start + batch_size])
+            # the token itself is as likely as itself
+            ranks += ((logits >= logits.gather(1, expected[:, None])).sum(dim=1) - 1).tolist()
     return ranks
 
 

@@ -33,7 +33,7 @@ class BaseConfig(PreTrainedConfig):
         "or yarn), its parameters and partial_rotary_factor as in transformers",
     )
     norm_type: Literal["layernorm", "rmsnorm"] = setting("layernorm", "norm before attention and MLP")
-    layer_norm_eps: float = setting(1e-5, "added to the variance in every norm", above=0)
+    layer_norm_eps: float = setting(1e-5, "added to the variance in every norm", above=0, max=1)
     hidden_act: str = setting("gelu", "activation of the MLP, such as gelu or relu2 (squared ReLU)", choices=ACT2FN)
     attention_bias: bool = setting(True, "biases in the linear maps of the attention")
     mlp_bias: bool = setting(True, "biases in the MLP")
@@ -42,7 +42,7 @@ class BaseConfig(PreTrainedConfig):
         0.1, "dropout on the embeddings and on what each block adds to the residual stream", min=0, below=1
     )
     attention_dropout: float | int = setting(0.1, "dropout on the attention weights", min=0, below=1)
-    initializer_range: float = setting(0.02, "standard deviation of the initial weights", min=0)
+    initializer_range: float = setting(0.02, "standard deviation of the initial weights", min=0, max=100)
     zero_init_residual: bool = setting(False, "start the maps that write into the residual stream at zero")
     tie_word_embeddings: bool = setting(False, "share the weights of token embedding and output head")
     use_cache: bool = setting(True, "keep the past while generating", on_command_line=False)

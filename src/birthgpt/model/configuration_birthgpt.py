@@ -190,13 +190,6 @@ def _some_layer_rotates(config: BirthGPTConfig) -> bool:
     return any(get_attention_type(name).applies_rotary(layer_config) for name, layer_config in layers)
 
 
-def _check_dtype(dtype: object) -> None:
-    """Raise ValueError unless the weights have a floating type; it may be given by its name."""
-    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if dtype is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
-        raise ValueError(f"dtype={dtype!r}: expected a floating type of torch, such as float32")
-
-
 def _tensor_parallel_plan(config: BirthGPTConfig) -> dict[str, str]:
     """How transformers shards the model over processes: embedding, MLPs, and the heads if every layer permits it."""
     plan = {
@@ -212,6 +205,13 @@ def _tensor_parallel_plan(config: BirthGPTConfig) -> dict[str, str]:
             norms = ("q_norm", "k_norm")
             plan |= {f"layers.*.attention.projections.{name}": "replicated_with_grad_allreduce" for name in norms}
     return plan
+
+
+def _check_dtype(dtype: object) -> None:
+    """Raise ValueError unless the weights have a floating type; it may be given by its name."""
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if dtype is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
+        raise ValueError(f"dtype={dtype!r}: expected a floating type of torch, such as float32")
 
 
 def _check_overrides(overrides: dict) -> None:

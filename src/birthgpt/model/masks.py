@@ -171,11 +171,13 @@ def _branch_mask(config, inputs_embeds, attention_mask, position_ids, branch_ids
 
 def _may_have_padding_between_tokens(attention_mask: torch.Tensor, past_key_values: Cache | None, window: int) -> bool:
     """Whether padding may be inside a window, so that a window of tensor indices would have too few tokens."""
-    if attention_mask.ndim != 2 or attention_mask.shape[1] <= window:
+    if attention_mask.ndim != 2:
         return False
     if is_tracing(attention_mask) or attention_mask.is_meta:
-        # a graph cannot depend on values; a mask for a static cache is made before the graph
+        # a graph cannot depend on values or lengths; a mask for a static cache is made before the graph
         return past_key_values is None
+    if attention_mask.shape[1] <= window:
+        return False
     is_token = attention_mask.bool()
     starts = (is_token[:, 1:] & ~is_token[:, :-1]).sum(dim=1) + is_token[:, 0]
     return bool((starts > 1).any())

@@ -283,6 +283,14 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
                 "softmax, sliding_softmax, synthesizer or bigbird attention"
             )
 
+    def _prepare_position_ids_for_generation(self, inputs_tensor, model_kwargs) -> torch.Tensor:
+        position_ids = super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
+        attention_mask = model_kwargs.get("attention_mask")
+        if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
+            # the next position is one more than the last: after padding on the right, transformers has 0 there
+            position_ids = (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)
+        return position_ids
+
     @staticmethod
     def create_masks_for_generate(config, inputs_embeds, attention_mask, past_key_values, **kwargs) -> Any:
         """The masks for a static cache, which `generate` makes before a compiled forward."""
@@ -297,14 +305,6 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
                 window=config.sliding_window,
             )
         return masks
-
-    def _prepare_position_ids_for_generation(self, inputs_tensor, model_kwargs) -> torch.Tensor:
-        position_ids = super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
-        attention_mask = model_kwargs.get("attention_mask")
-        if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
-            # the next position is one more than the last: after padding on the right, transformers has 0 there
-            position_ids = (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)
-        return position_ids
 
     def _prepare_static_cache(self, *args, **kwargs) -> Cache:
         if STATE_LAYER in self.config.layer_types:

@@ -17,7 +17,7 @@ class NgramConfig(BaseConfig):
     """The settings of the n-gram embeddings."""
 
     ngram_orders: list[int] | None = setting(
-        None, "lengths of the n-grams that have embeddings of their own, such as 2 3 (2501.16975)"
+        None, "lengths of the n-grams that have embeddings of their own, such as 2 3 (2501.16975)", max=100
     )
     ngram_vocab_size: int = setting(
         32768, "rows in the table of each order; n-grams with the same hash share a row", min=1

@@ -4,6 +4,7 @@ The configuration of the model, the command line, `--help`, the checks of YAML f
 are derived from these declarations.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, field, fields
 from difflib import get_close_matches
@@ -14,6 +15,9 @@ from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
 
 Number = float | int
+MAX_SEED = 2**32 - 1
+"""The largest seed that NumPy takes."""
+
 Settings = TypeVar("Settings")
 
 
@@ -34,7 +38,8 @@ def setting(
     Args:
         default: the default value; without it, the setting is required. A list is copied for each instance.
         help: what the setting means, for `--help` and the documentation.
-        min, max: the smallest and the largest value that is allowed.
+        min, max: the smallest and the largest value that is allowed; of a list, the bounds of each value. Numbers that
+            are not finite are never allowed.
         above, below: bounds that are not allowed themselves.
         choices: the allowed values, if `Literal` cannot list them.
         on_command_line: whether commands take it; False if other settings decide it.
@@ -109,14 +114,25 @@ def did_you_mean(name: object, choices: Iterable[str]) -> str:
 
 
 def _check_bounds(value: Any, bounds: dict[str, Number]) -> None:
+    for number in value if isinstance(value, list) else [value]:
+        fault = _fault_of(number, bounds)
+        if fault is not None:
+            raise ValueError(f"{'each' if isinstance(value, list) else 'it'} must be {fault}")
+
+
+def _fault_of(value: Any, bounds: dict[str, Number]) -> str | None:
+    """What a number must be, if it is not; None for a number that is allowed, and for None."""
     tests: dict[str, Callable[[Number], bool]] = {
         "at least": lambda bound: value >= bound,
         "at most": lambda bound: value <= bound,
         "greater than": lambda bound: value > bound,
         "less than": lambda bound: value < bound,
     }
-    if value is not None and not all(tests[words](bound) for words, bound in bounds.items()):
-        raise ValueError("it must be " + " and ".join(f"{words} {bound}" for words, bound in bounds.items()))
+    if isinstance(value, float) and not math.isfinite(value):
+        return "finite"
+    if value is None or all(tests[words](bound) for words, bound in bounds.items()):
+        return None
+    return " and ".join(f"{words} {bound}" for words, bound in bounds.items())
 
 
 def _check_choice(value: Any, choices: Iterable[str] | None) -> None:

@@ -110,6 +110,13 @@ def list_checkpoints(run_folder: Path) -> list[Path]:
     return sorted(found, key=step_of)
 
 
+def checkpoints_to_resume(run_folder: Path, resume_from_checkpoint: str | None) -> list[Path]:
+    """The checkpoints that a run may go on from, the newest first, valid or not; none if it begins."""
+    if resume_from_checkpoint is None:
+        return []
+    return list_checkpoints(run_folder)[::-1] if resume_from_checkpoint == "latest" else [Path(resume_from_checkpoint)]
+
+
 def step_of(checkpoint: Path) -> int:
     """The step in the name of a checkpoint; −1 for a folder with another name."""
     number = checkpoint.name.removeprefix("checkpoint-")

@@ -1,4 +1,4 @@
-"""The folder of a run: whether it can be used, which checkpoint to resume from, and whether the settings fit."""
+"""The folder of a run: whether it can be used, and which checkpoint to resume from."""
 
 import logging
 import shutil
@@ -9,7 +9,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from birthgpt.settings import checked, declared_settings, flatten_settings, setting
+from birthgpt.settings import MAX_SEED, checked, flatten_settings, setting
 from birthgpt.training.manifest import (
     RUN,
     UNFINISHED,
@@ -19,7 +19,15 @@ from birthgpt.training.manifest import (
     step_of,
 )
 from birthgpt.training.processes import check_same_on_all_processes, decided_by_main
-from birthgpt.utils.files import read_json, save_json
+from birthgpt.training.run_inputs import (
+    INPUTS_FILE,
+    SETTINGS_FILE,
+    Inputs,
+    check_inputs_of_processes,
+    check_same_inputs,
+    check_same_settings,
+)
+from birthgpt.utils.files import save_json
 from birthgpt.utils.folders import (
     RECORD,
     check_all_recorded,
@@ -33,7 +41,6 @@ from birthgpt.utils.locks import LOCK, contents
 
 logger = logging.getLogger(__name__)
 
-SETTINGS_FILE = "settings.json"
 LOG_FILES = "logs/**/events.out.tfevents.*"
 
 
@@ -45,8 +52,8 @@ class RunSettings:
     output_dir: str = setting(help="folder of the checkpoint", free_on_resume=True)
     overwrite_output_dir: bool = setting(False, "delete what an earlier run wrote into the folder", free_on_resume=True)
     resume_from_checkpoint: str | None = setting(None, "a checkpoint of this run, or: latest", free_on_resume=True)
-    seed: int = setting(0, "of weights, dropout, examples and their order")
-    data_seed: int | None = setting(None, "of the examples and their order, if another than seed")
+    seed: int = setting(0, "of weights, dropout, examples and their order", min=0, max=MAX_SEED)
+    data_seed: int | None = setting(None, "of the examples and their order, if another than seed", min=0, max=MAX_SEED)
     dry_run: bool = setting(False, "print sizes, FLOPs, time and examples, and train nothing", free_on_resume=True)
 
     @property
@@ -55,7 +62,9 @@ class RunSettings:
         return self.seed if self.data_seed is None else self.data_seed
 
 
-def open_run_folder(settings: Any, run: RunSettings, accelerator: Accelerator, folders: Sequence[Path]) -> Path | None:
+def open_run_folder(
+    settings: Any, run: RunSettings, accelerator: Accelerator, folders: Sequence[Path], inputs: Inputs | None = None
+) -> Path | None:
     """Make the folders of a run and of its models; return the checkpoint to resume from, or None.
 
     The main process decides for all processes: folders on other machines may have other contents.
@@ -63,22 +72,25 @@ def open_run_folder(settings: Any, run: RunSettings, accelerator: Accelerator, f
     Args:
         settings: all settings of the run, which are saved in its folder.
         folders: the folders of the models if there are several, else empty.
+        inputs: fingerprints of what the run reads, which are saved too.
 
     Raises:
         ValueError: on every process: a new run in a folder that is not empty; no checkpoint at the given path; a run
-            that started with other settings; a checkpoint that some process does not have.
+            with other settings or data; a checkpoint or data that some process does not have.
     """
-    folder = Path(run.output_dir)
-    resume_from = decided_by_main(lambda: _choose_checkpoint(settings, run, folders), accelerator)
+    folder, inputs = Path(run.output_dir), inputs or {}
+    check_inputs_of_processes(inputs, accelerator)
+    resume_from = decided_by_main(lambda: _choose_checkpoint(settings, run, folders, inputs), accelerator)
     if resume_from is not None:
         check_same_on_all_processes(resume_from, accelerator)
     if accelerator.is_main_process:
         if run.resume_from_checkpoint is None or _is_elsewhere(resume_from, run, folders):
             remove_recorded(folder, RUN)
-        record_files(folder, RUN, [SETTINGS_FILE, LOG_FILES], [path.name for path in folders])
+        record_files(folder, RUN, [SETTINGS_FILE, INPUTS_FILE, LOG_FILES], [path.name for path in folders])
         for place in [folder, *folders]:
             record_files(place, RUN)
             remove_unfinished(place)
+        save_json(folder / INPUTS_FILE, dict(inputs))
         save_json(folder / SETTINGS_FILE, flatten_settings(settings))
     accelerator.wait_for_everyone()
     return resume_from
@@ -101,25 +113,10 @@ def check_run_folder(run: RunSettings, folders: Sequence[Path] = ()) -> None:
             check_all_recorded(checkpoint, place)
 
 
-def check_same_settings(folder: Path, settings: Any) -> None:
-    """Raise ValueError if the run in this folder started with another value of a setting that changes the result."""
-    if not (folder / SETTINGS_FILE).is_file():
-        logger.warning("%s does not contain the settings of its run: make sure that they are the same", folder)
-        return
-    begun = read_json(folder / SETTINGS_FILE)
-    declared = declared_settings(type(settings))
-    for name, value in flatten_settings(settings).items():
-        before = begun.get(name, value)
-        if before != value and not declared[name].metadata["free_on_resume"]:
-            raise ValueError(
-                f"{folder} was started with {name}={before}, not {value}: give the same settings, or start another run "
-                "in its own output_dir"
-            )
-
-
 def check_no_foreign_files(folder: Path, *, folders: Sequence[Path] = ()) -> None:
     """Raise ValueError if a folder without a checkpoint contains files that a stopped run does not leave."""
-    known = ("logs", "checkpoint-", SETTINGS_FILE, RECORD, LOCK, UNFINISHED, *(path.name for path in folders))
+    of_run = ("logs", "checkpoint-", SETTINGS_FILE, INPUTS_FILE, RECORD, LOCK, UNFINISHED)
+    known = (*of_run, *(path.name for path in folders))
     # files of a user may be beside those of a run
     names = recorded_files(folder) or sorted(path.name for path in folder.glob("*"))
     found = [name for name in names if not name.startswith(known)]
@@ -181,7 +178,7 @@ def remove_unfinished(folder: Path) -> None:
         shutil.rmtree(path)
 
 
-def _choose_checkpoint(settings: Any, run: RunSettings, folders: Sequence[Path]) -> Path | None:
+def _choose_checkpoint(settings: Any, run: RunSettings, folders: Sequence[Path], inputs: Inputs) -> Path | None:
     if run.resume_from_checkpoint is None:
         check_run_folder(run, folders)
         return None
@@ -200,7 +197,9 @@ def _choose_checkpoint(settings: Any, run: RunSettings, folders: Sequence[Path])
     if _is_elsewhere(resume_from, run, folders):
         check_output_is_not_input(run.output_dir, resume_from_checkpoint=run.resume_from_checkpoint)
         check_run_folder(run)
-    check_same_settings(Path(run.output_dir) if folders else resume_from.parent, settings)
+    started_in = Path(run.output_dir) if folders else resume_from.parent
+    check_same_settings(started_in, settings)
+    check_same_inputs(started_in, inputs)
     return resume_from
 
 

@@ -18,7 +18,7 @@ from accelerate.utils import set_seed
 from torch.func import functional_call, stack_module_state, vmap
 from transformers import PreTrainedModel
 
-from birthgpt.settings import Number, checked, setting
+from birthgpt.settings import MAX_SEED, Number, checked, setting
 from birthgpt.training.model_group import ModelGroup, Replica, ReplicaSpec, running_average
 from birthgpt.training.optimizers import OptimizerSettings, build_optimizers
 
@@ -28,13 +28,8 @@ from birthgpt.training.optimizers import OptimizerSettings, build_optimizers
 class ReplicaSettings:
     """Several models at once, in pretraining."""
 
-    seeds: list[int] = setting([], "train a model for each seed at once, in output_dir/seed-N")
-    learning_rates: list[Number] = setting([], "train a model for each peak rate at once")
-
-    def validate_rates(self):
-        """Check that learning rates are positive."""
-        if any(rate <= 0 for rate in self.learning_rates):
-            raise ValueError(f"learning_rates={self.learning_rates}: each must be greater than 0")
+    seeds: list[int] = setting([], "train a model for each seed at once, in output_dir/seed-N", min=0, max=MAX_SEED)
+    learning_rates: list[Number] = setting([], "train a model for each peak rate at once", above=0)
 
 
 def replica_specs(settings: ReplicaSettings, *, output_dir: str, seed: int, learning_rate: float) -> list[ReplicaSpec]:
