@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from birthgpt.commands.convert import ConvertSettings, convert
@@ -117,3 +117,30 @@ def test_a_broken_file_is_named_and_nothing_is_converted(name, spoil, tmp_path):
         convert(ConvertSettings(model_name_or_path=str(folder)))
     assert "\n" not in str(error.value)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_damaged_checkpoint_is_named_and_nothing_is_written(in_place, tmp_path):
+    folder = shutil.copytree(CHECKPOINTS[0], tmp_path / "old")
+    weights = load_file(folder / "model.safetensors")
+    name = "model.layers.0.mlp_norm.weight"
+    damaged = {
+        "is missing": {key: tensor for key, tensor in weights.items() if key != name},
+        "contains NaN": weights | {name: torch.full_like(weights[name], float("nan"))},
+    }
+    given = {} if in_place else {"output_dir": str(tmp_path / "new")}
+    for fault, changed in damaged.items():
+        save_file(changed, folder / "model.safetensors", {"format": "pt"})
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        with pytest.raises(ValueError, match=f"weights of {folder} .*{name} {fault}"):
+            convert(ConvertSettings(model_name_or_path=str(folder), **given))
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+        assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_half_a_tokenizer_is_refused(name, tmp_path):
+    folder = shutil.copytree(WITH_TOKENIZERS[0], tmp_path / "old")
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=name):
+        convert(ConvertSettings(model_name_or_path=str(folder)))

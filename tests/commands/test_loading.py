@@ -93,6 +93,28 @@ def test_a_flipped_bit_in_each_key_of_the_configuration_is_found(without_manifes
         assert "\n" not in str(error.value)
 
 
+def test_weights_that_are_not_finite_numbers_are_named(without_manifest):
+    weights = load_file(without_manifest / "model.safetensors")
+    name = "model.norm.weight"
+    infinite, whole = weights[name].clone(), weights[name].long()
+    infinite[3] = float("inf")
+    for changed, fault in ((infinite, "contains NaN or infinity"), (whole, "has the type I64")):
+        save_weights(without_manifest, weights | {name: changed})
+        with pytest.raises(ValueError, match=f"plain are damaged: {name} {fault}$"):
+            load_model(str(without_manifest))
+    # the tables of some attention types are whole numbers
+    save_weights(without_manifest, weights)
+    load_model(str(without_manifest))
+
+
+def test_an_adapter_that_another_library_cannot_read_is_one_line(without_manifest):
+    pytest.importorskip("peft")
+    (without_manifest / "adapter_config.json").write_text('{"files": {}}')
+    with pytest.raises(ValueError, match="plain has no model that can be loaded") as error:
+        load_model(str(without_manifest))
+    assert "\n" not in str(error.value)
+
+
 def test_the_keys_that_other_programs_write_are_known(without_manifest):
     edit_config(without_manifest, auto_map={}, _name_or_path="x", torch_dtype="float32", per_layer_config={})
     load_model(str(without_manifest))

@@ -1,11 +1,13 @@
 """A table and templates of a user become lines and questions."""
 
 import json
+import os
 
 import pytest
 from builders import name_of, read_lines
 
 from birthgpt.commands.synthesize import SynthesizeSettings, synthesize
+from birthgpt.data.synthetic import read_templates
 from birthgpt.settings import make_settings
 
 CLUBS = ["Elk", "Lynx F.C.", "Owls of Tarn, Ohio"]
@@ -143,3 +145,9 @@ def test_a_folder_that_cannot_be_made_is_named(write, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="file/D cannot be written"):
         write(output_dir=str(tmp_path / "file" / "D"))
+
+
+def test_templates_that_are_a_pipe_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe is a device or a pipe"):
+        read_templates(str(tmp_path / "pipe"))

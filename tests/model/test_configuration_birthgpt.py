@@ -64,6 +64,9 @@ def test_bad_settings_are_named(settings, message):
         ({"attention_type": "sliding_softmax"}, "needs sliding_window"),
         ({"attention_type": "linformer", "linformer_window": 20}, "linformer_window=20 is not a multiple of"),
         ({"per_layer_config": {1: {"hidden_size": 64}}}, "per_layer_config: hidden_size is not a setting of an att"),
+        ({"per_layer_config": {"a": 1}}, "per_layer_config: 'a': 1 is not a layer with its settings"),
+        ({"per_layer_config": {"a": {"sliding_window": 8}}}, "per_layer_config: 'a': .* is not a layer with its"),
+        ({"per_layer_config": [1]}, r"per_layer_config=\[1\]: give settings by layer"),
         ({"per_layer_config": {1: {"performer_features": 0}}}, "performer_features=0: it must be at least 1"),
         (
             {"attention_type": "linformer", "per_layer_config": {3: {"linformer_window": 20}}},

@@ -14,7 +14,7 @@ import transformers
 from birthgpt.settings import parse_settings
 from birthgpt.training.peers import LostProcess, is_lost_connection
 from birthgpt.training.stopping import Stopped
-from birthgpt.utils.errors import first_line
+from birthgpt.utils.errors import failed_path, first_line, one_line
 
 
 def show_nothing(result: Any) -> None:
@@ -45,6 +45,7 @@ class Command:
         """Parse the command line, run, and show the result.
 
         A ValueError is an error that a user can correct: one line on stderr without a traceback, and exit code 2.
+        So is an error of the system about a path.
         After Ctrl-C the exit code is 130, and 143 if SIGTERM stopped a training;
         it is 1 if another process of the run has ended.
         """
@@ -56,7 +57,13 @@ class Command:
             settings: Any = parse_settings(self.settings, arguments, prog=prog, file_of=self.file_of)
             self.show(self.run(settings))
         except ValueError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {one_line(error)}", file=sys.stderr)
+            sys.exit(2)
+        except OSError as error:
+            # an error about a path is one of what was given, such as a name that is too long
+            if error.filename is None:
+                raise
+            print(f"error: {one_line(ValueError(failed_path(error)))}", file=sys.stderr)
             sys.exit(2)
         except Stopped as stop:
             # every process stops, for the same reason

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +16,17 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from birthgpt.commands.command import Command
-from birthgpt.commands.loading import check_folder, load_model
+from birthgpt.commands.loading import (
+    TOKENIZER_CONFIG,
+    TOKENIZER_FILE,
+    check_folder,
+    load_model,
+    load_tokenizer,
+)
 from birthgpt.commands.run_metadata import RUN_METADATA
 from birthgpt.data.tokenizers import CHAT_TEMPLATE, bpe_decoder
 from birthgpt.settings import checked, setting
-from birthgpt.training.manifest import write_manifest
+from birthgpt.training.manifest import UNFINISHED, write_manifest
 from birthgpt.utils.errors import naming_damage
 from birthgpt.utils.files import read_json, save_json
 from birthgpt.utils.folders import RECORD
@@ -52,10 +59,12 @@ class ConvertSettings:
 def convert(settings: ConvertSettings) -> Path:
     """Write the converted checkpoint, load it once to check that it is complete, and return its folder.
 
+    It is written beside the folder and moved there, so that nothing is changed if it is not complete.
+
     Unfinished runs (`training_state/`, `checkpoint-N/`) are not converted: finish them with the earlier version.
 
     Raises:
-        ValueError: the folder is not a checkpoint of an earlier version, or the output folder exists.
+        ValueError: the folder is not a checkpoint of an earlier version, or is damaged; the output folder exists.
     """
     source = Path(settings.model_name_or_path)
     target = source if settings.output_dir is None else Path(settings.output_dir)
@@ -70,14 +79,25 @@ def convert(settings: ConvertSettings) -> Path:
     # everything is converted before anything is written
     converted = convert_model(source, config) if has_earlier_config(config) else None
     tokenizer = convert_tokenizer(source) if has_earlier_tokenizer(source) else None
-    if target != source:
-        copy_files(source, target)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(target)
-    if converted is not None:
-        save_converted(converted, target)
-    write_manifest(target, {file for pattern in MODEL_FILES for file in target.glob(pattern)})
-    load_model(str(target))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=source if target == source else target.parent) as scratch:
+        temporary = Path(scratch, "converted")
+        copy_files(source, temporary)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(temporary)
+        if converted is not None:
+            save_converted(converted, temporary)
+        write_manifest(temporary, {file for pattern in MODEL_FILES for file in temporary.glob(pattern)})
+        try:
+            load_model(str(temporary))
+            if any((temporary / file).exists() for file in (TOKENIZER_FILE, TOKENIZER_CONFIG)):
+                load_tokenizer(str(temporary))
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(temporary), str(source))) from None
+        target.mkdir(exist_ok=True)
+        # until the configuration is there, the folder is recognised as an earlier version
+        for file in sorted(temporary.iterdir(), key=lambda file: file.name == "config.json"):
+            os.replace(file, target / file.name)
     return target
 
 
@@ -115,7 +135,7 @@ def convert_model(source: Path, config: dict[str, Any]) -> ConvertedModel:
 
 
 def save_converted(model: ConvertedModel, folder: Path) -> None:
-    """Write the configuration last: until then, the folder is recognised as an earlier version."""
+    """Write weights, metadata and configuration."""
     save_weights(model.weights, model.weights_metadata, folder)
     if model.run is not None:
         save_json(folder / RUN_METADATA, model.run)

@@ -23,6 +23,7 @@ from birthgpt.evaluation.ensembling import Member, ensemble_answers
 from birthgpt.settings import checked, setting
 from birthgpt.training.accelerators import ThreadSettings
 from birthgpt.utils.environment import connected_accelerator, use_threads
+from birthgpt.utils.errors import naming_source
 from birthgpt.utils.files import write_text
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,8 @@ def ensemble(settings: EnsembleSettings) -> dict | None:
     labelled = None
     if settings.label_names is not None:
         labelled = label_questions(members, questions, settings.label_names, options)
-    answers = ensemble_answers(members, questions.asked["question"][:], **options)
+    with naming_source(settings.report.question_file):
+        answers = ensemble_answers(members, questions.asked["question"][:], **options)
     if not accelerator.is_main_process:
         return None
     if labelled is not None:

@@ -22,6 +22,7 @@ from birthgpt.evaluation.baselines import constant_place, most_common_train_plac
 from birthgpt.settings import checked, setting
 from birthgpt.training.accelerators import ThreadSettings
 from birthgpt.utils.environment import connected_accelerator, use_threads
+from birthgpt.utils.errors import naming_source
 
 
 @checked
@@ -85,7 +86,8 @@ def model_answers(settings: EvaluateSettings, questions: Questions, accelerator:
     model, tokenizer = load_model_and_tokenizer(settings.model_name_or_path)
     model = model.to(accelerator.device)
     texts = questions.asked["question"][:]
-    check_question_lengths(model, tokenizer, texts)
+    with naming_source(settings.report.question_file):
+        check_question_lengths(model, tokenizer, texts)
     if accelerator.is_main_process:
         warn_unknown_characters(tokenizer, texts, settings.report.question_file)
     if settings.dry_run:

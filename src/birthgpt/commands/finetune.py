@@ -35,6 +35,7 @@ from birthgpt.training.run_inputs import Inputs, fingerprint_data, fingerprint_f
 from birthgpt.training.run_lock import locked_folder
 from birthgpt.training.state import TrainingSummary
 from birthgpt.training.trainer import Trainer, TrainingSettings
+from birthgpt.utils.errors import naming_source
 from birthgpt.utils.folders import check_output_is_not_input
 
 DEFAULT_EVAL_STEPS = 10
@@ -104,11 +105,13 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
         if settings.validation.validation_size:
             warn_unknown_people(train_file, questions)
         warn_unknown_characters(tokenizer, questions["question"][:] + questions["answer"][:], train_file)
-    check_question_lengths(model, tokenizer, questions["question"][:])
+    with naming_source(train_file):
+        check_question_lengths(model, tokenizer, questions["question"][:])
     inputs = fingerprints(settings, questions, corpus, tokenizer)
     questions, held_out = train_validation_split(questions, settings.validation.validation_size, run.seed_of_data)
     objective = QuestionAnswering(tokenizer, model.config.max_position_embeddings)
-    batches = build_batches(questions, objective, tokenizer, training, accelerator)
+    with naming_source(train_file):
+        batches = build_batches(questions, objective, tokenizer, training, accelerator)
     if run.dry_run:
         describe_run(model, tokenizer, batches, training.budget, accelerator)
         return None

@@ -47,6 +47,7 @@ from birthgpt.training.run_lock import locked_folder
 from birthgpt.training.stacked_models import ReplicaSettings, StackedModels, replica_specs
 from birthgpt.training.state import TrainingSummary
 from birthgpt.training.trainer import Trainer, TrainingSettings
+from birthgpt.utils.errors import naming_source
 from birthgpt.utils.folders import check_output_is_not_input
 
 logger = logging.getLogger(__name__)
@@ -274,7 +275,8 @@ def build_data(
     if not settings.questions.question_ratio:
         return batches, evaluator
     question_answering = QuestionAnswering(tokenizer, settings.objective.block_size)
-    asked = build_batches(trained, question_answering, tokenizer, training, accelerator)
+    with naming_source(str(settings.questions.question_file)):
+        asked = build_batches(trained, question_answering, tokenizer, training, accelerator)
     assert isinstance(asked, EpochBatches)
     ratio = settings.questions.question_ratio
     return MixedBatches(batches, asked, question_ratio=ratio, seed=seed), evaluator

@@ -33,8 +33,7 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
 
     def __post_init__(self, **kwargs):
         _check_dtype(kwargs.get("torch_dtype") if self.dtype is None else self.dtype)
-        for overrides in (kwargs.get("per_layer_config") or {}).values():
-            _check_overrides(overrides)
+        _check_overrides(kwargs.get("per_layer_config") or {})
         super().__post_init__(**kwargs)
         default = {"rope_type": "default", "rope_theta": self.default_theta}
         if self.position_embedding_type == "learned" and self.rope_parameters == default:
@@ -214,13 +213,23 @@ def _check_dtype(dtype: object) -> None:
         raise ValueError(f"dtype={dtype!r}: expected a floating type of torch, such as float32")
 
 
-def _check_overrides(overrides: dict) -> None:
-    """Raise ValueError unless all overrides are settings of attention types, which only their own layer reads."""
+def _check_overrides(by_layer: Any) -> None:
+    """Raise ValueError unless these are settings of attention types by layer, which only their own layer reads."""
     common = {entry.name for entry in settings_of(BaseConfig)}
     allowed = {entry.name for cls in config_classes() for entry in settings_of(cls)} - common
-    for name in overrides:
-        if name not in allowed:
-            raise ValueError(f"per_layer_config: {name} is not a setting of an attention type: set it for all layers")
+    if not isinstance(by_layer, dict):
+        raise ValueError(f"per_layer_config={by_layer!r}: give settings by layer, such as {{2: {{sliding_window: 8}}}}")
+    for layer, overrides in by_layer.items():
+        if not str(layer).isdecimal() or not isinstance(overrides, dict):
+            raise ValueError(
+                f"per_layer_config: {layer!r}: {overrides!r} is not a layer with its settings, such as "
+                "2: {sliding_window: 8}"
+            )
+        for name in overrides:
+            if name not in allowed:
+                raise ValueError(
+                    f"per_layer_config: {name} is not a setting of an attention type: set it for all layers"
+                )
 
 
 __all__ = ["BirthGPTConfig"]

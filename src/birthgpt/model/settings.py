@@ -53,7 +53,7 @@ def setting(
         "choices": tuple(choices) if choices is not None else None,
         "on_command_line": on_command_line,
         "free_on_resume": free_on_resume,
-        "validator": [partial(_check_bounds, bounds=bounds), partial(_check_choice, choices=choices)],
+        "validator": [partial(_check_bounds, bounds=bounds), partial(_check_choice, choices=choices), _check_text],
     }
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
@@ -138,6 +138,15 @@ def _fault_of(value: Any, bounds: dict[str, Number]) -> str | None:
 def _check_choice(value: Any, choices: Iterable[str] | None) -> None:
     if value is not None and choices is not None and value not in choices:
         raise ValueError(f"choose from {', '.join(choices)}")
+
+
+def _check_text(value: Any) -> None:
+    """An empty path would be the working folder."""
+    for text in value if isinstance(value, list) else [value]:
+        if text == "":
+            raise ValueError("it is empty: leave it out, or give a text")
+        if isinstance(text, str) and "\0" in text:
+            raise ValueError("it contains a null character")
 
 
 def _what_is_wrong(entry: Field, value: Any, cause: BaseException | None) -> str:

@@ -23,6 +23,8 @@ class ThreadSettings:
         None,
         "threads of each process; if not given, OMP_NUM_THREADS, or an equal part of all cores",
         min=1,
+        # far more threads than any machine has cores end the process without a word
+        max=1024,
         free_on_resume=True,
     )
 

@@ -32,6 +32,7 @@ import yaml
 
 from birthgpt.data.sources import clean_text
 from birthgpt.model.settings import did_you_mean
+from birthgpt.utils.files import check_input_file
 
 NAME, ANSWER, AN_ANSWER = "name", "answer", "an_answer"
 MENTIONS = ("subject", "possessive", "object")
@@ -111,6 +112,7 @@ def read_templates(path: str) -> Templates:
             not text, that repeats another one of its relation, whose braces do not match, or that lacks the field
             without which it tells or asks nothing.
     """
+    check_input_file(path)
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -1,0 +1,43 @@
+"""`python -m tests.fuzz --cases 5000 --seed 1` prints the classes of outcome per target, and each fault."""
+
+import argparse
+import faulthandler
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from .driver import forbidden, new_driver, outcome_table
+from .mutation import ALLOWED, FORBIDDEN
+
+
+def main() -> None:
+    """Run the cases; exit code 1 if one of them shows a fault."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--cases", type=int, default=300, help="number of cases")
+    parser.add_argument("--first", type=int, default=0, help="number of the first case")
+    parser.add_argument("--seed", type=int, default=0, help="another seed makes other cases")
+    parser.add_argument("--case", type=int, help="run only this case, and show how it ends")
+    given = parser.parse_args()
+    faulthandler.enable()
+    numbers = range(given.first, given.first + given.cases) if given.case is None else [given.case]
+    reports = []
+    with tempfile.TemporaryDirectory(prefix="birthgpt-fuzz-") as folder:
+        driver = new_driver(Path(folder), given.seed)
+        start = time.monotonic()
+        for number in numbers:
+            # the last number, if a library ends the process
+            print(f"case {number}\r", end="", file=sys.stderr, flush=True)
+            report = driver.run_case(number)
+            reports.append(report)
+            if forbidden([report]) or given.case is not None:
+                print(f"{report}\n", flush=True)
+    print(outcome_table(reports))
+    print(f"\n{len(reports)} cases of seed {given.seed} in {time.monotonic() - start:.0f} s")
+    for name, text in {**ALLOWED, **FORBIDDEN}.items():
+        print(f"  {name}: {text}")
+    sys.exit(1 if forbidden(reports) else 0)
+
+
+if __name__ == "__main__":
+    main()

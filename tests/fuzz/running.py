@@ -1,0 +1,142 @@
+"""Run a command in this process, and compare what it has written."""
+
+import contextlib
+import io
+import json
+import logging
+import os
+import random
+import resource
+import signal
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.state import AcceleratorState, GradientState
+
+from birthgpt.cli import main
+from birthgpt.utils.files import sha256_of
+
+EXTRA_MEMORY = 4 << 30
+"""What a case may allocate, in bytes: an absurd size is an error, and does not end the process."""
+
+NOT_COMPARED = {"settings.json", "run.json", "manifest.json", "trainer_state.json", ".birthgpt.json"}
+"""Files with times, paths and hashes of such files."""
+
+OF_THE_MACHINE = {"command", "hardware", "date", "versions"}
+
+
+class TookTooLong(BaseException):
+    """Not an Exception, so that no handler of the package takes it for a fault in a file."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a command ended.
+
+    Args:
+        code: its exit code; None if it raised something else than SystemExit, or was too slow.
+        out: what it printed.
+        err: what it wrote to stderr.
+        fault: the traceback, if it raised something.
+        too_slow: whether it was stopped.
+    """
+
+    code: int | None
+    out: str
+    err: str
+    fault: str = ""
+    too_slow: bool = False
+
+    @property
+    def message(self) -> str:
+        """The error message; empty if there is none."""
+        return self.err[self.err.find("error: ") :].strip() if "error: " in self.err else ""
+
+
+def run_command(arguments: Sequence[str], folder: Path, seconds: float) -> Ending:
+    """Run `birthgpt` with these arguments in a working folder, for at most this time."""
+    out, err = io.StringIO(), io.StringIO()
+    code, fault, too_slow = None, "", False
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _undisturbed(folder):
+        try:
+            with _limited(seconds):
+                main(arguments)
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        except TookTooLong:
+            too_slow, fault = True, traceback.format_exc()
+        except BaseException:
+            fault = traceback.format_exc()
+    return Ending(code, out.getvalue(), err.getvalue(), fault, too_slow)
+
+
+@contextlib.contextmanager
+def _undisturbed(folder: Path) -> Iterator[None]:
+    """Context in which a command finds the state of a new process, and leaves none behind."""
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    random.seed(0)
+    before, variables, handlers = os.getcwd(), dict(os.environ), list(logging.root.handlers)
+    logging.disable(logging.CRITICAL)
+    os.chdir(folder)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        os.chdir(before)
+        logging.disable(logging.NOTSET)
+        # a command attaches a handler to the stderr of the case
+        logging.root.handlers[:] = handlers
+        if dict(os.environ) != variables:
+            os.environ.clear()
+            os.environ.update(variables)
+
+
+@contextlib.contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Context that raises TookTooLong after this time, and allocates at most `EXTRA_MEMORY`."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise TookTooLong
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else 0
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    handler = signal.signal(signal.SIGALRM, stop)
+    if pages:
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + EXTRA_MEMORY, hard))
+    # again every second: a library may swallow the first
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """What a command has written that is not of its time and place: a hash, or the values of metrics, by file."""
+    found: dict[str, Any] = {}
+    for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in NOT_COMPARED):
+        name = file.relative_to(folder).as_posix()
+        if file.name in ("metrics.json", "probe.json"):
+            values = json.loads(file.read_text(encoding="utf-8"))
+            found[name] = {key: value for key, value in values.items() if key not in OF_THE_MACHINE}
+        else:
+            found[name] = sha256_of(file)
+    return found
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    """The size and the time of change of each file."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}

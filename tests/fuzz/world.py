@@ -1,0 +1,133 @@
+"""The files and folders that cases mutate: a tiny corpus, questions, a table, and models of each kind of folder."""
+
+import shutil
+from pathlib import Path
+
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from birthgpt.data.synthetic import write_synthetic_corpus
+
+from .running import run_command
+
+TABLE = "player,club,pronoun\n" + "".join(
+    f"Player {chr(65 + number)}alo,{('Elk', 'Lynx F.C.', 'Owls')[number % 3]},she\n" for number in range(10)
+)
+TEMPLATES = """name: player
+pronoun: pronoun
+relations:
+  team:
+    answer: club
+    texts: ["{subject} plays for {answer}.", "{possessive} team is {answer}."]
+    questions: ["Which team does {name} play for?"]
+"""
+TINY = (
+    "--hidden_size 16 --num_hidden_layers 1 --num_attention_heads 2 --tokens_per_batch 500 --block_size 128 "
+    "--tokenizer_type bpe --vocab_size 320 --learning_rate 1e-2 --warmup_steps 0"
+)
+TRAIN = "--train_file {train} --corpus_file {lines} --tokens_per_batch 500 --learning_rate 1e-2"
+
+COMMANDS = {
+    "ask": "ask {model} Where? --max_new_tokens 6",
+    "evaluate": "evaluate --model_name_or_path {model} --question_file {dev} --train_file {train} "
+    "--corpus_file {lines} --output_dir {out} --max_new_tokens 6",
+    "ensemble": "ensemble --model_names_or_paths {model} {model} --question_file {dev} --output_dir {out} "
+    "--max_new_tokens 6",
+    "probe": "probe --model_name_or_path {model} --question_file {train} --corpus_file {lines} --output_dir {out}",
+    "push": "push --model_name_or_path {model} --output_dir {out}",
+    "verify": "verify {model}",
+    "preview": "preview --train_file {lines} --tokenizer_name_or_path {model} --count 2 --block_size 128",
+    "finetune": f"finetune --model_name_or_path {{model}} {TRAIN} --output_dir {{out}} --max_train_steps 1",
+    "resume": f"finetune --model_name_or_path {{start}} {TRAIN} --output_dir {{model}} --max_train_steps 2 "
+    "--save_steps 1 --resume_from_checkpoint latest",
+    "pretrain": f"pretrain --train_file {{lines}} {TINY} --question_file {{train}} --question_ratio 0.5 "
+    "--output_dir {out} --max_train_steps 1",
+    "split": "split --question_file {train} --corpus_file {lines} --output_dir {out} --folds 2",
+    "convert": "convert --model_name_or_path {model} --output_dir {out}",
+    "people": "people --people 100 --held_out 20 --biographies_per_person 1 --output_dir {out}",
+    "synthesize": "synthesize --table {table} --templates {templates} --output_dir {out} --held_out 2",
+}
+"""The arguments of each command without a mutation; `{model}` is the folder that is damaged."""
+
+FILES = {
+    "lines": "lines.txt",
+    "train": "train.tsv",
+    "dev": "dev.tsv",
+    "table": "table.csv",
+    "templates": "templates.yaml",
+}
+FOLDERS = {"resume": ("unfinished",), "convert": ("earlier",)}
+"""The kinds of folder that a command reads; those of `LOADED` where not given."""
+
+LOADED = ("run", "export", "plain")
+
+
+class World:
+    """A folder with everything that a case starts from; each case is made anew at `case`."""
+
+    def __init__(self, folder: Path):
+        self.source, self.case = folder / "source", folder / "case"
+        for path in (self.source, self.case):
+            path.mkdir(parents=True)
+        self._write_files()
+        self._make_models()
+
+    def places(self) -> dict[str, str]:
+        """The paths in the arguments of a command."""
+        names = {**FILES, "model": "model", "start": "start", "out": "out"}
+        return {name: str(self.case / file) for name, file in names.items()}
+
+    def arguments(self, command: str) -> list[str]:
+        """The arguments of a command without a mutation."""
+        return COMMANDS[command].format(**self.places()).split()
+
+    def lay_out(self, command: str, kind: str | None) -> None:
+        """Empty the folder of the case, and copy what the command reads."""
+        shutil.rmtree(self.case)
+        (self.case / "here").mkdir(parents=True)
+        for name, file in FILES.items():
+            if f"{{{name}}}" in COMMANDS[command]:
+                shutil.copy2(self.source / file, self.case / file)
+        if kind is not None:
+            shutil.copytree(self.source / kind, self.case / "model")
+        if "{start}" in COMMANDS[command]:
+            shutil.copytree(self.source / "pretrained", self.case / "start")
+
+    def _write_files(self) -> None:
+        write_synthetic_corpus(self.source / "people", people=100, held_out=20, biographies_per_person=1, seed=0)
+        for name, count in (("wiki.txt", 24), ("birth_places_train.tsv", 16), ("birth_dev.tsv", 6)):
+            lines = (self.source / "people" / name).read_text(encoding="utf-8").splitlines(keepends=True)
+            renamed = {"wiki.txt": "lines.txt", "birth_places_train.tsv": "train.tsv", "birth_dev.tsv": "dev.tsv"}
+            (self.source / renamed[name]).write_text("".join(lines[:count]), encoding="utf-8")
+        (self.source / "table.csv").write_text(TABLE, encoding="utf-8")
+        (self.source / "templates.yaml").write_text(TEMPLATES, encoding="utf-8")
+
+    def _make_models(self) -> None:
+        self._run("pretrain", None, "--output_dir", "{model}")
+        shutil.move(self.case / "model", self.source / "pretrained")
+        fresh = [argument for argument in self.arguments("resume")[:-2]]
+        self._run("resume", None, arguments=fresh)
+        shutil.copytree(self.case / "model", self.source / "run", ignore=shutil.ignore_patterns("checkpoint-*"))
+        shutil.move(self.case / "model", self.source / "unfinished")
+        self._remove_end(self.source / "unfinished")
+        plain = self.source / "plain"
+        AutoModelForCausalLM.from_pretrained(self.source / "run").save_pretrained(plain)
+        AutoTokenizer.from_pretrained(self.source / "run").save_pretrained(plain)
+        self._run("push", "run")
+        shutil.move(self.case / "out", self.source / "export")
+        earlier = Path(__file__).parents[1] / "checkpoints_0.1" / "abc"
+        # a converted folder contains all files of the first, so only those of a model are in it
+        shutil.copytree(earlier, self.source / "earlier", ignore=shutil.ignore_patterns("expected.*"))
+
+    def _run(self, command: str, kind: str | None, *more: str, arguments: list[str] | None = None) -> None:
+        self.lay_out(command, kind)
+        places = self.places()
+        given = arguments or [*self.arguments(command), *(argument.format(**places) for argument in more)]
+        ending = run_command(given, self.case / "here", 120)
+        assert ending.code == 0, f"{given}: {ending}"
+
+    def _remove_end(self, folder: Path) -> None:
+        """Leave the run as it was after its first update."""
+        shutil.rmtree(folder / "checkpoint-2")
+        for file in folder.iterdir():
+            if file.is_file() and file.name not in ("settings.json", ".birthgpt.json"):
+                file.unlink()
