@@ -10,10 +10,9 @@ from birthgpt.data.synthetic import DEV
 
 @pytest.fixture(scope="session")
 def quickstart(tmp_path_factory):
-    """The folder of a small quickstart."""
+    """The folder of a quickstart."""
     folder = tmp_path_factory.mktemp("runs") / "quickstart"
-    sizes = ["--people", "150", "--held_out", "40", "--max_train_flops", "4e12"]
-    main(["quickstart", "--output_dir", str(folder), *sizes])
+    main(["quickstart", "--output_dir", str(folder)])
     return folder
 
 

@@ -60,7 +60,7 @@ def test_the_values_of_a_config_are_taken_and_its_model_can_be_built(config, cha
     settings_class, given = find_command(command_of(config)).settings, read_config(str(config))
     declared = declared_settings(settings_class)
     required = [name for name, entry in declared.items() if entry.default is entry.default_factory]
-    arguments = ["--config", str(config), *(f"--{name}=x" for name in required if name not in given)]
+    arguments = ["--config", str(config), *(f"--{name}=x" for name in required if given.get(name) is None)]
     if "finetune" in config.stem and not {"model_name_or_path", "corpus_file"} & given.keys():
         source = "corpus_file" if "without" in config.stem else "model_name_or_path"
         arguments.append(f"--{source}=x")

@@ -1,6 +1,8 @@
 """Salient spans of unusual lines: without capitals, with many words, and the cue words by their specification."""
 
 import tracemalloc
+from collections import Counter
+from itertools import accumulate
 
 import numpy as np
 import pytest
@@ -10,9 +12,18 @@ from hypothesis import strategies as st
 
 from birthgpt.data.names import split_name, text_after_name
 from birthgpt.data.objectives import SalientSpans
+from birthgpt.data.objectives.recall_from_name import without_outer_punctuation
 from birthgpt.data.objectives.salient_spans import words_after, words_before
+from birthgpt.data.objectives.salient_words import number_sentences
 
 BLOCK = 128
+GENERIC = {
+    "cue_after_probability": 0.25,
+    "cue_before_name_probability": 0.5,
+    "comma_probability": 0.5,
+    "lower_case_probability": 0.5,
+}
+"""Answers of any form, with cues on both sides of the name: `configs/relations/pretrain.yaml`."""
 
 
 def salient_spans_of(tokenizer, line: str, name: str, seed: int = 0, **settings) -> list:
@@ -42,39 +53,209 @@ def test_a_line_without_capitals_is_cut_at_random(bpe, line):
     assert count == 1
 
 
-def possible_cue_words(bounds, others, is_date, backwards=False):
+def possible_cue_words(bounds, others, is_date, sentences, backwards=False):
     """The specification of the cue words of each span, from every other word of the line."""
-    size = max([0, *others, *(end for _, end in bounds)]) + 1
+    size = len(sentences)
     if backwards:
         mirrored = [(size - end, size - start) for start, end in reversed(bounds)]
-        found = possible_cue_words(mirrored, [size - 1 - word for word in reversed(others)], is_date[::-1])
+        rest = [size - 1 - word for word in reversed(others)]
+        found = possible_cue_words(mirrored, rest, is_date[::-1], sentences[::-1])
         return [[size - 1 - word for word in words] for words in found][::-1]
     found = []
     for number, (start, _) in enumerate(bounds):
-        before = [word for word in others if word < start]
+        before = [word for word in others if word < start][-4:]
+        before = [word for word in before if sentences[word] == sentences[start]]
         # the last earlier span that is not a date takes the words before it
         takers = [end for (_, end), date in zip(bounds[:number], is_date[:number], strict=True) if not date]
         is_taken = bool(takers) and not any(word >= takers[-1] for word in before)
-        found.append([] if is_taken else before[-4:])
+        found.append([] if is_taken else before)
     return found
 
 
 @settings(deadline=None, derandomize=True)
-@given(kinds=st.lists(st.sampled_from(["other", "span", "date"]), max_size=12))
-def test_cue_words_are_the_nearest_that_no_other_span_takes(kinds):
-    bounds = [(index, index + 1) for index, kind in enumerate(kinds) if kind != "other"]
-    others = [index for index, kind in enumerate(kinds) if kind == "other"]
-    is_date = [kind == "date" for kind in kinds if kind != "other"]
-    assert words_before(bounds, others, is_date) == possible_cue_words(bounds, others, is_date)
-    assert words_after(bounds, others, is_date) == possible_cue_words(bounds, others, is_date, backwards=True)
+@given(kinds=st.lists(st.tuples(st.sampled_from(["other", "span", "date"]), st.booleans()), max_size=12))
+def test_cue_words_are_the_nearest_of_the_sentence_that_no_other_span_takes(kinds):
+    bounds = [(index, index + 1) for index, (kind, _) in enumerate(kinds) if kind != "other"]
+    others = [index for index, (kind, _) in enumerate(kinds) if kind == "other"]
+    is_date = [kind == "date" for kind, _ in kinds if kind != "other"]
+    sentences = list(accumulate(is_first for _, is_first in kinds))
+    arguments = (bounds, others, is_date, sentences)
+    assert words_before(*arguments) == possible_cue_words(*arguments)
+    assert words_after(*arguments) == possible_cue_words(*arguments, backwards=True)
 
 
-@pytest.mark.parametrize("probability", [0.0, 0.5])
-def test_time_and_memory_grow_with_the_words_of_a_line(bpe, probability):
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "{} is where A lives.",
+        "A lives in {}.",
+        "A lives in {}. Later, A B moved.",
+        "A lives in {} now.",
+        "A lives (since 1900) in {}, as said.",
+    ],
+)
+@pytest.mark.parametrize(
+    "answer",
+    ["Dorton, Ohio", "April 3, 1981", "Frankfurt (Oder)", "Isle of Man", "al-Farabi", "St. Louis", "Baden-Baden"],
+)
+def test_an_answer_with_punctuation_inside_is_a_span_in_some_epoch(bpe, answer, sentence):
+    assert answer in texts_of(bpe, "A B. A went to Rome. " + sentence.format(answer))
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("A works in Washington D.C. now.", "Washington D.C."),
+        ("A works in Washington, D.C.", "Washington, D.C."),
+        ("A plays for Hidden Ladder F.C.", "Hidden Ladder F.C."),
+        ("A plays for Hidden Ladder F.C. His parents were poor.", "Hidden Ladder F.C."),
+        ("A works for Yahoo! in Rome.", "Yahoo!"),
+        ("A is from 's-Hertogenbosch.", "'s-Hertogenbosch"),
+        ("A is from 's-Hertogenbosch, not Rome.", "'s-Hertogenbosch"),
+        ("A lives in Rome. B works as a trade unionist.", "trade unionist"),
+        ("A lives in Rome and is a trade unionist and was poor.", "trade unionist"),
+        ("A lives in Rome. A is a geologist, goldsmith and novelist.", "geologist, goldsmith and novelist"),
+        ("A lives in Rome. A is a geologist, goldsmith and novelist.", "goldsmith"),
+        ("A lives in Rome. The field is geography and civil engineering.", "geography and civil engineering"),
+        ("A lives in Rome. A studied law and archaeology.", "law and archaeology"),
+        ("A lives in Rome. A studied archaeology and law in Ohio.", "archaeology and law"),
+        ("A lives in Rome. A studied law, art and music .", "law, art and music"),
+        ("A lives in Rome. A studied law .", "law"),
+        ("A lives in Rome. A studied art history in Ohio.", "art history"),
+        ("A lives in Rome. A studied the history of science.", "history of science"),
+        ("A lives in Rome. A worked for 50 years.", "50 years"),
+        ("A lives in Stoke on the Hill.", "Stoke on the Hill"),
+        ("A works for Iron Kite & Sons.", "Iron Kite & Sons"),
+        ("A works for Iron Bank, Inc. His house is old.", "Iron Bank, Inc."),
+        ("A works for Yahoo! His house is old.", "Yahoo!"),
+    ],
+)
+def test_an_answer_that_is_no_plain_name_is_a_span_in_some_epoch(bpe, line, answer):
+    assert answer in texts_of(bpe, f"A B. {line}")
+
+
+def texts_of(tokenizer, line: str) -> set[str]:
+    """The spans of a line about A B in 200 epochs."""
+    return {span.text for seed in range(200) for span in salient_spans_of(tokenizer, line, "A B", seed, **GENERIC)}
+
+
+def test_without_its_probability_no_span_has_a_comma_or_is_in_lower_case(bpe):
+    line = "A B. A is a trade unionist in Dorton, Ohio (Lake) since April 3, 1981."
+    spans = [span.text for seed in range(50) for span in salient_spans_of(bpe, line, "A B", seed)]
+    assert set(spans) == {"Dorton", "Ohio", "Lake", "April 3", "1981"}
+
+
+def test_a_comma_joins_with_its_probability(bpe):
+    line = "A B. A is from Dorton, Ohio."
+    found = [salient_spans_of(bpe, line, "A B", seed, comma_probability=0.3)[0].text for seed in range(1000)]
+    assert found.count("Dorton, Ohio") == pytest.approx(300, abs=50)
+    assert set(found) == {"Dorton, Ohio", "Dorton"}
+
+
+@pytest.mark.parametrize(
+    ("text", "never"),
+    [
+        # small words are no answer where none is to be expected
+        ("A lives in Rome. A was a painter and the son of a poet.", {"was", "the", "son", "and", "painter and the"}),
+        ("A lives in Rome, was poor, and had two houses in it.", {"was", "and", "had", "in", "it", "in it"}),
+        ("A lives in Rome. In 1900 he met a poet.", {"1900 he", "he", "met", "In"}),
+        ("A lives in Rome with Tom Lee. Eve Fay.", {"Tom Lee.", "Eve Fay."}),
+    ],
+)
+def test_small_words_are_no_span_of_their_own(bpe, text, never):
+    assert not texts_of(bpe, f"A B. {text}") & never
+
+
+WORDS = ["Rome", "Old", "1900", "painter", "trade", "of", "and", "a", "was", "Dorton,", "poet,", "F.C.", "(Oder)"]
+
+
+@settings(deadline=None, derandomize=True)
+@given(
+    words=st.lists(st.sampled_from([*WORDS, "Rome.", "poet.", "ill!", "The"]), min_size=1, max_size=20),
+    seed=st.integers(0, 99),
+)
+def test_a_span_and_its_cue_are_words_of_one_sentence(bpe, words, seed):
+    sentences: dict[int, list[str]] = {}
+    for word, number in zip(words, number_sentences(words), strict=True):
+        sentences.setdefault(number, []).append(word)
+    bare = [[without_outer_punctuation(word).lower() for word in sentence] for sentence in sentences.values()]
+    for span in salient_spans_of(bpe, "Xy Z. " + " ".join(words), "Xy Z", seed, cue_probability=1, **GENERIC):
+        answer = [without_outer_punctuation(word).lower() for word in span.text.split()]
+        holders = [sentence for sentence in bare if contains(sentence, answer)]
+        # a line without a capital is cut at random, over sentences too
+        assert holders or not span.cue
+        assert not span.cue or any(set(span.cue.split()) <= set(sentence) for sentence in holders)
+        # a cue is no part of its answer
+        assert not span.cue or any(
+            not (Counter(span.cue.split()) + Counter(answer)) - Counter(sentence) for sentence in holders
+        )
+
+
+def contains(words: list[str], part: list[str]) -> bool:
+    """Whether the words have this part, in order and without gaps."""
+    return any(words[start : start + len(part)] == part for start in range(len(words)))
+
+
+LEAD_LINE = "A B. A was born in Rome, studied law at Oxford and was buried near Paris. Berlin, London."
+
+
+def test_the_cue_of_one_span_is_before_the_name_and_spans_without_a_cue_are_left_out(bpe):
+    objective = SalientSpans(bpe, BLOCK, **GENERIC)
+    leads = divided = 0
+    for seed in range(1000):
+        generator = np.random.default_rng(seed)
+        spans = objective.cut(LEAD_LINE, "A B", generator)
+        lead, asked = objective.draw_lead(spans, generator)
+        if not lead:
+            assert asked == spans
+            continue
+        leads += 1
+        cued = [span for span in spans if span.cue]
+        assert [span.text for span in asked] == [span.text for span in cued]
+        changed = [(old, new) for old, new in zip(cued, asked, strict=True) if old != new]
+        # exactly one span has given its cue, or the first words of it, to the lead
+        ((old, new),) = changed
+        assert f"{lead} {new.cue}".strip() == old.cue
+        divided += bool(new.cue)
+    assert leads == pytest.approx(500, abs=60)
+    assert 0.2 * leads < divided < 0.5 * leads
+
+
+def test_every_cue_may_be_before_the_name(bpe):
+    objective = SalientSpans(bpe, BLOCK, **GENERIC)
+    chosen = Counter()
+    for seed in range(500):
+        generator = np.random.default_rng(seed)
+        spans = objective.cut(LEAD_LINE, "A B", generator)
+        _, asked = objective.draw_lead(spans, generator)
+        chosen.update(span.text for span in {*spans} - {*asked} if span.cue)
+    assert {"Rome", "Oxford", "Paris"} <= set(chosen)
+
+
+def test_the_lead_is_directly_before_the_name(bpe):
+    objective = SalientSpans(bpe, BLOCK, cue_probability=1, cue_before_name_probability=1)
+    batch = {"line_id": [0], "name": ["A B"], "text": ["A B. A was born in Rome."]}
+    name = bpe("A B", add_special_tokens=False).input_ids
+    leads = set()
+    for epoch in range(50):
+        examples = objective(batch, seed=0, epoch=epoch)
+        (tokens,), (branches,) = examples["input_ids"], examples["branch_ids"]
+        prefix = tokens[: branches.count(0)]
+        assert prefix[-len(name) :] == name
+        before = bpe.decode(prefix[: -len(name)]).split()
+        leads.add(before[-1])
+        # nothing before the name is a target
+        assert set(examples["shift_labels"][0][: len(prefix)]) == {-100}
+    assert leads <= {"born", "in", "was"} and len(leads) > 1
+
+
+@pytest.mark.parametrize("probabilities", [{}, GENERIC])
+def test_time_and_memory_grow_with_the_words_of_a_line(bpe, probabilities):
     line = "A B. " + "was in Rome and then " * 4_000
-    salient_spans_of(bpe, line[:1000], "A B", cue_after_probability=probability)
+    salient_spans_of(bpe, line[:1000], "A B", **probabilities)
     tracemalloc.start()
-    assert len(salient_spans_of(bpe, line, "A B", cue_after_probability=probability)) == 4_000
+    spans = salient_spans_of(bpe, line, "A B", **probabilities)
+    assert sum(span.text == "Rome" for span in spans) == 4_000
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 30e6

@@ -53,22 +53,30 @@ class RecallFromName(Objective):
         raise NotImplementedError
 
     def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
-        line_ids, names, noises, spans = [], [], [], []
+        line_ids, names, noises, leads, spans = [], [], [], [], []
         for line_id, name, text in zip(batch["line_id"], batch["name"], batch["text"], strict=True):
             if name:
                 generator = line_generator(seed, epoch, line_id)
                 line_ids.append(line_id)
                 names.append(name)
-                spans.append(self.cut(text, name, generator))
+                lead, asked = self.draw_lead(self.cut(text, name, generator), generator)
+                leads.append(lead)
+                spans.append(asked)
                 noises.append(self.draw_noise(generator))
         texts = iter(self.encode([span.text for line in spans for span in line]))
         cues = iter(self.encode([span.cue for line in spans for span in line]))
         examples = new_batch()
-        for line_id, noise, name, line in zip(line_ids, noises, self.encode(names), spans, strict=True):
-            # a long name has priority over the noise before it
-            noise = noise[: max(0, self.block_size - len(name) - 2)]
-            self._append_line(examples, line_id, noise + name, [(next(cues), next(texts)) for _ in line])
+        encoded = zip(line_ids, noises, self.encode(leads), self.encode(names), spans, strict=True)
+        for line_id, noise, lead_tokens, name, line in encoded:
+            # a long name has priority over what is before it
+            room = max(0, self.block_size - len(name) - 2)
+            before = [*noise[: max(0, room - len(lead_tokens))], *lead_tokens][:room]
+            self._append_line(examples, line_id, before + name, [(next(cues), next(texts)) for _ in line])
         return examples
+
+    def draw_lead(self, spans: list[Span], generator: np.random.Generator) -> tuple[str, list[Span]]:
+        """The words before the name, and the spans to ask for after them; here no words, and all spans."""
+        return "", spans
 
     def draw_noise(self, generator: np.random.Generator) -> list[int]:
         """Random tokens to put before a name, without special tokens."""

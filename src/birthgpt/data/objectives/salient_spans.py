@@ -14,6 +14,17 @@ from birthgpt.data.objectives.recall_from_name import (
     without_outer_punctuation,
     words_after_name,
 )
+from birthgpt.data.objectives.salient_words import (
+    SHORT_WORD,
+    Bounds,
+    find_lower_case_spans,
+    find_salient_spans,
+    is_salient,
+    number_sentences,
+    split_some_hyphens,
+    starts_sentence,
+    text_of_span,
+)
 from birthgpt.settings import Number, checked, setting
 
 NEAREST_WORDS = 4
@@ -28,18 +39,22 @@ MAX_RANDOM_WORDS = 4
 class SalientSpans(RecallFromName):
     """The spans are the words that start with a capital or a digit (salient span masking: Guu et al., 2002.08909).
 
-    Names, places and dates are what distinguishes the line of a person from other lines. A cue is one to three of the
-    nearest other words before the span, in lower case. A question contains such words too, so a fact is stored with
-    its role. Only the first span after such words has a cue, and dates do not count: in `born 4 May 1900, Berlin,
-    Germany`, `born` is a cue of the date and of Berlin, but not of Germany. The cue is used with `cue_probability`.
-    Spans that only repeat words of the name are not recalled: a line with no other spans has no example. A line in
-    which no word has a capital or a digit, as in a script without capitals, is cut at random into spans of one to four
-    words without cues.
+    Names, places and dates are what distinguishes the line of a person from other lines. The first word of a sentence
+    always has a capital: it counts half of the time, and a short one never. `comma_probability` adds answers with a
+    comma or a bracket, and `lower_case_probability` answers in lower case (see `salient_words`). Spans that only repeat
+    words of the name are not recalled: a line with no other spans has no example. A line in which no word has a capital
+    or a digit, as in a script without capitals, is cut at random into spans of one to four words without cues.
 
-    If `cue_after_probability` is positive, a cue may also be after its span, as in `Berlin is the birthplace of`. If a
-    span has such words on both sides, the cue is after it with this probability. If it has them only after it, the cue
-    is always after it. In this case, half of the time, `Berlin-born` is read as two words, and half of the time, the
-    first word of the text, which always has a capital, is salient.
+    A question tells which fact is meant by words that are also in the line, so a fact is stored with its role: a cue is
+    one to three of the nearest other words of the sentence, in lower case. Only the first span after such words has a
+    cue, and dates do not count: in `born 4 May 1900, Berlin, Germany`, `born` is a cue of the date and of Berlin, but
+    not of Germany. The cue is used with `cue_probability`. If a span has such words on both sides, the cue is after the
+    span with `cue_after_probability`, as in `Berlin is the birthplace of`. If it has them only after it, the cue is
+    always after it, unless this is 0. If it is positive, `Berlin-born` is read as two words half of the time.
+
+    A cue follows the name: `name cue ⁇ span`. In questions such as `Who is the leader of X?`, the words that matter are
+    before the name. So with `cue_before_name_probability`, the cue of one span of the line is before the name; half of
+    the time, only its first words are. All spans share these words, so spans without a cue are not asked for then.
     """
 
     cue_probability: Number = setting(0.8, "salient_spans: probability that a span has a cue", min=0, max=1)
@@ -49,32 +64,64 @@ class SalientSpans(RecallFromName):
         min=0,
         max=1,
     )
+    cue_before_name_probability: Number = setting(
+        0.0, "salient_spans: probability that the cue of one span is before the name of the line", min=0, max=1
+    )
+    comma_probability: Number = setting(
+        0.0, "salient_spans: probability that a comma or two short words between two salient words join them",
+        min=0, max=1,
+    )  # fmt: skip
+    lower_case_probability: Number = setting(
+        0.0, "salient_spans: probability that longer words in lower case, such as trade unionist, are a span",
+        min=0, max=1,
+    )  # fmt: skip
 
     def cut(self, text: str, name: str, generator: np.random.Generator) -> list[Span]:
-        """The salient spans after the name, in order, with the cues drawn for them."""
+        """The spans after the name with the cues drawn for them: salient spans in order, then those in lower case."""
         words = words_after_name(text, name)
         if self.cue_after_probability:
             words = split_some_hyphens(words, generator)
         bare = [without_outer_punctuation(word) for word in words]
         in_name = {without_outer_punctuation(word) for word in name.split()}
         salient = list(map(is_salient, bare))
-        # the first word always has a capital
-        if words and bare[0] not in in_name:
-            salient[0] = salient[0] and self.cue_after_probability > 0 and generator.random() < 0.5
-        if not any(salient):
+        if not (any(salient[1:]) or (any(salient) and bare[0] in in_name)):
             return cut_at_random(words, MAX_RANDOM_WORDS, generator)
-        bounds = find_salient_spans(words, salient, generator)
-        texts = [without_outer_punctuation(" ".join(words[start:end])) for start, end in bounds]
+        for index, word in enumerate(bare):
+            if salient[index] and word.isalpha() and word not in in_name and starts_sentence(words, index):
+                is_short = len(word) <= SHORT_WORD
+                # an abbreviation is part of a name, as in St. Louis
+                salient[index] = words[index][-1] == "." if is_short else generator.random() < 0.5
+        bounds = find_salient_spans(words, salient, generator, self.comma_probability)
         others = [index for index, word in enumerate(bare) if word and not salient[index]]
-        is_date = [any(map(str.isdigit, text)) for text in texts]
-        before = words_before(bounds, others, is_date)
-        after = words_after(bounds, others, is_date) if self.cue_after_probability else [[]] * len(bounds)
+        is_date = [any(character.isdigit() for word in bare[start:end] for character in word) for start, end in bounds]
+        sentences = number_sentences(words)
+        before = words_before(bounds, others, is_date, sentences)
+        after = words_after(bounds, others, is_date, sentences)
+        if self.lower_case_probability:
+            lower = find_lower_case_spans(words, salient, generator, self.lower_case_probability)
+            # every such span has words of its own before it
+            before += [nearest_before(others, start, sentences) for start, _ in lower]
+            after += [nearest_after(others, end, sentences) for _, end in lower]
+            bounds = bounds + lower
         spans = []
-        for index, span in enumerate(texts):
-            if span and not in_name.issuperset(map(without_outer_punctuation, span.split())):
-                cue = self.draw_cue(before[index], after[index], generator)
-                spans.append(Span(span, " ".join(bare[word].lower() for word in cue)))
+        for index, span in enumerate(bounds):
+            answer = text_of_span(words, span, generator)
+            if answer and not in_name.issuperset(map(without_possessive, answer.split())):
+                cue = self.draw_cue(before[index], after[index] if self.cue_after_probability else [], generator)
+                spans.append(Span(answer, " ".join(bare[word].lower() for word in cue)))
         return spans
+
+    def draw_lead(self, spans: list[Span], generator: np.random.Generator) -> tuple[str, list[Span]]:
+        """With `cue_before_name_probability`, the cue of one span; then only this span and those with cues are left."""
+        cued = [index for index, span in enumerate(spans) if span.cue]
+        if not (self.cue_before_name_probability and cued) or generator.random() >= self.cue_before_name_probability:
+            return "", spans
+        chosen = cued[generator.integers(len(cued))]
+        words = spans[chosen].cue.split()
+        is_divided = len(words) > 1 and generator.random() < 0.5
+        count = int(generator.integers(1, len(words))) if is_divided else len(words)
+        lead, rest = " ".join(words[:count]), " ".join(words[count:])
+        return lead, [Span(text, rest if index == chosen else cue) for index, (text, cue) in enumerate(spans) if cue]
 
     def count_lines(self, lines: Iterable[Mapping[str, Any]]) -> dict[str, int]:
         """The lines with a name that are cut at random."""
@@ -96,11 +143,6 @@ class SalientSpans(RecallFromName):
         return sorted(near[index] for index in generator.choice(len(near), size=count, replace=False))
 
 
-def is_salient(word: str) -> bool:
-    """Whether a word starts with a capital or a digit."""
-    return word[:1].isupper() or word[:1].isdigit()
-
-
 def has_salient_word(text: str, name: str) -> bool:
     """Whether a word after the name is salient; the first one, which always has a capital, only if in the name."""
     first, *others = map(without_outer_punctuation, words_after_name(text, name) or [""])
@@ -108,74 +150,48 @@ def has_salient_word(text: str, name: str) -> bool:
     return (first in in_name and is_salient(first)) or any(map(is_salient, others))
 
 
-def split_some_hyphens(words: list[str], generator: np.random.Generator) -> list[str]:
-    """The words; half of the time, a word such as Berlin-born, with lower case after the hyphen, becomes two words."""
-    split = []
-    for word in words:
-        head, _, tail = word.partition("-")
-        is_joined = without_outer_punctuation(head)[:1].isupper() and tail.islower()
-        is_split = is_joined and generator.random() < 0.5
-        split += [head, tail] if is_split else [word]
-    return split
+def without_possessive(word: str) -> str:
+    """The word without punctuation and 's, as in Lovelace's."""
+    return without_outer_punctuation(word).removesuffix("'s").removesuffix("’s")
 
 
-def words_before(bounds: list[tuple[int, int]], others: list[int], is_date: list[bool]) -> list[list[int]]:
+def nearest_before(others: list[int], start: int, sentences: list[int]) -> list[int]:
+    """Up to four of these words before a span, in its sentence, the nearest last."""
+    last = bisect_left(others, start)
+    return [index for index in others[max(0, last - NEAREST_WORDS) : last] if sentences[index] == sentences[start]]
+
+
+def nearest_after(others: list[int], end: int, sentences: list[int]) -> list[int]:
+    """Up to four of these words after a span, in its sentence, the nearest last."""
+    first = bisect_left(others, end)
+    near = others[first : first + NEAREST_WORDS]
+    return [index for index in reversed(near) if sentences[index] == sentences[end - 1]]
+
+
+def words_before(bounds: list[Bounds], others: list[int], is_date: list[bool], sentences: list[int]) -> list[list[int]]:
     """For each span, up to four possible cue words before it, the nearest last; empty if an earlier span takes them.
 
     Args:
         bounds: start and end of each span.
         others: indices of the words that are not salient, in order.
         is_date: whether each span is a date, which takes no words from other spans.
+        sentences: the number of the sentence of each word.
     """
     leading, previous_end, are_free = [], 0, True
     for (start, end), date in zip(bounds, is_date, strict=True):
-        last = bisect_left(others, start)
-        before = others[max(0, last - NEAREST_WORDS) : last]
+        before = nearest_before(others, start, sentences)
         are_free = are_free or bool(before and before[-1] >= previous_end)
         leading.append(before if are_free else [])
         are_free, previous_end = are_free and date, end
     return leading
 
 
-def words_after(bounds: list[tuple[int, int]], others: list[int], is_date: list[bool]) -> list[list[int]]:
+def words_after(bounds: list[Bounds], others: list[int], is_date: list[bool], sentences: list[int]) -> list[list[int]]:
     """For each span, the possible cue words after it, as in `words_before`."""
     leading, next_start, are_free = [], 0, True
     for (start, end), date in zip(reversed(bounds), reversed(is_date), strict=True):
-        first = bisect_left(others, end)
-        after = others[first : first + NEAREST_WORDS][::-1]
+        after = nearest_after(others, end, sentences)
         are_free = are_free or bool(after and after[-1] < next_start)
         leading.append(after if are_free else [])
         are_free, next_start = are_free and date, start
     return leading[::-1]
-
-
-def find_salient_spans(words: list[str], salient: list[bool], generator: np.random.Generator) -> list[tuple[int, int]]:
-    """Start and end of each span of salient words; a comma, semicolon, colon or bracket ends a span.
-
-    Half of the time, a short word between two salient words is part of the span, as in Isle of Man. Half of the time,
-    a number and the capitalised word after it are one span, as in 1936 Olympics.
-    """
-    spans, start = [], 0
-    while start < len(words):
-        end = start + 1
-        if salient[start]:
-            while end < len(words) and words[end - 1][-1] not in ",;:)" and words[end][0] != "(":
-                if salient[end]:
-                    if words[end - 1].isdigit() and not words[end][0].isdigit() and generator.random() < 0.5:
-                        break
-                    end += 1
-                elif _is_link(words, salient, end) and generator.random() < 0.5:
-                    end += 2
-                else:
-                    break
-            spans.append((start, end))
-        start = end
-    return spans
-
-
-def _is_link(words: list[str], salient: list[bool], index: int) -> bool:
-    """Whether a word has at most three letters and is between two capitalised words."""
-    if index + 1 == len(words) or not salient[index + 1]:
-        return False
-    is_short = words[index].isalpha() and len(words[index]) <= 3
-    return is_short and words[index - 1][0].isupper() and words[index + 1][0].isupper()

@@ -1,0 +1,252 @@
+"""Which words of a line may be an answer: names, places, dates and, from time to time, words in lower case.
+
+Each function draws its choices from the generator of the line. Half of the time means a new choice in every epoch.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from birthgpt.data.objectives.recall_from_name import without_outer_punctuation
+
+SHORT_WORD = 3
+"""The most letters of a short word, such as `of`, `and` and `the`: it links other words, or stands before them."""
+
+CONJUNCTIONS = ("and", "or")
+"""Before the last entry of a list."""
+
+Bounds = tuple[int, int]
+"""The first word of a span, and the word after its last."""
+
+
+# the words of a line stay the same in every epoch
+@lru_cache(maxsize=100_000)
+def is_salient(word: str) -> bool:
+    """Whether a word starts with a capital or a digit, or has a capital after a hyphen or apostrophe: `al-Farabi`."""
+    return word[:1].isdigit() or any(part[:1].isupper() for part in re.split("['’-]", word))
+
+
+def starts_sentence(words: Sequence[str], index: int) -> bool:
+    """Whether a word follows the end of a sentence.
+
+    An abbreviation, as in `St. Louis`, `J. Smith` or `F.C.`, ends one if a short word and one in lower case follow.
+    """
+    if index == 0 or words[index - 1][-1] in "!?":
+        return True
+    before = words[index - 1]
+    if before[-1] != ".":
+        return False
+    is_abbreviation = 1 < len(before) <= SHORT_WORD + 1 or "." in before[:-1]
+    following = words[index + 1] if index + 1 < len(words) else ""
+    return not is_abbreviation or (len(words[index]) <= SHORT_WORD and following[:1].islower())
+
+
+def number_sentences(words: Sequence[str]) -> list[int]:
+    """The number of the sentence of each word."""
+    numbers: list[int] = []
+    for index in range(len(words)):
+        numbers.append((numbers[-1] if numbers else -1) + starts_sentence(words, index))
+    return numbers
+
+
+def find_salient_spans(
+    words: list[str], salient: list[bool], generator: np.random.Generator, comma_probability: float = 0.0
+) -> list[Bounds]:
+    """Start and end of each span of salient words; a comma, semicolon, colon, bracket or a new sentence ends a span.
+
+    Half of the time, a short word between two salient words is part of the span, as in Isle of Man. Half of the time,
+    a number and the capitalised word after it are one span, as in 1936 Olympics. With `comma_probability`, a comma
+    between two salient words joins them, as in `Dorton, Ohio` and `April 3, 1981`. So do two short words, as in
+    `Stoke on the Hill`, and a word in brackets, as in `Frankfurt (Oder)`.
+    """
+    spans, start = [], 0
+    while start < len(words):
+        end = start + 1
+        if salient[start]:
+            while end < len(words) and not _is_drawn_end(words, end, generator):
+                if words[end - 1][-1] in ",;:)" or words[end][0] == "(":
+                    if not _is_joined(words, salient, end, generator, comma_probability):
+                        break
+                    end += 1
+                elif salient[end]:
+                    if words[end - 1].isdigit() and not words[end][0].isdigit() and generator.random() < 0.5:
+                        break
+                    end += 1
+                elif _is_link(words, salient, end, 1) and generator.random() < 0.5:
+                    end += 2
+                elif comma_probability and _is_link(words, salient, end, 2) and generator.random() < comma_probability:
+                    end += 3
+                else:
+                    break
+            spans.append((start, end))
+        start = end
+    return spans
+
+
+def find_lower_case_spans(
+    words: list[str], salient: list[bool], generator: np.random.Generator, probability: float
+) -> list[Bounds]:
+    """Start and end of runs of longer words, not all of them salient, as `trade unionist`, each with `probability`.
+
+    A run begins after a short word or at punctuation, because an answer in lower case rarely does otherwise. Half of
+    the time, a drawn number of its first words is left out. Half of the time, a list as in `geologist, weaver and
+    novelist` is one span.
+    """
+    spans = []
+    for runs in _lists_of_runs(_find_runs(words, salient, generator), words):
+        is_one = len(runs) > 1 and generator.random() < 0.5
+        for (start, first_end), end in [(runs[0], runs[-1][1])] if is_one else [(run, run[1]) for run in runs]:
+            if generator.random() < probability:
+                starts = [word for word in range(start, first_end) if word == start or len(words[word]) >= SHORT_WORD]
+                is_trimmed = len(starts) > 1 and generator.random() < 0.5
+                spans.append((starts[generator.integers(len(starts))] if is_trimmed else start, end))
+    return spans
+
+
+def _lists_of_runs(runs: list[Bounds], words: list[str]) -> list[list[Bounds]]:
+    """The runs in lists; most lists have one run."""
+    lists: list[list[Bounds]] = []
+    for start, end in runs:
+        if lists and _joins(words[lists[-1][-1][1] - 1 : start]):
+            lists[-1].append((start, end))
+        else:
+            lists.append([(start, end)])
+    return lists
+
+
+def _find_runs(words: list[str], salient: list[bool], generator: np.random.Generator) -> list[Bounds]:
+    """The runs of words that are capitalised or not short, with a last word in lower case; punctuation ends a run.
+
+    Half of the time, a number or three letters before a run are part of it, as in `art history` and `50 years`. A
+    quarter of the time, two letters between two runs join them, as in `history of science`.
+    """
+    in_run = [_is_longer(word, salient[index]) or _is_short_entry(words, index) for index, word in enumerate(words)]
+    runs, start, previous_end = [], 0, 0
+    while start < len(words):
+        end = start
+        while end < len(words) and in_run[end]:
+            end += 1
+            if not words[end - 1][-1].isalnum():
+                break
+            end += _is_lower_case_link(words, salient, in_run, end) and generator.random() < 0.25
+        if end > start and not salient[end - 1]:
+            is_longer = start > previous_end and _may_begin_run(words[start - 1]) and generator.random() < 0.5
+            runs.append((start - is_longer, end))
+            previous_end = end
+        start = max(end, start + 1)
+    return runs
+
+
+def text_of_span(words: list[str], bounds: Bounds, generator: np.random.Generator) -> str:
+    """The words of a span without outer punctuation, except for marks that belong to the words.
+
+    These are a closing bracket that is opened in the span and, half of the time, the full stop of an abbreviation, as
+    in `Washington D.C.` and `Iron Bank, Inc.`, the mark of `Yahoo!`, and the apostrophe of `'s-Hertogenbosch`.
+    """
+    start, end = bounds
+    whole = " ".join(words[start:end])
+    text = without_outer_punctuation(whole)
+    before, after = whole.split(text, 1) if text else ("", "")
+    if after[:1] == ")" and "(" in text:
+        text, after = text + ")", after[1:]
+    last, following = words[end - 1], words[end] if end < len(words) else ""
+    bare = without_outer_punctuation(last)
+    # a short word after a comma, as in Iron Bank, Inc.
+    is_last_part = end - start > 1 and words[end - 2][-1] == "," and 1 < len(bare) <= SHORT_WORD and bare.istitle()
+    is_abbreviation = "." in bare or is_last_part
+    if after[:1] == "." and (is_abbreviation or following[:1].islower()) and generator.random() < 0.5:
+        text += "."
+    elif (after[:1] == "!" or (after == "?" and following[:1].islower())) and generator.random() < 0.5:
+        text += after[0]
+    if before[-1:] in ("'", "’") and before[-1:] not in after and text[:1].islower() and generator.random() < 0.5:
+        text = before[-1] + text
+    return text
+
+
+def split_some_hyphens(words: list[str], generator: np.random.Generator) -> list[str]:
+    """The words; half of the time, a word such as Berlin-born, with lower case after the hyphen, becomes two words."""
+    split = []
+    for word in words:
+        head, _, tail = word.partition("-")
+        is_joined = without_outer_punctuation(head)[:1].isupper() and tail.islower()
+        is_split = is_joined and generator.random() < 0.5
+        split += [head, tail] if is_split else [word]
+    return split
+
+
+def _is_drawn_end(words: list[str], index: int, generator: np.random.Generator) -> bool:
+    """Whether a word starts a sentence; half of the time after three letters: `Sgt. Pepper`, but `in Rio. Later`."""
+    if starts_sentence(words, index):
+        return True
+    before = words[index - 1]
+    return before[-1] == "." and before[:-1].isalpha() and len(before) == SHORT_WORD + 1 and generator.random() < 0.5
+
+
+def _is_joined(
+    words: list[str], salient: list[bool], index: int, generator: np.random.Generator, probability: float
+) -> bool:
+    """Whether a word is drawn to be part of the span before it, over a comma or an opening bracket."""
+    before, word = words[index - 1], words[index]
+    if not salient[index] or before[-1] in ";:)" or (before[-1] == "," and word[0] == "("):
+        return False
+    if word[0] == "(" and ")" not in word:
+        return False
+    # a date and a place are two answers, as in (1900, Rome)
+    if before[-2:-1].isdigit() and not word[0].isdigit():
+        return False
+    return probability > 0 and generator.random() < probability
+
+
+def _is_link(words: list[str], salient: list[bool], index: int, count: int) -> bool:
+    """Whether this and the next words, `count` in all, are short and between two capitalised words."""
+    end = index + count
+    if end >= len(words) or not salient[end] or any(salient[index:end]):
+        return False
+    are_short = all(word == "&" or (word.isalpha() and len(word) <= SHORT_WORD) for word in words[index:end])
+    return are_short and words[index - 1][0].isupper() and words[end][0].isupper()
+
+
+def _is_longer(word: str, salient: bool) -> bool:
+    """Whether a word may be part of an answer in lower case: it is not a number, not a name's possessive, not short."""
+    bare = without_outer_punctuation(word)
+    return bool(bare) and word[0] == bare[0] and bare.replace("-", "").isalpha() and (salient or len(bare) > SHORT_WORD)
+
+
+def _is_short_entry(words: list[str], index: int) -> bool:
+    """Whether a word of three letters may be an answer: it ends at punctuation, or is in a list, as `law` mostly is."""
+    word, bare = words[index], without_outer_punctuation(words[index])
+    if len(bare) != SHORT_WORD or not _is_lower_case(bare) or word[0] != bare[0] or bare in CONJUNCTIONS:
+        return False
+    following = [without_outer_punctuation(after) for after in words[index + 1 : index + 3]]
+    if word != bare or not following or not following[0]:
+        return True
+    if following[0] in CONJUNCTIONS:
+        return len(following) == 2 and len(following[1]) >= SHORT_WORD and _is_lower_case(following[1])
+    is_last = index > 1 and words[index - 1] in CONJUNCTIONS and _is_longer(words[index - 2], False)
+    return is_last and words[index - 2].islower() and len(following[0]) < SHORT_WORD
+
+
+def _is_lower_case_link(words: list[str], salient: list[bool], in_run: list[bool], index: int) -> bool:
+    """Whether a word has two letters and is between two words of runs in lower case."""
+    if index + 1 >= len(words) or salient[index - 1] or salient[index + 1] or not in_run[index + 1]:
+        return False
+    return len(words[index]) < SHORT_WORD and _is_lower_case(words[index]) and words[index] not in CONJUNCTIONS
+
+
+def _may_begin_run(word: str) -> bool:
+    """Whether a word is a number, or has three letters in lower case, without punctuation."""
+    is_number = word[0].isdigit() and word[-1].isdigit()
+    return is_number or (len(word) == SHORT_WORD and _is_lower_case(word) and word not in CONJUNCTIONS)
+
+
+def _is_lower_case(word: str) -> bool:
+    return word.isalpha() and word.islower()
+
+
+def _joins(words: list[str]) -> bool:
+    """Whether the last word of a run, and the words between it and the next run, make a list of them."""
+    last, *between = words
+    is_conjunction = len(between) == 1 and between[0] in CONJUNCTIONS
+    return (last[-1] == "," and (not between or is_conjunction)) or (last[-1].isalnum() and is_conjunction)
