@@ -58,8 +58,8 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
         for name in ("intermediate_size", "ngram_special_token_ids"):
             if getattr(self, name) is None:
                 raise ValueError(f"{name}=None: a default is filled in only at construction: give a value")
-        for overrides in self._heterogeneity_spec.per_layer_overrides.values() if self.is_heterogeneous else ():
-            _check_overrides(overrides)
+        if self.is_heterogeneous:
+            _check_overrides(self._heterogeneity_spec.per_layer_overrides)
         for check in (self.validate_head_width, self.validate_attention_types, self.validate_ngram_orders):
             check()
         self.validate_rope()
