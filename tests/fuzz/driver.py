@@ -100,8 +100,11 @@ class Driver:
         if target == "setting":
             return mutate_setting(arguments[0], case, arguments, rng)
         mutation = mutate_input(target, case / FILES[target], arguments, rng)
-        # a run goes on only with what it began with
-        return replace(mutation, allowed=mutation.allowed & harmless()) if command == "resume" else mutation
+        if command == "resume":
+            # a run goes on only with what it began with, and names the setting
+            names = (*mutation.names, "corpus_file" if target == "lines" else "train_file")
+            return replace(mutation, allowed=mutation.allowed & harmless(), names=names)
+        return mutation
 
     def _result(self, command: str, kind: str | None) -> Any:
         self.world.lay_out(command, kind)
