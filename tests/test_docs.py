@@ -13,7 +13,7 @@ from birthgpt.settings import declared_settings, find_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")] + sorted((ROOT / "docs").glob("*.md"))
-# flags of pip, accelerate, pytest and of the scripts that are not commands; and of the version before
+# flags of pip, accelerate, pytest, the fuzz driver and of the scripts that are not commands; and of the version before
 FLAGS_OF_OTHERS = {
     *(
         "config",
@@ -29,7 +29,7 @@ FLAGS_OF_OTHERS = {
     ),
     *("num_processes", "num_machines", "machine_rank", "main_process_ip", "main_process_port"),
     *("writing_params_path", "reading_params_path", "finetune_corpus_path", "eval_corpus_path", "outputs_path"),
-    "bottleneck_dim",
+    *("bottleneck_dim", "cases", "case"),
 }
 
 
