@@ -126,13 +126,13 @@ def test_a_damaged_checkpoint_is_named_and_nothing_is_written(in_place, tmp_path
     name = "model.layers.0.mlp_norm.weight"
     damaged = {
         "is missing": {key: tensor for key, tensor in weights.items() if key != name},
-        "contains NaN": weights | {name: torch.full_like(weights[name], float("nan"))},
+        "is not finite": weights | {name: torch.full_like(weights[name], float("nan"))},
     }
     given = {} if in_place else {"output_dir": str(tmp_path / "new")}
     for fault, changed in damaged.items():
         save_file(changed, folder / "model.safetensors", {"format": "pt"})
         before = {path.name: path.read_bytes() for path in folder.iterdir()}
-        with pytest.raises(ValueError, match=f"weights of {folder} .*{name} {fault}"):
+        with pytest.raises(ValueError, match=f"{name} (of {folder} )?{fault}"):
             convert(ConvertSettings(model_name_or_path=str(folder), **given))
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
         assert [path.name for path in tmp_path.iterdir()] == ["old"]

@@ -98,9 +98,9 @@ def test_weights_that_are_not_finite_numbers_are_named(without_manifest):
     name = "model.norm.weight"
     infinite, whole = weights[name].clone(), weights[name].long()
     infinite[3] = float("inf")
-    for changed, fault in ((infinite, "contains NaN or infinity"), (whole, "has the type I64")):
+    for changed, fault in ((infinite, f"{name} of .*plain is not finite"), (whole, f"{name} has the type I64")):
         save_weights(without_manifest, weights | {name: changed})
-        with pytest.raises(ValueError, match=f"plain are damaged: {name} {fault}$"):
+        with pytest.raises(ValueError, match=fault):
             load_model(str(without_manifest))
     # the tables of some attention types are whole numbers
     save_weights(without_manifest, weights)

@@ -24,6 +24,7 @@ from .mutation import (
     TRACEBACK,
     UNNAMED,
     Mutation,
+    harmless,
 )
 from .running import Ending, contents, run_command, snapshot
 from .settings import mutate_setting
@@ -98,7 +99,12 @@ class Driver:
             return damage_folder(case / "model", rng, is_listed=kind != "plain")
         if target == "setting":
             return mutate_setting(arguments[0], case, arguments, rng)
-        return mutate_input(target, case / FILES[target], arguments, rng)
+        mutation = mutate_input(target, case / FILES[target], arguments, rng)
+        if command == "resume":
+            # a run goes on only with what it began with, and names the setting
+            names = (*mutation.names, "corpus_file" if target == "lines" else "train_file")
+            return replace(mutation, allowed=mutation.allowed & harmless(), names=names)
+        return mutation
 
     def _result(self, command: str, kind: str | None) -> Any:
         self.world.lay_out(command, kind)

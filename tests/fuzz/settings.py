@@ -62,6 +62,7 @@ def mutate_setting(command: str, case: Path, arguments: list[str], rng: random.R
     name = rng.choice(sorted(settings.keys() - LEFT_OUT))
     if kind == "unknown":
         typo = rng.choice([name[:-1], f"{name}x", name.replace("_", "-") + "-", name.upper(), "surplus", "é"])
+        typo = typo if typo not in settings else "surplus"
         return Mutation(f"--{typo} 1", must_be_refused(), (typo, "--"), (*arguments, f"--{typo}", "1"))
     if kind == "no value":
         return Mutation(f"--{name} without value", explained(), (name,), (*arguments, f"--{name}"))

@@ -129,5 +129,5 @@ class World:
         """Leave the run as it was after its first update."""
         shutil.rmtree(folder / "checkpoint-2")
         for file in folder.iterdir():
-            if file.is_file() and file.name not in ("settings.json", ".birthgpt.json"):
+            if file.is_file() and file.name not in ("settings.json", "inputs.json", ".birthgpt.json"):
                 file.unlink()

@@ -22,6 +22,7 @@ def test_a_long_message_keeps_its_beginning_and_its_end():
         (["verify", "é" * 300], "File name too long"),
         (["verify", "a\nb"], r"a\nb has no model"),
         (["verify", ""], "folder=: it is empty"),
+        (["ask", "m", "Where \udcff?"], "it is not UTF-8"),
         (["ask", "a\0b", "Where?"], "it contains a null character"),
         (["ensemble", "--model_names_or_paths", "", "--question_file", "q", "--output_dir", "o"], "it is empty"),
         (["split", "--question_file", "", "--output_dir", "o"], "question_file=: it is empty"),

@@ -99,7 +99,9 @@ def build_model(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, blo
         raise ValueError(f"attn_implementation={attn_implementation}: {first_line(error)}") from None
     # such as sizes for which there is no memory
     except (RuntimeError, MemoryError, OverflowError) as error:
-        raise ValueError(f"the model cannot be built: {first_line(error)}") from None
+        sizes = {name: values[name] for name in ("hidden_size", "num_hidden_layers")} | {"block_size": block_size}
+        given = ", ".join(f"{name}={value}" for name, value in sizes.items())
+        raise ValueError(f"the model cannot be built with {given}: {first_line(error)}") from None
     # without these values, a pipeline would sample tokens and continue beyond the block
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id,

@@ -118,8 +118,9 @@ def _read_model(name_or_path: str, **overrides: Any) -> PreTrainedModel:
             )
     except SafetensorError as error:
         raise ValueError(f"{name_or_path}: its *.safetensors cannot be read ({first_line(error)})") from None
-    except ValueError:
-        raise
+    except ValueError as error:
+        # peft does not name the adapter that it cannot read
+        raise error if name_or_path in str(error) else ValueError(f"{name_or_path}: {first_line(error)}") from None
     # what else is in a folder, such as an adapter, is read by other libraries
     except Exception as error:
         raise ValueError(f"{name_or_path} has no model that can be loaded ({first_line(error)})") from None
@@ -180,25 +181,23 @@ def _check_weights(model: PreTrainedModel, report: dict[str, Any], where: str) -
         if names:
             others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
             raise ValueError(f"the weights of {where} do not fit its config.json: {min(names)} {fault}{others}")
-    for name, weight in model.named_parameters():
+    for name, weight in model.state_dict().items():
         if not weight.isfinite().all():
             raise ValueError(f"{name} of {where} is not finite: its file is damaged, or its training diverged")
     if report["error_msgs"]:
         raise ValueError(f"the weights of {where} cannot be read: {' '.join(str(report['error_msgs'][0]).split())}")
-    for name, weight in model.state_dict().items():
-        if not bool(weight.isfinite().all()):
-            raise ValueError(f"the weights of {where} are damaged: {name} contains NaN or infinity")
 
 
 def _check_types(model: PreTrainedModel, name_or_path: str) -> None:
     """A ValueError for weights that are whole numbers or booleans, which loading would convert."""
     tables = {name.rpartition(".")[2] for name, buffer in model.named_buffers() if not buffer.is_floating_point()}
-    for file in sorted(Path(name_or_path).glob("model*.safetensors")):
-        with safe_open(file, "pt") as content:
-            for name in content.keys():  # noqa: SIM118
-                kind = content.get_slice(name).get_dtype()
-                if not kind.startswith(("F", "BF")) and name.rpartition(".")[2] not in tables:
-                    raise ValueError(f"the weights of {name_or_path} are damaged: {name} has the type {kind}")
+    files = list(Path(name_or_path).glob("model.safetensors")) or sorted(Path(name_or_path).glob("model-*.safetensors"))
+    for file in files:
+        with naming_damage(file), safe_open(file, "pt") as content:
+            kinds = {name: content.get_slice(name).get_dtype() for name in content.keys()}  # noqa: SIM118
+        for name, kind in kinds.items():
+            if not kind.startswith(("F", "BF")) and name.rpartition(".")[2] not in tables:
+                raise ValueError(f"the weights of {name_or_path} are damaged: {name} has the type {kind}")
 
 
 def _weights_of_head(model: PreTrainedModel) -> set[str]:

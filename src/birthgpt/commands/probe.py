@@ -13,6 +13,7 @@ from birthgpt.settings import checked, setting
 from birthgpt.training.accelerators import ThreadSettings
 from birthgpt.training.processes import decided_by_main
 from birthgpt.utils.environment import connected_accelerator, environment_info, use_threads
+from birthgpt.utils.errors import naming_source
 from birthgpt.utils.files import check_output_file, save_json
 from birthgpt.utils.tables import text_table
 
@@ -60,7 +61,8 @@ def probe(settings: ProbeSettings) -> list[dict] | None:
     answers = [row["answer"] for row in asked]
     rows = []
     for kind, texts in prompts.items():
-        ranks = answer_ranks(model, tokenizer, texts, answers, batch_size=settings.batch_size)
+        with naming_source(settings.model_name_or_path):
+            ranks = answer_ranks(model, tokenizer, texts, answers, batch_size=settings.batch_size)
         rows.append({"name": kind, **recall_at(ranks), "total": len(ranks)})
     if not accelerator.is_main_process:
         return None

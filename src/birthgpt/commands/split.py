@@ -21,7 +21,7 @@ class SplitSettings(ColumnSettings):
     corpus_file: str | None = setting(None, "biographies, whose names are looked for in the questions")
     output_dir: str = setting(help="folder for fold_1/train.tsv, fold_1/held_out.tsv, fold_2/…")
     folds: int = setting(5, "number of folds, each of which is held out once", min=2)
-    seed: int = setting(0, "seed of the order of the people")
+    seed: int = setting(0, "seed of the order of the people", min=0)
 
 
 def make_folds(settings: SplitSettings) -> list[Path]:

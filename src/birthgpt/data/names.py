@@ -121,7 +121,7 @@ class Mention(NamedTuple):
 
 
 class NameFinder:
-    """Finds the names of a corpus in questions of any form.
+    """Finds the names of a corpus in questions of any form, up to 256 characters long.
 
     Args:
         names: the names of the corpus; names with the same `name_key` are one name.
@@ -133,7 +133,7 @@ class NameFinder:
             if key := name_key(name):
                 self.names.setdefault(key, name)
         self._first_words = {key[: _first_end(key)] for key in self.names}
-        self._longest = max(map(len, self.names), default=0)
+        self._longest = min(_LONGEST_NAME, max(map(len, self.names), default=0))
 
     def spelled(self, name: str) -> str:
         """The name as the corpus writes it; unchanged if the corpus does not contain it."""

@@ -147,6 +147,9 @@ def _check_text(value: Any) -> None:
             raise ValueError("it is empty: leave it out, or give a text")
         if isinstance(text, str) and "\0" in text:
             raise ValueError("it contains a null character")
+        # the bytes of a command line that are not UTF-8
+        if isinstance(text, str) and any("\ud800" <= character <= "\udfff" for character in text):
+            raise ValueError("it is not UTF-8")
 
 
 def _what_is_wrong(entry: Field, value: Any, cause: BaseException | None) -> str:
