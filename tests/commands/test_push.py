@@ -105,7 +105,8 @@ def test_an_export_names_settings_of_its_run_and_no_place(exported, finetuned):
     assert shown["max_train_steps"] == str(record["settings"]["max_train_steps"])
     assert "learning_rate" not in shown or record["settings"]["learning_rate"] != 1e-3
     places = [value for value in record["settings"].values() if isinstance(value, str) and "/" in value]
-    places += [str(Path(sys.argv[0]).resolve()), str(Path.cwd()), str(finetuned), str(finetuned.parent), str(exported.parent)]
+    places += [str(Path(sys.argv[0]).resolve()), str(Path.cwd())]
+    places += [str(finetuned), str(finetuned.parent), str(exported.parent)]
     for file in exported.iterdir():
         for place in places:
             assert place.encode() not in file.read_bytes() or file.suffix == ".py", (file.name, place)
