@@ -311,7 +311,7 @@ def test_the_seeds_of_a_published_result_are_those_of_its_commands(path):
 OUTSIDE_FIGURES = {
     "40.4": "the best public model, by its published predictions",
     "95.8": "how often the line of a person contains the place, counted in wiki.txt and birth_dev.tsv",
-    "97.0": "the quickstart, as `make quickstart` prints it",
+    "95.0": "the quickstart, as `make quickstart` prints it",
 }
 _UNITS = r"\w|\.\d| ?(?:×|points?|times|minutes?|hours?|seconds?|ms|s|[KMGT]B)\b"
 
@@ -366,10 +366,18 @@ A rate of 0.3 is no percentage: 99.9.
     }
 
 
+def accuracies_on_a_gpu():
+    """The accuracies over all relations in benchmarks/relations_h200.json."""
+    calls = json.loads((REPOSITORY / "benchmarks" / "relations_h200.json").read_text(encoding="utf-8"))["calls"]
+    runs = [run for call in calls for run in call["runs"].values()]
+    return [part["all"] for run in runs for part in run.values() if isinstance(part, dict)]
+
+
 def test_the_accuracies_that_the_readme_quotes_are_published_results(published_tables):
     rows = [row for table in published_tables for row in (*table["rows"], *table["results"])]
     published = {(percent(row["accuracy"]), None) for row in rows}
     published |= {(percent(row["accuracy"]), percent(row["deviation"])) for row in rows if "deviation" in row}
+    published |= {(str(accuracy), None) for accuracy in accuracies_on_a_gpu()}
     quoted = quoted_percentages((REPOSITORY / "README.md").read_text(encoding="utf-8"))
     assert quoted, "README quotes no accuracy at all"
     assert {quote for quote in quoted if quote[0] not in OUTSIDE_FIGURES} <= published
