@@ -21,7 +21,7 @@ from birthgpt.commands.run_metadata import save_run_metadata, show_summary
 from birthgpt.data.corpus import ColumnSettings, lines_by_name
 from birthgpt.data.names import NameFinder
 from birthgpt.data.objectives import ExampleSettings, QuestionAnswering
-from birthgpt.data.questions import QuestionSettings, load_questions, warn_odd_questions
+from birthgpt.data.questions import QuestionSettings, load_questions, warn_odd_questions, warn_rare_relations
 from birthgpt.data.splits import train_validation_split, warn_unknown_people
 from birthgpt.data.tokenizers import TokenizerSettings, warn_unknown_characters
 from birthgpt.evaluation.answering import check_question_lengths
@@ -101,6 +101,7 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
     model, tokenizer = starting_point(settings, corpus)
     if accelerator.is_main_process:
         warn_odd_questions(train_file, questions, lines_by_name=lines)
+        warn_rare_relations(train_file, questions)
         if settings.validation.validation_size:
             warn_unknown_people(train_file, questions)
         warn_unknown_characters(tokenizer, questions["question"][:] + questions["answer"][:], train_file)
