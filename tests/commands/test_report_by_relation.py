@@ -57,3 +57,14 @@ def test_a_table_of_many_relations_shows_those_with_the_most_questions():
     counts = {f"r{number}": {"accuracy": 0.0, "correct": 0, "count": number} for number in range(1, LONGEST_TABLE + 6)}
     table = accuracy_by_relation(counts).splitlines()
     assert len(table) == LONGEST_TABLE + 3 and table[2].startswith("r45 ") and table[-1] == "(5 more in metrics.json)"
+
+
+def test_the_most_common_answer_is_guessed_by_relation(tmp_path, corpus, caplog):
+    train = [("Home of Al Fox?", "Oslo"), ("Job of Al Fox?", "poet"), ("Job of Jo Hill?", "poet")]
+    (tmp_path / "train.tsv").write_text("".join(f"{question}\t{answer}\n" for question, answer in train))
+    (tmp_path / "lines.txt").write_text("Ada Byron. x\nBo Li. x\nAl Fox. x\nJo Hill. x\n")
+    files = {"corpus_file": corpus, "train_file": str(tmp_path / "train.tsv")}
+    asked = [*QUESTIONS, ("Age of Bo Li?", ["70"])]
+    assert run(tmp_path, *asked, baseline="most_common", **files)["correct"] == 1
+    assert (tmp_path / "out" / "predictions.txt").read_text().split() == ["Oslo", "Oslo", "poet", "poet"]
+    assert "1 questions are of a relation without train questions, first 'Age of Bo Li?'" in caplog.text

@@ -83,8 +83,8 @@ def run_steps(settings: QuickstartSettings, folder: Path) -> list[dict]:
     run("finetune_without_pretraining", "without_pretraining", "--train_file", run.train, "--corpus_file", run.lines)
     rows = [run.evaluate(name, questions, **source) for name, questions, source in evaluations(corpus, run)]
     print("\n" + text_table(rows, ["name", "accuracy", "correct", "total"]) + "\n")
-    if isinstance(corpus, RelationCorpus) and len(corpus.relations) > 1:
-        print(table_by_relation(corpus, rows) + "\n")
+    if by_relation := table_by_relation(rows):
+        print(by_relation + "\n")
     show_answers(run)
     minutes = (time.perf_counter() - started) / 60
     print(f"\nthe checkpoint that answers: {folder / 'with_pretraining'} ({minutes:.1f} minutes in all)")
@@ -177,29 +177,27 @@ class Runner:
 def evaluations(corpus: SyntheticCorpus | RelationCorpus, run: Runner) -> list[tuple[str, Path, dict[str, str]]]:
     """What is evaluated: a name, the questions, and what answers them."""
     models = {name: {"model_name_or_path": str(run.folder / name.replace(" ", "_"))} for name in (WITHOUT, WITH)}
-    trained = [(name, run.dev, model) for name, model in models.items()]
-    if isinstance(corpus, RelationCorpus):
-        return [*trained, (NEW_WORDINGS, run.new_wordings, models[WITH])]
-    # with several relations, the table by relation has a constant answer for each
-    return [("most common place", run.dev, {"baseline": "most_common"}), *trained]
+    several = isinstance(corpus, RelationCorpus)
+    return [
+        ("most common answer" if several else "most common place", run.dev, {"baseline": "most_common"}),
+        *((name, run.dev, model) for name, model in models.items()),
+        *([(NEW_WORDINGS, run.new_wordings, models[WITH])] if several else []),
+    ]
 
 
-def table_by_relation(corpus: RelationCorpus, evaluated: list[dict]) -> str:
-    """The accuracy of each evaluation for each relation, beside that of the most common answer."""
+def table_by_relation(evaluated: list[dict]) -> str | None:
+    """The accuracy of each evaluation for each relation; None if there is one relation."""
+    relations = evaluated[0]["slices"].get(RELATION)
+    if relations is None:
+        return None
     rows = [
         {
-            RELATION: counts.relation,
-            "most common answer": percent(counts.most_common_dev_ratio),
-            **{metrics["name"]: percent(accuracy_of(metrics, counts.relation)) for metrics in evaluated},
+            RELATION: relation,
+            **{row["name"]: percent(row["slices"][RELATION][relation]["accuracy"]) for row in evaluated},
         }
-        for counts in corpus.relations
+        for relation in relations
     ]
     return "accuracy (%) by relation\n\n" + text_table(rows, list(rows[0]))
-
-
-def accuracy_of(metrics: dict, relation: str) -> float:
-    """The accuracy (0..1) of a relation in the metrics of an evaluation."""
-    return metrics["slices"][RELATION][relation]["accuracy"]
 
 
 def show_answers(run: Runner, count: int = 5) -> None:
