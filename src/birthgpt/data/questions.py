@@ -35,6 +35,9 @@ class QuestionSettings:
     """The questions to train on."""
 
     train_file: str = setting(help="questions with answers: TSV, JSON, CSV, Parquet or a Hub id")
+    validation_file: str | None = setting(
+        None, "development questions, asked during training in place of held-out train questions (validation_size)"
+    )
 
 
 @checked
