@@ -1,13 +1,13 @@
 """The quickstart with several relations: its files, and its table by relation."""
 
-import json
-
 import pytest
-from builders import read_lines
 
 from birthgpt.commands.quickstart import QuickstartSettings, Runner, evaluations, make_people, table_by_relation
+from birthgpt.data.questions import load_questions
 from birthgpt.data.synthetic import RelationCorpus, write_synthetic_corpus
+from birthgpt.evaluation.metrics import compute_metrics
 from birthgpt.settings import parse_settings
+from birthgpt.utils.tables import percent
 
 FEW = ["--people", "100", "--held_out", "10", "--biographies_per_person", "1"]
 
@@ -44,11 +44,26 @@ def test_with_relations_an_earlier_quickstart_is_replaced_by_people_who_have_the
 
 def test_the_table_tells_the_accuracy_of_each_relation(start):
     corpus, run = start("--relations", "employer", "field")
-    wrong = {"without pretraining": {"employer", "field"}, "with pretraining": {"field"}, "new wordings": set()}
-    for name, questions, _ in evaluations(corpus, run):
-        rows = [json.loads(line) for line in read_lines(questions)]
-        answers = ["nowhere" if row["relation"] in wrong[name] else row["answer"] for row in rows]
-        run.answers(name).mkdir(parents=True)
-        (run.answers(name) / "predictions.txt").write_text("\n".join(answers) + "\n", encoding="utf-8")
-    by_relation = {line.split()[0]: line.split()[2:] for line in table_by_relation(corpus, run).splitlines()[-2:]}
-    assert by_relation == {"employer": ["0.0", "100.0", "100.0"], "field": ["0.0", "0.0", "100.0"]}
+    wrong = {
+        "without pretraining": {"employer", "field"},
+        "with pretraining": {"field"},
+        "new wordings": set(),
+    }
+    rows = []
+    for name, questions, source in evaluations(corpus, run):
+        asked = load_questions(str(questions))
+        if "baseline" in source:
+            rows.append(run.evaluate(name, questions, **source))
+            continue
+        predictions = ["nowhere" if row["relation"] in wrong[name] else row["answer"] for row in asked]
+        rows.append({"name": name, **compute_metrics(asked, predictions, [])})
+    constant = {relation: percent(counts["accuracy"]) for relation, counts in rows[0]["slices"]["relation"].items()}
+    assert {line.split()[0]: line.split()[1:] for line in table_by_relation(rows).splitlines()[-2:]} == {
+        "employer": [constant["employer"], "0.0", "100.0", "100.0"],
+        "field": [constant["field"], "0.0", "0.0", "100.0"],
+    }
+
+
+def test_one_relation_has_no_table(start):
+    _, run = start()
+    assert table_by_relation([run.evaluate("most common place", run.dev, baseline="most_common")]) is None

@@ -155,6 +155,39 @@ def test_arguments_that_do_not_fit_together_are_an_error(arguments, message):
         compute_metrics(*arguments)
 
 
+@pytest.mark.parametrize(("prediction", "ratio"), [("Roma", 1.0), (" Rome ", 1.0), ("rome", 0.0), ("Rom", 0.0)])
+def test_one_of_several_right_answers_is_enough(prediction, ratio):
+    assert exact_match([prediction], [["Rome", "Roma"]]) == ratio
+
+
+def test_several_right_answers_are_placed_by_the_first_in_the_line_and_the_most_frequent_in_training():
+    question = {"question": "Home of Ada Bell?", "answer": "Roma", "answers": ["Roma", "Rome"], "name": "Ada Bell"}
+    result = compute_metrics([question], ["Rome"], ["Rome"] * 5, {"Ada Bell": "Ada Bell. Rome" + "x" * 60 + "Roma"})
+    assert result["accuracy"] == 1
+    assert result["slices"]["answer_end"]["0-24"]["count"] == 1
+    assert result["slices"]["train_frequency"]["5-9"]["count"] == 1
+
+
+HOME, JOB = "Home of {name}?", "Job of {name}?"
+
+
+@pytest.mark.parametrize("column", [{}, {"relation": "home"}])
+def test_the_accuracy_by_relation_is_that_of_the_column_or_of_the_question_without_its_name(column):
+    questions = [
+        {"question": "Home of Ada?", "answer": "Rome", "name": "Ada", **column},
+        {"question": "Home of Bo?", "answer": "Oslo", "name": "Bo", **column},
+        {"question": "Job of Bo?", "answer": "poet", "name": "Bo"},
+        {"question": "Who?", "answer": "Bo", "name": ""},
+    ]
+    found = slices(questions, ["Rome", "Rome", "poet", "Ada"], [])["relation"]
+    assert found == {
+        column.get("relation", HOME): {"accuracy": 0.5, "correct": 1, "count": 2},
+        JOB: {"accuracy": 1.0, "correct": 1, "count": 1},
+        "unknown": {"accuracy": 0.0, "correct": 0, "count": 1},
+    }
+    assert "relation" not in slices(questions[:2], ["Rome", "Rome"], [])
+
+
 @pytest.mark.slow
 def test_exact_match_loads_as_an_evaluate_module_without_network_or_traces(tmp_path):
     """This test uses a new process, because evaluate reads its settings on import."""

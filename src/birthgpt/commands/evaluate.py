@@ -1,5 +1,6 @@
 """Evaluation: from a checkpoint and questions to predictions and metrics."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +17,16 @@ from birthgpt.commands.report_answers import (
     show_accuracy,
     training_cost,
 )
+from birthgpt.data.questions import answers_of, relation_in
 from birthgpt.data.tokenizers import warn_unknown_characters
 from birthgpt.evaluation.answering import Answer, AnsweringSettings, answer_questions, check_question_lengths
-from birthgpt.evaluation.baselines import constant_place, most_common_train_place
+from birthgpt.evaluation.baselines import constant_place, most_common_answers
 from birthgpt.settings import checked, setting
 from birthgpt.training.accelerators import ThreadSettings
 from birthgpt.utils.environment import connected_accelerator, use_threads
 from birthgpt.utils.errors import naming_source
+
+logger = logging.getLogger(__name__)
 
 
 @checked
@@ -34,7 +38,11 @@ class EvaluateSettings:
     answering: AnsweringSettings
     threads: ThreadSettings
     model_name_or_path: str | None = setting(None, "checkpoint that answers")
-    baseline: str | None = setting(None, "instead of a model: this place for every question, or: most_common")
+    baseline: str | None = setting(
+        None,
+        "instead of a model: this answer to every question, or: most_common, the most common train answer to questions "
+        "of the same relation",
+    )
     num_beams: int = setting(1, "beams; 1 for greedy decoding", min=1)
     dry_run: bool = setting(False, "check the inputs, show three prompts, and answer nothing")
 
@@ -47,7 +55,7 @@ class EvaluateSettings:
 def evaluate(settings: EvaluateSettings) -> dict | None:
     """Answer questions; write `predictions.txt` with one answer per line, and `metrics.json` if there are answers.
 
-    With `baseline`, all answers are the same place, and no model is needed.
+    With `baseline`, no model is needed.
 
     Raises:
         ValueError: the checkpoint, a file or a setting is wrong.
@@ -75,9 +83,23 @@ def evaluate(settings: EvaluateSettings) -> dict | None:
 
 
 def baseline_answers(baseline: str, questions: Questions) -> list[Answer]:
-    """The same answer for every question: the most common train answer, or the given place."""
-    place = most_common_train_place(questions.train_answers) if baseline == "most_common" else baseline
-    return [Answer(text, 0.0) for text in constant_place(place, len(questions.asked))]
+    """The most common train answer of the relation of each question, or the given answer to every question."""
+    if baseline != "most_common":
+        return [Answer(text, 0.0) for text in constant_place(baseline, len(questions.asked))]
+    train = [(relation_in(row), answer) for row in questions.train or () for answer in answers_of(row)]
+    relations = [relation_in(row) for row in questions.asked]
+    trained = {relation for relation, _ in train}
+    others = [
+        row["question"] for row, relation in zip(questions.asked, relations, strict=True) if relation not in trained
+    ]
+    if others and train:
+        logger.warning(
+            "baseline=most_common: %d questions are of a relation without train questions, first %r: they get the most "
+            "common of all train answers",
+            len(others),
+            others[0],
+        )
+    return [Answer(text, 0.0) for text in most_common_answers(relations, train)]
 
 
 def model_answers(settings: EvaluateSettings, questions: Questions, accelerator: Accelerator) -> list[Answer]:

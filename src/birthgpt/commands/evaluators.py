@@ -6,6 +6,7 @@ import datasets
 from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from birthgpt.data.questions import answers_of
 from birthgpt.evaluation.answering import answer_questions
 from birthgpt.evaluation.metrics import exact_match
 from birthgpt.evaluation.recall import answer_ranks, answerable, prompts_by_kind, recall_at
@@ -64,4 +65,4 @@ def _accuracy(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: datasets.Dataset, accelerator: Accelerator
 ) -> float:
     answers = answer_questions(model, tokenizer, questions["question"][:], accelerator=accelerator)
-    return exact_match([answer.text for answer in answers], questions["answer"][:])
+    return exact_match([answer.text for answer in answers], [answers_of(row) for row in questions])

@@ -21,7 +21,7 @@ from birthgpt.commands.run_metadata import save_run_metadata, show_summary
 from birthgpt.data.corpus import ColumnSettings, lines_by_name
 from birthgpt.data.names import NameFinder
 from birthgpt.data.objectives import ExampleSettings, QuestionAnswering
-from birthgpt.data.questions import QuestionSettings, load_questions, warn_odd_questions
+from birthgpt.data.questions import QuestionSettings, load_questions, warn_odd_questions, warn_rare_relations
 from birthgpt.data.splits import train_validation_split, warn_unknown_people
 from birthgpt.data.tokenizers import TokenizerSettings, warn_unknown_characters
 from birthgpt.evaluation.answering import check_question_lengths
@@ -66,6 +66,16 @@ class FinetuneSettings:
     model: ModelSettings
     training: TrainingSettings
 
+    def validate_validation(self):
+        """Evaluations ask either the questions of a file or held-out train questions."""
+        if self.questions.validation_file is None:
+            return
+        if self.validation.validation_size:
+            raise ValueError(
+                f"validation_file={self.questions.validation_file} takes the place of held-out train questions: set "
+                f"validation_size to 0, not {self.validation.validation_size}"
+            )
+
     def validate_start(self):
         """A checkpoint has a tokenizer; a new model needs one."""
         start, tokenizer = self.start, self.tokenizer.tokenizer_name_or_path
@@ -81,7 +91,8 @@ class FinetuneSettings:
 def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
     """Teach a model to answer questions and save it in `output_dir`; with `dry_run`, only print a report.
 
-    `validation_size` train questions are held out, and the weights with the best accuracy on them are kept.
+    `validation_size` train questions are held out, or the questions of `validation_file` are asked, and the weights
+    with the best accuracy on them are kept.
 
     Raises:
         ValueError: the questions, a setting or the folder is wrong. It is raised before the training.
@@ -92,23 +103,30 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
         run.output_dir,
         model_name_or_path=settings.start.model_name_or_path,
         train_file=train_file,
+        validation_file=settings.questions.validation_file,
         corpus_file=settings.start.corpus_file,
         tokenizer_name_or_path=settings.tokenizer.tokenizer_name_or_path,
     )
     accelerator = build_accelerator(training)
     corpus = read_start_corpus(settings.start)
     lines = None if corpus is None else lines_by_name(corpus)
-    questions = load_questions(train_file, names=None if lines is None else NameFinder(lines))
+    names = None if lines is None else NameFinder(lines)
+    questions = load_questions(train_file, names=names)
+    development = read_development(settings, questions, lines, names, verbose=accelerator.is_main_process)
     model, tokenizer = starting_point(settings, corpus)
     if accelerator.is_main_process:
         warn_odd_questions(train_file, questions, lines_by_name=lines)
+        warn_rare_relations(train_file, questions)
         if settings.validation.validation_size:
             warn_unknown_people(train_file, questions)
         warn_unknown_characters(tokenizer, questions["question"][:] + questions["answer"][:], train_file)
-    with naming_source(train_file):
-        check_question_lengths(model, tokenizer, questions["question"][:])
-    inputs = fingerprints(settings, questions, corpus, tokenizer)
+    for file, asked in ((train_file, questions), (settings.questions.validation_file, development)):
+        if asked is not None:
+            with naming_source(file):
+                check_question_lengths(model, tokenizer, asked["question"][:])
+    inputs = fingerprints(settings, questions, development, corpus, tokenizer)
     questions, held_out = train_validation_split(questions, settings.validation.validation_size, run.seed_of_data)
+    held_out = development or held_out
     objective = QuestionAnswering(tokenizer, model.config.max_position_embeddings)
     with naming_source(train_file):
         batches = build_batches(questions, objective, tokenizer, training, accelerator)
@@ -133,6 +151,24 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
     return summary
 
 
+def read_development(
+    settings: FinetuneSettings,
+    train: datasets.Dataset,
+    lines: dict[str, list[str]] | None,
+    names: NameFinder | None,
+    *,
+    verbose: bool,
+) -> datasets.Dataset | None:
+    """The questions of `validation_file`, None if it is not given; with `verbose`, log what looks odd."""
+    source = settings.questions.validation_file
+    if source is None:
+        return None
+    development = load_questions(source, names=names)
+    if verbose:
+        warn_odd_questions(source, development, lines_by_name=lines, train=train)
+    return development
+
+
 def read_start_corpus(settings: StartSettings) -> datasets.Dataset | None:
     """The lines of `corpus_file`; None if it is not given."""
     if settings.corpus_file is None:
@@ -145,6 +181,7 @@ def read_start_corpus(settings: StartSettings) -> datasets.Dataset | None:
 def fingerprints(
     settings: FinetuneSettings,
     questions: datasets.Dataset,
+    development: datasets.Dataset | None,
     corpus: datasets.Dataset | None,
     tokenizer: PreTrainedTokenizerBase,
 ) -> Inputs:
@@ -152,6 +189,7 @@ def fingerprints(
     checkpoint = settings.start.model_name_or_path
     return {
         "train_file": fingerprint_data(questions, settings.questions.train_file),
+        "validation_file": fingerprint_data(development, settings.questions.validation_file),
         "corpus_file": fingerprint_data(corpus, settings.start.corpus_file),
         "model_name_or_path": None if checkpoint is None else fingerprint_files(f"{checkpoint}/config.json"),
         "tokenizer": fingerprint_tokenizer(tokenizer),

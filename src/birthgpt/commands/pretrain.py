@@ -32,7 +32,7 @@ from birthgpt.data.objectives import (
     RecallFromName,
     build_objective,
 )
-from birthgpt.data.questions import MixedQuestionSettings, load_questions, warn_odd_questions
+from birthgpt.data.questions import MixedQuestionSettings, load_questions, warn_odd_questions, warn_rare_relations
 from birthgpt.data.splits import train_validation_split, warn_unknown_people
 from birthgpt.data.tokenizers import TokenizerSettings, warn_unknown_characters
 from birthgpt.model.attention_types import get_attention_type
@@ -228,6 +228,7 @@ def read_questions(
     questions = load_questions(source, names=NameFinder(names))
     if verbose:
         warn_odd_questions(source, questions, lines_by_name=set(names))
+        warn_rare_relations(source, questions)
         warn_unknown_characters(tokenizer, questions["question"][:] + questions["answer"][:], source)
         if settings.validation.validation_size:
             warn_unknown_people(source, questions)

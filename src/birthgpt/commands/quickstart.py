@@ -14,8 +14,7 @@ from birthgpt.commands.evaluate import EvaluateSettings, evaluate
 from birthgpt.commands.finetune import FinetuneSettings, finetune
 from birthgpt.commands.pretrain import PretrainSettings, pretrain
 from birthgpt.commands.report_answers import METRICS, PREDICTIONS
-from birthgpt.data.questions import load_questions
-from birthgpt.data.sources import read_rows
+from birthgpt.data.questions import answers_of, load_questions
 from birthgpt.data.synthetic import (
     DEV,
     TRAIN,
@@ -28,7 +27,7 @@ from birthgpt.data.synthetic import (
     write_related_people,
     write_synthetic_corpus,
 )
-from birthgpt.evaluation.metrics import exact_match
+from birthgpt.evaluation.metrics import RELATION
 from birthgpt.settings import MAX_SEED, checked, flatten_settings, make_settings, parse_settings, setting
 from birthgpt.utils.folders import check_all_recorded, check_may_empty, record_files, remove_recorded
 from birthgpt.utils.locks import locked
@@ -84,8 +83,8 @@ def run_steps(settings: QuickstartSettings, folder: Path) -> list[dict]:
     run("finetune_without_pretraining", "without_pretraining", "--train_file", run.train, "--corpus_file", run.lines)
     rows = [run.evaluate(name, questions, **source) for name, questions, source in evaluations(corpus, run)]
     print("\n" + text_table(rows, ["name", "accuracy", "correct", "total"]) + "\n")
-    if isinstance(corpus, RelationCorpus):
-        print(table_by_relation(corpus, run) + "\n")
+    if by_relation := table_by_relation(rows):
+        print(by_relation + "\n")
     show_answers(run)
     minutes = (time.perf_counter() - started) / 60
     print(f"\nthe checkpoint that answers: {folder / 'with_pretraining'} ({minutes:.1f} minutes in all)")
@@ -178,33 +177,27 @@ class Runner:
 def evaluations(corpus: SyntheticCorpus | RelationCorpus, run: Runner) -> list[tuple[str, Path, dict[str, str]]]:
     """What is evaluated: a name, the questions, and what answers them."""
     models = {name: {"model_name_or_path": str(run.folder / name.replace(" ", "_"))} for name in (WITHOUT, WITH)}
-    trained = [(name, run.dev, model) for name, model in models.items()]
-    if isinstance(corpus, RelationCorpus):
-        return [*trained, (NEW_WORDINGS, run.new_wordings, models[WITH])]
-    # with several relations, the table by relation has a constant answer for each
-    return [("most common place", run.dev, {"baseline": "most_common"}), *trained]
+    several = isinstance(corpus, RelationCorpus)
+    return [
+        ("most common answer" if several else "most common place", run.dev, {"baseline": "most_common"}),
+        *((name, run.dev, model) for name, model in models.items()),
+        *([(NEW_WORDINGS, run.new_wordings, models[WITH])] if several else []),
+    ]
 
 
-def table_by_relation(corpus: RelationCorpus, run: Runner) -> str:
-    """The accuracy of each evaluation for each relation, beside that of the most common answer."""
-    by_relation = {name: accuracies(path, run.predictions(name)) for name, path, _ in evaluations(corpus, run)}
+def table_by_relation(evaluated: list[dict]) -> str | None:
+    """The accuracy of each evaluation for each relation; None if there is one relation."""
+    relations = evaluated[0]["slices"].get(RELATION)
+    if relations is None:
+        return None
     rows = [
         {
-            "relation": counts.relation,
-            "most common answer": percent(counts.most_common_dev_ratio),
-            **{name: percent(found[counts.relation]) for name, found in by_relation.items()},
+            RELATION: relation,
+            **{row["name"]: percent(row["slices"][RELATION][relation]["accuracy"]) for row in evaluated},
         }
-        for counts in corpus.relations
+        for relation in relations
     ]
     return "accuracy (%) by relation\n\n" + text_table(rows, list(rows[0]))
-
-
-def accuracies(questions: Path, predictions: list[str]) -> dict[str, float]:
-    """The accuracy (0..1) of each relation, for questions in a .jsonl with `relation` and `answer`."""
-    pairs: dict[str, list[tuple[str, str]]] = {}
-    for (_, row), prediction in zip(read_rows(str(questions)), predictions, strict=True):
-        pairs.setdefault(row["relation"], []).append((prediction, row["answer"]))
-    return {relation: exact_match(*zip(*found, strict=True)) for relation, found in pairs.items()}
 
 
 def show_answers(run: Runner, count: int = 5) -> None:
@@ -212,7 +205,7 @@ def show_answers(run: Runner, count: int = 5) -> None:
     questions = load_questions(str(run.dev))
     shown = questions.select(range(min(count, len(questions))))
     for row, prediction in zip(shown, run.predictions(WITH), strict=False):
-        verdict = "right" if prediction == row["answer"] else f"wrong, it was {row['answer']}"
+        verdict = "right" if prediction in answers_of(row) else f"wrong, it was {row['answer']}"
         print(f"{row['question']} {prediction} ({verdict})")
 
 

@@ -1,6 +1,7 @@
 """Write answers to `predictions.txt`, and metrics with the training cost of the model to `metrics.json`."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,18 +11,22 @@ from accelerate import Accelerator
 from birthgpt.commands.run_metadata import read_run_metadata
 from birthgpt.data.corpus import ColumnSettings, lines_by_name
 from birthgpt.data.names import NameFinder
-from birthgpt.data.questions import load_questions, warn_odd_questions
+from birthgpt.data.questions import answers_of, load_questions, warn_odd_questions
 from birthgpt.evaluation.answering import Answer
-from birthgpt.evaluation.metrics import compute_metrics, read_metrics
+from birthgpt.evaluation.metrics import RELATION, compute_metrics, read_metrics
 from birthgpt.settings import checked, setting
 from birthgpt.training.processes import decided_by_main
 from birthgpt.utils.environment import environment_info
 from birthgpt.utils.files import check_output_file, save_json, write_text
+from birthgpt.utils.tables import text_table
 
 logger = logging.getLogger(__name__)
 
 PREDICTIONS = "predictions.txt"
 METRICS = "metrics.json"
+
+LONGEST_TABLE = 40
+"""The number of relations that are printed."""
 
 
 @checked
@@ -65,8 +70,8 @@ class Questions:
 
     @property
     def train_answers(self) -> list[str]:
-        """The answers of all train questions."""
-        return self.train["answer"][:] if self.train is not None else []
+        """The right answers of all train questions."""
+        return [answer for row in self.train or () for answer in answers_of(row)]
 
 
 def check_outputs(settings: ReportSettings, accelerator: Accelerator, *names: str) -> None:
@@ -173,6 +178,20 @@ def _chain_of_runs(checkpoint: str | None) -> list[dict]:
 
 
 def show_accuracy(metrics: dict | None) -> None:
-    """Print one line: how many answers are right."""
-    if metrics is not None:
-        print(f"{metrics['name']}: {metrics['correct']} of {metrics['total']} right, {metrics['accuracy']:.1%}")
+    """Print how many answers are right, the measures of SQuAD, and a table by relation if there are several."""
+    if metrics is None:
+        return
+    print(
+        f"{metrics['name']}: {metrics['correct']} of {metrics['total']} right, {metrics['accuracy']:.1%}; "
+        f"normalized match {metrics['normalized_match']:.1%}, F1 {metrics['f1']:.1%}"
+    )
+    if relations := metrics["slices"].get(RELATION):
+        print("\n" + accuracy_by_relation(relations))
+
+
+def accuracy_by_relation(relations: Mapping[str, Mapping]) -> str:
+    """A table of the accuracy of each relation; of many, only those with the most questions."""
+    rows = [{RELATION: relation, **counts} for relation, counts in relations.items()]
+    shown = sorted(rows, key=lambda row: -row["count"])[:LONGEST_TABLE] if len(rows) > LONGEST_TABLE else rows
+    table = text_table(shown, [RELATION, "accuracy", "correct", "count"])
+    return table + (f"\n({len(rows) - len(shown)} more in {METRICS})" if len(shown) < len(rows) else "")

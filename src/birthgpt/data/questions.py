@@ -2,15 +2,14 @@
 
 import logging
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Features, List, Value
 
-from birthgpt.data.names import NameFinder, looks_like_sentence, name_key, normalize, relation_of
-from birthgpt.data.sources import Row, clean_text, get_column, read_rows
+from birthgpt.data.names import NameFinder, looks_like_sentence, name_key, relation_of
+from birthgpt.data.question_rows import ANSWERS, RELATION, QuestionRow, read_question_rows
 from birthgpt.data.splits import person_of
 from birthgpt.settings import Number, checked, setting
 
@@ -25,9 +24,7 @@ FEATURES = Features(
     }
 )
 
-# words of a header, as data sets have them
-_QUESTION_HEADERS = set("question questions query prompt input instruction source text q".split())
-_ANSWER_HEADERS = set("answer answers output completion response target label place birthplace a".split())
+_MORE_FEATURES = {ANSWERS: List(Value("string")), RELATION: Value("string")}
 
 _BIRTHPLACE_QUESTION = re.compile(r"Where was (.+) born\?")
 
@@ -38,6 +35,9 @@ class QuestionSettings:
     """The questions to train on."""
 
     train_file: str = setting(help="questions with answers: TSV, JSON, CSV, Parquet or a Hub id")
+    validation_file: str | None = setting(
+        None, "development questions, asked during training in place of held-out train questions (validation_size)"
+    )
 
 
 @checked
@@ -64,7 +64,9 @@ def load_questions(
 
     Args:
         source: a .tsv without a header (each line is question TAB answer, or the question alone; quotes are ordinary
-            characters), or another source that `sources.read_rows` reads, with columns.
+            characters), or another source that `sources.read_rows` reads, with named columns. A .tsv with more columns
+            has a header. Named columns may contain `name` (whom the question is about), `relation` (what it asks
+            about) and `answers` (a list of several right answers, in place of the column of the answer).
         question_column: the column of the question, if columns have names.
         answer_column: the column of the answer, if columns have names.
         require_answers: refuse a source without answers.
@@ -73,43 +75,59 @@ def load_questions(
 
     Returns:
         A dataset in memory with the columns
-        `question_id` (int64: the row's number in the source, from 0),
+        `question_id` (int64: the row's number, from 0),
         `question` and `answer` (as `names.normalize` returns them; answers are None if the source has no answers),
-        and `name` (as `find_name` returns it, by the names of the corpus and those in ``Where was NAME born?``
-        anywhere in the source; "" if there is none).
-        All rows are kept. A warning counts repeated questions.
+        `name` (that of the source, or else as `find_name` returns it, by the names of the corpus and those in
+        ``Where was NAME born?`` anywhere in the source; "" if there is none),
+        `answers` (all right answers, `answer` is the first; only if a question has several), and
+        `relation` (only if the source has one).
+        All rows of a .tsv without a header are kept, and a warning counts repeated questions. With named columns, rows
+        that repeat a question are one row with the answers of all. A warning counts questions with several names.
 
     Raises:
         ValueError: one line that names the file and the line: a missing or unreadable file, no question at
             all, text that is not UTF-8, a row with fewer or more columns than the first, a missing column, an
-            empty question or answer, answers in some rows only, a header in a .tsv, a reserved character (``⁇``,
-            ``␃``, ``□``), or no answers although `require_answers` is True.
+            empty question or answer, answers in some rows only, `answers` that is no list, two relations of one
+            question, a header in a .tsv of two columns, a reserved character (``⁇``, ``␃``, ``□``), or no answers
+            although `require_answers` is True.
     """
-    columns = (question_column, answer_column)
-    rows = list(_checked_rows(read_rows(source, split=split), columns))
+    rows = read_question_rows(source, (question_column, answer_column), split=split)
     if not rows:
         raise ValueError(f"{source}: no question in it")
-    if Path(source).suffix.lower() == ".tsv":
-        _check_first_row(rows)
-    if require_answers and rows[0][2] is None:
+    if require_answers and rows[0].answers is None:
         raise ValueError(
             f"{source}: questions without answers; give a second column of answers"
             f" ({answer_column!r} where columns have names)"
         )
-    _warn_repeated(source, rows)
-    known = _names_in_form([question for _, question, _ in rows], names)
-    return Dataset.from_list(
-        [
-            {
-                "question_id": question_id,
-                "question": question,
-                "answer": answer,
-                "name": find_name(question, known) or "",
-            }
-            for question_id, (_, question, answer) in enumerate(rows)
-        ],
-        features=FEATURES,
-    )
+    known = _names_in_form([row.question for row in rows], names)
+    _warn_several_names(source, rows, known)
+    columns: dict[str, list] = {
+        "question_id": list(range(len(rows))),
+        "question": [row.question for row in rows],
+        "answer": [None if row.answers is None else row.answers[0] for row in rows],
+        "name": [_name_of(row, known) for row in rows],
+    }
+    # without them, a source has the same rows and the same fingerprint as ever
+    if any(row.answers and len(row.answers) > 1 for row in rows):
+        columns[ANSWERS] = [list(row.answers or ()) for row in rows]
+    if any(row.relation for row in rows):
+        columns[RELATION] = [row.relation for row in rows]
+    features = {**FEATURES, **{name: kind for name, kind in _MORE_FEATURES.items() if name in columns}}
+    return Dataset.from_dict(columns, features=Features(features))
+
+
+def answers_of(row: Mapping[str, Any]) -> list[str]:
+    """All right answers to a question; empty if it has none."""
+    if row.get(ANSWERS):
+        return list(row[ANSWERS])
+    return [] if row.get("answer") is None else [row["answer"]]
+
+
+def relation_in(row: Mapping[str, Any]) -> str:
+    """What a question asks about: its column `relation`, or else the question without its name; "" if unknown."""
+    if row.get(RELATION):
+        return row[RELATION]
+    return relation_of(row["question"], row["name"]) if row.get("name") else ""
 
 
 def read_question_name(question: str) -> str | None:
@@ -141,6 +159,51 @@ def _names_in_form(questions: Sequence[str], names: NameFinder | None) -> NameFi
     return NameFinder([*known, *filter(None, in_form)])
 
 
+def _name_of(row: QuestionRow, known: NameFinder | None) -> str:
+    if row.name:
+        return row.name if known is None else known.spelled(row.name)
+    return find_name(row.question, known) or ""
+
+
+def _warn_several_names(source: str, rows: Sequence[QuestionRow], known: NameFinder | None) -> None:
+    """Log a warning if questions contain several names, so that it is a guess whom they are about."""
+    if known is None:
+        return
+    found = []
+    for row in rows:
+        if not row.name and read_question_name(row.question) is None:
+            names = list(dict.fromkeys(mention.name for mention in known.find(row.question)))
+            if len(names) > 1:
+                found.append((row.question, names))
+    if found:
+        question, names = found[0]
+        logger.warning(
+            "%s: %d questions contain several names, first %r (%s): each counts as one about its longest name; a "
+            "column 'name' says whom a question is about",
+            source,
+            len(found),
+            question,
+            ", ".join(map(repr, names)),
+        )
+
+
+def warn_rare_relations(source: str, questions: Iterable[Mapping[str, Any]]) -> None:
+    """Log a warning if only one question asks about a relation, while other questions ask about others."""
+    asked: dict[str, list[str]] = {}
+    for row in questions:
+        if relation := relation_in(row):
+            asked.setdefault(relation, []).append(row["question"])
+    alone = [found[0] for found in asked.values() if len(found) == 1]
+    if alone and len(asked) > 1:
+        logger.warning(
+            "%s: %d of %d relations have one question, first %r: no other question teaches their form",
+            source,
+            len(alone),
+            len(asked),
+            alone[0],
+        )
+
+
 def odd_questions(
     questions: Iterable[Mapping[str, Any]],
     lines_by_name: Container[str] | None = None,
@@ -162,7 +225,7 @@ def odd_questions(
     people = set()
     for row in train:
         people.add(person_of(row))
-        trained.setdefault(identity(row), set()).add(row["answer"])
+        trained.setdefault(identity(row), set()).update(answers_of(row))
     odd: dict[str, list[str]] = {}
     for row in questions:
         answers = trained.get(identity(row), set())
@@ -171,7 +234,7 @@ def odd_questions(
             "about a name in no line": lines_by_name is not None and row["name"] and row["name"] not in lines_by_name,
             "about a name that looks like a sentence": row["name"] and looks_like_sentence(row["name"]),
             "about a person of the train questions": person_of(row) in people,
-            "with another answer in the train questions": answers and row["answer"] not in {None, *answers},
+            "with another answer in the train questions": answers and answers.isdisjoint(answers_of(row) or answers),
         }
         for kind, is_odd in looks_odd.items():
             if is_odd:
@@ -190,79 +253,3 @@ def identity(row: Mapping[str, Any]) -> tuple[str, str]:
     if not row["name"]:
         return "", row["question"]
     return name_key(row["name"]), relation_of(row["question"], row["name"])
-
-
-def _checked_rows(rows: Iterator[Row], columns: tuple[str, str]) -> Iterator[tuple[str, str, str | None]]:
-    with_answers = None
-    for where, row in rows:
-        read_columns = _tsv_columns if 0 in row else _named_columns
-        question, answer = read_columns(where, row, columns)
-        question = normalize(clean_text(where, question))
-        if not question:
-            raise ValueError(f"{where}: empty question")
-        if with_answers is None:
-            with_answers = answer is not None
-        if with_answers != (answer is not None):
-            raise ValueError(
-                f"{where}: {'no answer' if with_answers else 'an answer'}, unlike the rows before it;"
-                " give an answer to every question or to none"
-            )
-        if with_answers:
-            answer = normalize(clean_text(where, answer))
-            if not answer:
-                raise ValueError(f"{where}: empty answer")
-        yield where, question, answer
-
-
-def _tsv_columns(where: str, row: dict[Any, Any], columns: tuple[str, str]) -> tuple[str, str | None]:
-    if len(row) > 2:
-        raise ValueError(f"{where}: {len(row)} columns; expected question TAB answer, or the question alone")
-    question, answer = row[0], row.get(1)
-    if (question, answer) == columns or _is_header(question, answer):
-        raise ValueError(f"{where}: a header, but a .tsv of questions has none; remove this line")
-    return question, answer
-
-
-def _is_header(question: str, answer: str | None) -> bool:
-    """Whether both cells are the usual words of a header, in capitals or not."""
-    first, second = (cell.strip("#\"' ").lower() for cell in (question, answer or ""))
-    return first in _QUESTION_HEADERS and (second in _ANSWER_HEADERS or (answer is None and len(first) > 1))
-
-
-def _check_first_row(rows: list[tuple[str, str, str | None]]) -> None:
-    """Refuse a header in other words: one word alone, where all other rows are sentences that end with a mark."""
-    (where, first, _), *others = rows
-    if not first.replace("_", "").isalnum() or len(others) < 2:
-        return
-    if all(" " in question and not question[-1].isalnum() for _, question, _ in others):
-        raise ValueError(
-            f"{where}: {first!r} looks like a header, unlike the other questions; a .tsv of questions has no header: "
-            "remove this line"
-        )
-
-
-def _named_columns(where: str, row: dict[Any, Any], columns: tuple[str, str]) -> tuple[Any, Any]:
-    return get_column(where, row, columns[0]), row.get(columns[1])
-
-
-def _warn_repeated(source: str, rows: list[tuple[str, str, str | None]]) -> None:
-    first: dict[str, tuple[str, str | None]] = {}
-    same = 0
-    different = []
-    for where, question, answer in rows:
-        earlier_where, earlier_answer = first.setdefault(question, (where, answer))
-        if where == earlier_where:
-            continue
-        if answer == earlier_answer:
-            same += 1
-        else:
-            different.append(f"{question!r}: {earlier_answer!r} ({earlier_where}) and {answer!r} ({where})")
-    if same:
-        logger.warning("%s: %d rows repeat an earlier question and its answer", source, same)
-    if different:
-        logger.warning(
-            "%s: %d rows answer an earlier question differently, first %s",
-            source,
-            len(different),
-            different[0],
-        )

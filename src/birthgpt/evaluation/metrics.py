@@ -1,4 +1,4 @@
-"""The metrics of answers: exact match over all questions and over slices of them."""
+"""The metrics of answers: exact match with any right answer, over all questions and over slices of them."""
 
 import json
 import math
@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from birthgpt.data.questions import answers_of, relation_in
+from birthgpt.evaluation.squad import f1, normalized_match
 from birthgpt.utils.files import check_input_file
 from birthgpt.utils.tables import NUMBER_COLUMNS
 
@@ -20,10 +22,13 @@ _FREQUENCY_BUCKETS = {"0": 0, "1": 1, "2-4": 4, "5-9": 9, "10-19": 19, "20+": fl
 _TYPES = {"name": str, "table": str, "command": str, "versions": dict, "slices": dict}
 
 NOT_IN_LINE, NO_LINE = "not in line", "no line"
+RELATION, UNKNOWN_RELATION = "relation", "unknown"
 
 
-def exact_match(predictions: Sequence[str], references: Sequence[str]) -> float:
+def exact_match(predictions: Sequence[str], references: Sequence[str | Sequence[str]]) -> float:
     """The fraction (0..1) of predictions that equal their reference exactly, except for outer spaces.
+
+    A reference is the right answer, or several right answers of which one is enough.
 
     Raises:
         ValueError: the lists have different lengths or are empty.
@@ -33,7 +38,7 @@ def exact_match(predictions: Sequence[str], references: Sequence[str]) -> float:
 
 
 def slices(
-    questions: Iterable[Mapping[str, str]],
+    questions: Iterable[Mapping[str, Any]],
     predictions: Sequence[str],
     train_answers: Sequence[str],
     lines_by_name: Mapping[str, str | Sequence[str]] | None = None,
@@ -41,7 +46,8 @@ def slices(
     """The accuracy in slices of the questions.
 
     Args:
-        questions: rows with `question`, `answer` and `name`, such as a `datasets.Dataset`.
+        questions: rows with `question`, `answer` and `name`, and perhaps `answers` and `relation`, such as a
+            `datasets.Dataset`.
         train_answers: the answers of all train questions, including repetitions.
         lines_by_name: the line or lines of each name. Without it, the slices by position in the line are
             left out.
@@ -49,9 +55,11 @@ def slices(
     Returns:
         `{slice: {bucket: {"accuracy", "correct", "count"}}}` with all buckets of a slice in order; the
         accuracy of an empty bucket is `None`:
+        `relation`: what a question asks about (`questions.relation_in`), only if there are several relations;
         `answer_end`: characters from the start of the line to the end of the answer's first occurrence
-        (the minimum over several lines);
-        `answer_in_train`: whether a train question has this answer; `train_frequency`: how many have it.
+        (the minimum over several lines and several answers);
+        `answer_in_train`: whether a train question has this answer; `train_frequency`: how many have it (the most
+        frequent of several answers).
 
     Raises:
         ValueError: there are no predictions, not as many as questions, or a question has no answer.
@@ -60,25 +68,26 @@ def slices(
     references = _references(questions)
     matches = _matches(predictions, references)
     train_counts = Counter(answer.strip() for answer in train_answers)
-    frequencies = [train_counts[reference] for reference in references]
+    frequencies = [max(train_counts[answer] for answer in answers) for answers in references]
     seen = ["seen" if frequency else "unseen" for frequency in frequencies]
     frequency_buckets = [_bucket(frequency, _FREQUENCY_BUCKETS) for frequency in frequencies]
+    found = _by_relation(questions, matches)
     by_train = {
         "answer_in_train": _tally(seen, matches, ("seen", "unseen")),
         "train_frequency": _tally(frequency_buckets, matches, _FREQUENCY_BUCKETS),
     }
     if lines_by_name is None:
-        return by_train
+        return {**found, **by_train}
     ends = [
         # a question without a name has no line; it does not belong to the lines without a name
-        _end_bucket(reference, lines_by_name.get(question["name"], ()) if question.get("name") else ())
-        for question, reference in zip(questions, references, strict=True)
+        _end_bucket(answers, lines_by_name.get(question["name"], ()) if question.get("name") else ())
+        for question, answers in zip(questions, references, strict=True)
     ]
-    return {"answer_end": _tally(ends, matches, [*_END_BUCKETS, NOT_IN_LINE, NO_LINE]), **by_train}
+    return {**found, "answer_end": _tally(ends, matches, [*_END_BUCKETS, NOT_IN_LINE, NO_LINE]), **by_train}
 
 
 def compute_metrics(
-    questions: Iterable[Mapping[str, str]],
+    questions: Iterable[Mapping[str, Any]],
     predictions: Sequence[str],
     train_answers: Sequence[str],
     lines_by_name: Mapping[str, str | Sequence[str]] | None = None,
@@ -86,14 +95,17 @@ def compute_metrics(
 ) -> dict:
     """All metrics of one evaluation, ready for JSON.
 
-    `accuracy` (0..1), `correct`, `total`, `mean_log_probability` (natural logarithm per answer; `None` if
-    there are none) and `slices`. Arguments and errors are the same as in `slices`.
+    `accuracy` (0..1), `correct`, `total`, `normalized_match` and `f1` (0..1, those of SQuAD), `mean_log_probability`
+    (natural logarithm per answer; `None` if there are none) and `slices`. Arguments and errors are the same as in
+    `slices`.
 
     Raises:
         ValueError: also if there are not as many log probabilities as predictions, or one is not finite.
     """
     questions = list(questions)
-    matches = _matches(predictions, _references(questions))
+    references = _references(questions)
+    matches = _matches(predictions, references)
+    pairs = list(zip(predictions, references, strict=True))
     if log_probabilities is not None and len(log_probabilities) != len(matches):
         raise ValueError(f"{len(log_probabilities)} log probabilities for {len(matches)} predictions")
     for number, log_probability in enumerate(log_probabilities or (), start=1):
@@ -103,6 +115,8 @@ def compute_metrics(
         "accuracy": sum(matches) / len(matches),
         "correct": sum(matches),
         "total": len(matches),
+        "normalized_match": sum(normalized_match(*pair) for pair in pairs) / len(matches),
+        "f1": sum(f1(*pair) for pair in pairs) / len(matches),
         "mean_log_probability": None if log_probabilities is None else sum(log_probabilities) / len(matches),
         "slices": slices(questions, predictions, train_answers, lines_by_name),
     }
@@ -147,7 +161,7 @@ def _check_values(path: Path, metrics: Mapping[str, Any]) -> None:
         value = metrics.get(key)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise ValueError(f"{path}: {key!r} must be a number, not {value!r}")
-    for key in ("accuracy", "target_ratio"):
+    for key in ("accuracy", "normalized_match", "f1", "target_ratio"):
         if metrics.get(key) is not None and not 0 <= metrics[key] <= 1:
             raise ValueError(f"{path}: {key!r} must be a ratio between 0 and 1, not {metrics[key]!r}")
     accuracy, correct, total = (metrics.get(key) for key in ("accuracy", "correct", "total"))
@@ -157,28 +171,38 @@ def _check_values(path: Path, metrics: Mapping[str, Any]) -> None:
         raise ValueError(f"{path}: 'accuracy' {accuracy} is not 'correct' {correct} of 'total' {total}")
 
 
-def _references(questions: Sequence[Mapping[str, str]]) -> list[str]:
+def _references(questions: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """All right answers to each question."""
     for number, question in enumerate(questions, start=1):
-        if question.get("answer") is None:
+        if not answers_of(question):
             raise ValueError(f"question {number}, {question.get('question')!r}, has no answer")
-    return [question["answer"].strip() for question in questions]
+    return [[answer.strip() for answer in answers_of(question)] for question in questions]
 
 
-def _matches(predictions: Sequence[str], references: Sequence[str]) -> list[bool]:
+def _matches(predictions: Sequence[str], references: Sequence[str | Sequence[str]]) -> list[bool]:
     if len(predictions) != len(references):
         raise ValueError(f"{len(predictions)} predictions for {len(references)} references")
     if not len(references):
         raise ValueError("no predictions to compare: give at least one")
+    answers = [[reference] if isinstance(reference, str) else reference for reference in references]
     return [
-        prediction.strip() == reference.strip() for prediction, reference in zip(predictions, references, strict=True)
+        prediction.strip() in [answer.strip() for answer in right]
+        for prediction, right in zip(predictions, answers, strict=True)
     ]
 
 
-def _end_bucket(answer: str, lines: str | Sequence[str]) -> str:
+def _by_relation(questions: Sequence[Mapping[str, Any]], matches: Sequence[bool]) -> dict[str, dict[str, dict]]:
+    """The slice by relation; nothing if there is one relation."""
+    relations = [relation_in(question) or UNKNOWN_RELATION for question in questions]
+    buckets = list(dict.fromkeys(relations))
+    return {RELATION: _tally(relations, matches, buckets)} if len(buckets) > 1 else {}
+
+
+def _end_bucket(answers: Sequence[str], lines: str | Sequence[str]) -> str:
     lines = [lines] if isinstance(lines, str) else lines
     if not lines:
         return NO_LINE
-    ends = [line.find(answer) + len(answer) for line in lines if answer in line]
+    ends = [line.find(answer) + len(answer) for answer in answers for line in lines if answer in line]
     return _bucket(min(ends), _END_BUCKETS) if ends else NOT_IN_LINE
 
 

@@ -44,6 +44,8 @@ NUMBER_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "accuracy": ("accuracy (%)", percent),
     "deviation": ("± (points)", percent),
     "difference": ("Δ (points)", points),
+    "normalized_match": ("normalized match (%)", percent),
+    "f1": ("F1 (%)", percent),
     "correct": ("correct", thousands),
     "total": ("n", thousands),
     "mean_log_probability": ("mean log p", "{:.2f}".format),
