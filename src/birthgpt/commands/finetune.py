@@ -122,7 +122,7 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
         warn_unknown_characters(tokenizer, questions["question"][:] + questions["answer"][:], train_file)
     for file, asked in ((train_file, questions), (settings.questions.validation_file, development)):
         if asked is not None:
-            with naming_source(file):
+            with naming_source(str(file)):
                 check_question_lengths(model, tokenizer, asked["question"][:])
     inputs = fingerprints(settings, questions, development, corpus, tokenizer)
     questions, held_out = train_validation_split(questions, settings.validation.validation_size, run.seed_of_data)
