@@ -12,6 +12,7 @@ COMMANDS = {
     "quickstart": "from nothing to a trained, answering model in a few minutes",
     "people": "write biographies of synthetic people, and questions about them",
     "synthesize": "write lines and questions from a table, in the wordings of templates",
+    "extract": "write questions whose answers stand in the lines of a corpus, found by patterns",
     "preview": "print examples as the model sees them",
     "pretrain": "train a new model on a corpus",
     "finetune": "teach a model to answer questions",

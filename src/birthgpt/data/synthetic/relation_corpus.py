@@ -107,7 +107,7 @@ def write_relation_corpus(
         subjects = len(parts.dev) + len(parts.test_inputs) + len(parts.train)
         write_shuffled(Path(scratch, BIOGRAPHIES), lines, subjects * biographies, random.Random(f"{seed}-lines"))
         answers = {
-            name: _write_questions(Path(scratch, name), rows, answered=name != TEST_INPUTS)
+            name: write_questions(Path(scratch, name), rows, answered=name != TEST_INPUTS)
             for name, rows in (
                 (TRAIN, questions(parts.train)),
                 (DEV, questions(parts.dev)),
@@ -124,7 +124,7 @@ def write_relation_corpus(
         left_out=len(parts.left_out),
         lines=lines.count,
         new_wordings=sum(map(Counter.total, answers[NEW_WORDINGS].values())),
-        relations=tuple(_counts(relation.name, answers) for relation in relations),
+        relations=tuple(count_relation(relation.name, answers) for relation in relations),
     )
 
 
@@ -140,8 +140,8 @@ class _Counted:
             yield entry
 
 
-def _write_questions(path: Path, rows: Iterator[Question], answered: bool) -> dict[str, Counter[str]]:
-    """Write the two files of the questions, unless there are none; count the answers of each relation."""
+def write_questions(path: Path, rows: Iterator[Question], answered: bool) -> dict[str, Counter[str]]:
+    """Write `path`.tsv and `path`.jsonl, unless there are no questions; count the answers of each relation."""
     answers: dict[str, Counter[str]] = {}
     tsv, jsonl = path.with_name(f"{path.name}.tsv"), path.with_name(f"{path.name}.jsonl")
     with (
@@ -161,7 +161,8 @@ def _write_questions(path: Path, rows: Iterator[Question], answered: bool) -> di
     return answers
 
 
-def _counts(relation: str, answers: dict[str, dict[str, Counter[str]]]) -> RelationCounts:
+def count_relation(relation: str, answers: dict[str, dict[str, Counter[str]]]) -> RelationCounts:
+    """The numbers of a relation, from what `write_questions` returned for the files `TRAIN` and `DEV`."""
     train, dev = (answers[name].get(relation, Counter()) for name in (TRAIN, DEV))
     return RelationCounts(
         relation=relation,

@@ -136,18 +136,18 @@ def parse_templates(text: str, source: str) -> Templates:
             f"{source}: this is not YAML: {' '.join(str(error).split())}; a template that contains braces or a colon "
             'needs quotes: "{name} lives in {answer}."'
         ) from None
-    entries = _mapping(root, source, "name, pronoun and relations", _KEYS)
+    entries = read_entries(root, source, "name, pronoun and relations", _KEYS)
     if "relations" not in entries:
         raise ValueError(f"{source}: the key 'relations' is missing")
-    relations = _mapping(entries["relations"], source, "one entry a relation")
+    relations = read_entries(entries["relations"], source, "one entry a relation")
     if not relations:
         raise ValueError(f"{source}: there are no relations in it")
     given = [key for key in _COLUMNS if key in entries]
-    columns = {key: (_where(entries[key], source), _text(entries[key], source)) for key in given}
+    columns = {key: (place_of(entries[key], source), read_line(entries[key], source)) for key in given}
     name = columns.setdefault("name", (source, NAME))[1]
     found = [_relation(key, node, source, name) for key, node in relations.items()]
     answers = [
-        (_where(node, source), relation.answer) for node, relation in zip(relations.values(), found, strict=True)
+        (place_of(node, source), relation.answer) for node, relation in zip(relations.values(), found, strict=True)
     ]
     pronoun = columns["pronoun"][1] if "pronoun" in columns else None
     return Templates(source, name, pronoun, tuple(found), (*columns.values(), *answers))
@@ -183,26 +183,42 @@ def check_fields(templates: Templates, columns: Collection[str], table: str) -> 
 
 
 def _relation(name: str, node: yaml.Node, source: str, name_column: str) -> Relation:
-    keys = _mapping(node, source, "texts and questions", _RELATION_KEYS)
+    keys = read_entries(node, source, "texts and questions", _RELATION_KEYS)
     for key in ("texts", "questions"):
         if key not in keys:
-            raise ValueError(f"{_where(node, source)}: relation {name} has no {key}")
-    answer = _text(keys["answer"], source) if "answer" in keys else name
-    questions = [template for key in ("questions", "new_questions") for template in _templates(keys.get(key), source)]
+            raise ValueError(f"{place_of(node, source)}: relation {name} has no {key}")
+    answer = read_line(keys["answer"], source) if "answer" in keys else name
+    questions, new_questions = read_questions(keys, source, {NAME, name_column}, {answer, AN_ANSWER, ANSWER})
     texts = list(_templates(keys["texts"], source))
-    _check_repetitions(questions)
     _check_repetitions(texts)
-    answers = {ANSWER, AN_ANSWER, answer}
     for template in texts:
-        if not answers & set(template.fields):
+        if not {ANSWER, AN_ANSWER, answer} & set(template.fields):
             raise ValueError(f"{template.where}: {template.text!r} does not tell the answer; add {{answer}}")
-    for template in questions:
-        if not {NAME, name_column} & set(template.fields):
+    return Relation(name, answer, tuple(texts), questions, new_questions)
+
+
+def read_questions(
+    keys: Mapping[str, yaml.Node], source: str, names: Collection[str], answers: Collection[str]
+) -> tuple[tuple[Template, ...], tuple[Template, ...]]:
+    """The questions of a relation, and those that are never trained on.
+
+    Args:
+        keys: the entries of the relation, among them `questions`.
+        source: the file, for errors.
+        names: the fields that stand for the name; every question needs one.
+        answers: the fields that stand for the answer; no question may contain one.
+
+    Raises:
+        ValueError: a question is repeated, asks about nobody, or contains its answer or a pronoun.
+    """
+    trained, new = (tuple(_templates(keys.get(key), source)) for key in ("questions", "new_questions"))
+    _check_repetitions([*trained, *new])
+    for template in (*trained, *new):
+        if not set(names) & set(template.fields):
             raise ValueError(f"{template.where}: {template.text!r} asks about nobody; add {{name}}")
-        if found := sorted((answers | set(MENTIONS)) & set(template.fields)):
+        if found := sorted({*answers, *MENTIONS} & set(template.fields)):
             raise ValueError(f"{template.where}: {template.text!r} is a question, which cannot contain {{{found[0]}}}")
-    trained = sum(1 for _ in _templates(keys["questions"], source))
-    return Relation(name, answer, tuple(texts), tuple(questions[:trained]), tuple(questions[trained:]))
+    return trained, new
 
 
 def _check_repetitions(templates: list[Template]) -> None:
@@ -218,34 +234,37 @@ def _templates(node: yaml.Node | None, source: str) -> Iterator[Template]:
     if node is None:
         return
     if not isinstance(node, yaml.SequenceNode) or not node.value:
-        raise ValueError(f'{_where(node, source)}: expected a list of templates, one `- "…"` a line')
+        raise ValueError(f'{place_of(node, source)}: expected a list of templates, one `- "…"` a line')
     for entry in node.value:
-        where, text = _where(entry, source), _text(entry, source)
+        where, text = place_of(entry, source), read_line(entry, source)
         pieces = tuple(_FIELD.split(text))
         if any(brace in piece for piece in pieces[::2] for brace in "{}"):
             raise ValueError(f"{where}: the braces in {text!r} do not match")
         yield Template(where, text, pieces)
 
 
-def _mapping(node: yaml.Node | None, source: str, expected: str, known: Collection[str] = ()) -> dict[str, yaml.Node]:
+def read_entries(
+    node: yaml.Node | None, source: str, expected: str, known: Collection[str] = ()
+) -> dict[str, yaml.Node]:
     """The entries of a mapping; only known keys are allowed, if any are given."""
     if not isinstance(node, yaml.MappingNode):
-        where = source if node is None else _where(node, source)
+        where = source if node is None else place_of(node, source)
         raise ValueError(f"{where}: expected a mapping: {expected}")
     entries: dict[str, yaml.Node] = {}
     for key_node, value in node.value:
-        key = _text(key_node, source)
+        key = read_line(key_node, source)
         if known and key not in known:
             hint = did_you_mean(key, known) or f"there are: {', '.join(known)}"
-            raise ValueError(f"{_where(key_node, source)}: {key!r} is not a key; {hint}")
+            raise ValueError(f"{place_of(key_node, source)}: {key!r} is not a key; {hint}")
         if key in entries:
-            raise ValueError(f"{_where(key_node, source)}: {key!r} is given twice")
+            raise ValueError(f"{place_of(key_node, source)}: {key!r} is given twice")
         entries[key] = value
     return entries
 
 
-def _text(node: yaml.Node, source: str) -> str:
-    where = _where(node, source)
+def read_line(node: yaml.Node, source: str) -> str:
+    """The text of a node; a ValueError unless it is on one line, without tabs."""
+    where = place_of(node, source)
     if not isinstance(node, yaml.ScalarNode):
         raise ValueError(f'{where}: expected text; a template that contains braces needs quotes: "{{name}} …"')
     text = clean_text(where, node.value)
@@ -254,5 +273,6 @@ def _text(node: yaml.Node, source: str) -> str:
     return text
 
 
-def _where(node: yaml.Node, source: str) -> str:
+def place_of(node: yaml.Node, source: str) -> str:
+    """File and line of a node, for errors."""
     return f"{source}, line {node.start_mark.line + 1}"
