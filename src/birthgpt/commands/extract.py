@@ -5,7 +5,7 @@ import os
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -119,7 +119,7 @@ def held_out_people(settings: ExtractSettings, finder: NameFinder, subjects: Seq
     return held_out | set(others[: round(settings.held_out_ratio * len(others))])
 
 
-def warn_without_facts(lines_matched: dict[str, int]) -> None:
+def warn_without_facts(lines_matched: Mapping[str, int]) -> None:
     """Log a warning for relations without a match."""
     if empty := [relation for relation, count in lines_matched.items() if not count]:
         logger.warning("no line matches a pattern of %s", ", ".join(empty))
