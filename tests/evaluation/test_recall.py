@@ -98,5 +98,5 @@ def test_a_tie_counts_against_the_model(bpe):
 def test_scores_that_rank_no_token_have_no_rank(bpe, spoil):
     model = tiny_model(vocab_size=len(bpe), tie_word_embeddings=False)
     torch.nn.init.constant_(model.lm_head.weight, spoil)
-    with pytest.raises(ValueError, match="scores for 'Ada⁇' are not finite, or equal for all tokens"):
+    with pytest.raises(ValueError, match="scores of the model for 'Ada⁇' are not finite, or equal for all tokens"):
         answer_ranks(model, bpe, ["Ada⁇"], ["London"])

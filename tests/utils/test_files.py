@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from birthgpt.utils.files import save_json
+from birthgpt.utils.files import read_json, save_json
 
 
 def test_saved_json_is_read_back_unchanged_from_a_new_folder(tmp_path):
@@ -37,3 +37,11 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
         save_json(path, {"accuracy": 0.0})
     assert json.loads(path.read_text()) == {"accuracy": 1.0}
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("content", [rb'{"name": "\ud800"}', rb'{"\ud800": 1}', b'{"name": "\xff"}'])
+def test_text_that_no_file_can_contain_is_damage_of_the_file_that_has_it(tmp_path, content):
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="config.json is damaged: it is not UTF-8"):
+        read_json(path)

@@ -98,7 +98,7 @@ def answer_log_probabilities(
             )
             usable = can_rank(logits) | (targets == IGNORE)  # (batch, length)
             found += (-losses.sum(dim=1)).masked_fill(~usable.all(dim=1), math.nan).tolist()
-    check_scores([math.isfinite(score) for score in found], questions)
+    check_scores(model, [math.isfinite(score) for score in found], questions)
     return found
 
 

@@ -62,7 +62,7 @@ def answer_ranks(
             ).to(model.device)
             logits = model(**padded, logits_to_keep=1, use_cache=False).logits[:, -1]  # (batch, vocab_size)
             expected = torch.tensor(firsts[start : start + batch_size], device=model.device)
-            check_scores(can_rank(logits).tolist(), prompts[start : start + batch_size])
+            check_scores(model, can_rank(logits).tolist(), prompts[start : start + batch_size])
             # the token itself is as likely as itself
             ranks += ((logits >= logits.gather(1, expected[:, None])).sum(dim=1) - 1).tolist()
     return ranks

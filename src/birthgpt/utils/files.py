@@ -142,12 +142,14 @@ def read_json(path: str | Path) -> dict[str, Any]:
     check_input_file(path)
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
+        # an escape such as \ud800 is half a character, which no file of text can contain
+        json.dumps(content, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError(f"{path} cannot be read: it is nested too deeply") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or first_line(error)}") from None
     except ValueError as error:
-        kind = "UTF-8" if isinstance(error, UnicodeDecodeError) else "JSON"
+        kind = "UTF-8" if isinstance(error, UnicodeError) else "JSON"
         raise ValueError(f"{path} is damaged: it is not {kind} ({first_line(error)})") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged: it contains {type(content).__name__} instead of an object")
