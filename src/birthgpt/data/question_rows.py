@@ -28,6 +28,7 @@ class QuestionRow(NamedTuple):
         answers: its right answers, all different; None if the source has no answers.
         name: whom it is about, "" if the source does not say it.
         relation: what it asks about, "" if the source does not say it.
+        cells: the rows of the source that it was read from, by their columns: one row, or all that repeat a question.
     """
 
     where: str
@@ -35,6 +36,7 @@ class QuestionRow(NamedTuple):
     answers: tuple[str, ...] | None
     name: str = ""
     relation: str = ""
+    cells: tuple[Mapping[Any, Any], ...] = ()
 
 
 def read_question_rows(source: str, columns: tuple[str, str], *, split: str = "train") -> list[QuestionRow]:
@@ -100,7 +102,7 @@ def _checked_rows(rows: Iterator[Row], columns: tuple[str, str]) -> Iterator[Que
             )
         if with_answers and not (found.answers and all(found.answers)):
             raise ValueError(f"{where}: empty answer")
-        yield found
+        yield found._replace(cells=(row,))
 
 
 def _cells_row(where: str, row: Mapping[Any, Any], columns: tuple[str, str]) -> QuestionRow:
@@ -184,8 +186,10 @@ def _merge_repeated(source: str, rows: Sequence[QuestionRow]) -> list[QuestionRo
                 f"{row.where}: the relation {row.relation!r}, but {earlier.where} has {earlier.relation!r} for the "
                 f"same question, {row.question!r}; give a question one relation"
             )
-        if row.answers is not None and earlier.answers is not None:
-            merged[key] = earlier._replace(answers=tuple(dict.fromkeys(earlier.answers + row.answers)))
+        answers = earlier.answers
+        if row.answers is not None and answers is not None:
+            answers = tuple(dict.fromkeys(answers + row.answers))
+        merged[key] = earlier._replace(answers=answers, cells=earlier.cells + row.cells)
     if len(merged) < len(rows):
         logger.info(
             "%s: %d rows repeat an earlier question; it has the answers of all its rows, and is asked once",

@@ -26,6 +26,9 @@ FEATURES = Features(
 
 _MORE_FEATURES = {ANSWERS: List(Value("string")), RELATION: Value("string")}
 
+COLUMNS = ("question", "answer")
+"""The columns of the question and of its answer, if columns have names."""
+
 _BIRTHPLACE_QUESTION = re.compile(r"Where was (.+) born\?")
 
 
@@ -54,8 +57,8 @@ class MixedQuestionSettings:
 def load_questions(
     source: str,
     *,
-    question_column: str = "question",
-    answer_column: str = "answer",
+    question_column: str = COLUMNS[0],
+    answer_column: str = COLUMNS[1],
     require_answers: bool = True,
     split: str = "train",
     names: NameFinder | None = None,
@@ -91,6 +94,25 @@ def load_questions(
             question, a header in a .tsv of two columns, a reserved character (``⁇``, ``␃``, ``□``), or no answers
             although `require_answers` is True.
     """
+    rows = load_question_rows(
+        source,
+        question_column=question_column,
+        answer_column=answer_column,
+        require_answers=require_answers,
+        split=split,
+    )
+    return questions_of(source, rows, names)
+
+
+def load_question_rows(
+    source: str,
+    *,
+    question_column: str = COLUMNS[0],
+    answer_column: str = COLUMNS[1],
+    require_answers: bool = True,
+    split: str = "train",
+) -> list[QuestionRow]:
+    """The rows of a source with everything that it says; arguments and errors as for `load_questions`."""
     rows = read_question_rows(source, (question_column, answer_column), split=split)
     if not rows:
         raise ValueError(f"{source}: no question in it")
@@ -99,6 +121,11 @@ def load_questions(
             f"{source}: questions without answers; give a second column of answers"
             f" ({answer_column!r} where columns have names)"
         )
+    return rows
+
+
+def questions_of(source: str, rows: Sequence[QuestionRow], names: NameFinder | None = None) -> Dataset:
+    """The dataset that `load_questions` returns, with a row for each of these rows."""
     known = _names_in_form([row.question for row in rows], names)
     _warn_several_names(source, rows, known)
     columns: dict[str, list] = {
