@@ -7,9 +7,10 @@ from builders import run_finetuning
 
 from birthgpt.commands.ensemble import EnsembleSettings, ensemble, is_readable, label_questions
 from birthgpt.commands.evaluate import EvaluateSettings, evaluate
-from birthgpt.commands.probe import ProbeSettings, probe
+from birthgpt.commands.probe import ProbeSettings, probe, show_recall
 from birthgpt.commands.report_answers import Questions, ReportSettings
-from birthgpt.data.names import normalize
+from birthgpt.data.corpus import load_corpus
+from birthgpt.data.names import normalize, text_after_name
 from birthgpt.data.questions import load_questions
 from birthgpt.evaluation.answering import Answer
 from birthgpt.settings import make_settings
@@ -17,8 +18,9 @@ from birthgpt.settings import make_settings
 
 def test_a_probe_writes_a_row_for_each_kind_of_prompt(people_files, pretrained, tmp_path):
     files = {"question_file": str(people_files / "birth_dev.tsv"), "corpus_file": str(people_files / "wiki.txt")}
-    rows = probe(make_settings(ProbeSettings, model_name_or_path=str(pretrained), output_dir=str(tmp_path), **files))
-    assert len(rows) == 4 and all(row["total"] == 20 for row in rows)
+    settings = make_settings(ProbeSettings, model_name_or_path=str(pretrained), output_dir=str(tmp_path), **files)
+    rows, by_relation = probe(settings)
+    assert not by_relation and len(rows) == 4 and all(row["total"] == 20 for row in rows)
     assert all(row["recall@1"] <= row["recall@3"] <= row["recall@10"] <= row["recall@30"] <= 1 for row in rows)
     assert json.loads((tmp_path / "probe.json").read_text())["rows"] == rows
 
@@ -35,6 +37,35 @@ def test_a_probe_of_people_that_are_not_in_the_corpus_is_refused(people_files, p
                 output_dir=str(tmp_path),
             )
         )
+
+
+def test_a_probe_counts_any_right_answer_and_reports_by_relation(people_files, pretrained, tmp_path, capsys):
+    """The reference probes each relation, and each right answer, alone; the best of them counts."""
+    lines = load_corpus(str(people_files / "wiki.txt")).select(range(6))
+    words = {line["name"]: text_after_name(line["text"], line["name"]).rstrip(" .").split() for line in lines}
+    rows = [
+        {"question": f"{relation} {name}?", "answers": answers, "name": name, "relation": relation}
+        for name, of_line in words.items()
+        for relation, answers in (("first", of_line[:1]), ("last", [of_line[-1], "nowhere"]))
+    ]
+    rows[1]["answers"].reverse()
+
+    def run(name, rows):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        files = {"question_file": str(tmp_path / f"{name}.jsonl"), "corpus_file": str(people_files / "wiki.txt")}
+        output = {"model_name_or_path": str(pretrained), "output_dir": str(tmp_path / name)}
+        return probe(make_settings(ProbeSettings, **files, **output))
+
+    recall = run("all", rows)
+    assert {row["total"] for row in recall.rows} == {12}
+    alone = {
+        relation: run(relation, [row for row in rows if row["relation"] == relation]) for relation in ("first", "last")
+    }
+    assert recall.by_relation == {relation: found.rows for relation, found in alone.items()}
+    assert json.loads((tmp_path / "all" / "probe.json").read_text())["by_relation"] == recall.by_relation
+    show_recall(recall)
+    table = capsys.readouterr().out.split("\n\n")[1].splitlines()
+    assert [line.split()[:2] for line in table[2:]] == [[name, kind] for name in alone for kind in ("name", "question")]
 
 
 def test_an_ensemble_writes_predictions_metrics_and_labelled_questions(people_files, finetuned, tmp_path):
@@ -147,7 +178,8 @@ def test_every_command_takes_the_columns_of_its_corpus(column_files, finetuned, 
         )
     )
     assert metrics["slices"]["answer_end"]["0-24"]["count"] == 8
-    rows = probe(make_settings(ProbeSettings, **columns, **model, question_file=questions, output_dir=str(tmp_path)))
+    settings = make_settings(ProbeSettings, **columns, **model, question_file=questions, output_dir=str(tmp_path))
+    rows = probe(settings).rows
     assert all(row["total"] == 8 for row in rows)
     files = ("--train_file", questions, "--output_dir", tmp_path / "x", "--model_name_or_path", finetuned)
     given = [item for name, value in columns.items() for item in (f"--{name}", value)]

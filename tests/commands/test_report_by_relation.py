@@ -5,8 +5,9 @@ import json
 import pytest
 
 from birthgpt.commands.evaluate import EvaluateSettings, evaluate
-from birthgpt.commands.report_answers import LONGEST_TABLE, accuracy_by_relation, show_accuracy
+from birthgpt.commands.report_answers import accuracy_by_relation, show_accuracy
 from birthgpt.settings import make_settings
+from birthgpt.utils.tables import LONGEST_TABLE
 
 
 def run(folder, *questions, baseline="Rome", **settings):

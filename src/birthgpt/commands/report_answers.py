@@ -11,22 +11,20 @@ from accelerate import Accelerator
 from birthgpt.commands.run_metadata import read_run_metadata
 from birthgpt.data.corpus import ColumnSettings, lines_by_name
 from birthgpt.data.names import NameFinder
+from birthgpt.data.question_rows import RELATION
 from birthgpt.data.questions import answers_of, load_questions, warn_odd_questions
 from birthgpt.evaluation.answering import Answer
-from birthgpt.evaluation.metrics import RELATION, compute_metrics, read_metrics
+from birthgpt.evaluation.metrics import compute_metrics, read_metrics
 from birthgpt.settings import checked, setting
 from birthgpt.training.processes import decided_by_main
 from birthgpt.utils.environment import environment_info
 from birthgpt.utils.files import check_output_file, save_json, write_text
-from birthgpt.utils.tables import text_table
+from birthgpt.utils.tables import limited_table
 
 logger = logging.getLogger(__name__)
 
 PREDICTIONS = "predictions.txt"
 METRICS = "metrics.json"
-
-LONGEST_TABLE = 40
-"""The number of relations that are printed."""
 
 
 @checked
@@ -192,6 +190,4 @@ def show_accuracy(metrics: dict | None) -> None:
 def accuracy_by_relation(relations: Mapping[str, Mapping]) -> str:
     """A table of the accuracy of each relation; of many, only those with the most questions."""
     rows = [{RELATION: relation, **counts} for relation, counts in relations.items()]
-    shown = sorted(rows, key=lambda row: -row["count"])[:LONGEST_TABLE] if len(rows) > LONGEST_TABLE else rows
-    table = text_table(shown, [RELATION, "accuracy", "correct", "count"])
-    return table + (f"\n({len(rows) - len(shown)} more in {METRICS})" if len(shown) < len(rows) else "")
+    return limited_table(rows, [RELATION, "accuracy", "correct", "count"], rest=f" in {METRICS}")

@@ -24,6 +24,9 @@ FEATURES = Features(
     }
 )
 
+UNKNOWN_RELATION = "unknown"
+"""What reports call the relation of questions without a known name."""
+
 _MORE_FEATURES = {ANSWERS: List(Value("string")), RELATION: Value("string")}
 
 COLUMNS = ("question", "answer")

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from birthgpt.data.questions import answers_of, relation_in
+from birthgpt.data.question_rows import RELATION
+from birthgpt.data.questions import UNKNOWN_RELATION, answers_of, relation_in
 from birthgpt.evaluation.squad import f1, normalized_match
 from birthgpt.utils.files import check_input_file
 from birthgpt.utils.tables import NUMBER_COLUMNS
@@ -22,7 +23,6 @@ _FREQUENCY_BUCKETS = {"0": 0, "1": 1, "2-4": 4, "5-9": 9, "10-19": 19, "20+": fl
 _TYPES = {"name": str, "table": str, "command": str, "versions": dict, "slices": dict}
 
 NOT_IN_LINE, NO_LINE = "not in line", "no line"
-RELATION, UNKNOWN_RELATION = "relation", "unknown"
 
 
 def exact_match(predictions: Sequence[str], references: Sequence[str | Sequence[str]]) -> float:
