@@ -5,8 +5,9 @@ import json
 import pytest
 from builders import run_finetuning
 
-from birthgpt.commands.ensemble import EnsembleSettings, ensemble, is_readable, label_questions
+from birthgpt.commands.ensemble import EnsembleSettings, ensemble
 from birthgpt.commands.evaluate import EvaluateSettings, evaluate
+from birthgpt.commands.labels import LabelSettings, is_readable, label_questions
 from birthgpt.commands.probe import ProbeSettings, probe, show_recall
 from birthgpt.commands.report_answers import Questions, ReportSettings
 from birthgpt.data.corpus import load_corpus
@@ -136,7 +137,7 @@ def test_labels_are_kept_if_they_can_be_read_again(tmp_path, answer, cell):
         assert load_questions(str(tmp_path / "labelled.tsv"))["answer"][:] == [cell]
 
 
-def test_labels_leave_out_known_people_however_they_are_written(tmp_path, monkeypatch, caplog):
+def test_labels_leave_out_known_people_however_they_are_written(tmp_path, caplog):
     (tmp_path / "lines.txt").write_text("Sammy Davis Jr. Born in Harlem .\nBo Li. Born in Bonn .\nAl Fox. Born .\n")
     (tmp_path / "train.tsv").write_text("Where was Sammy Davis Jr born?\tHarlem\n")
     settings = ReportSettings(
@@ -145,11 +146,14 @@ def test_labels_leave_out_known_people_however_they_are_written(tmp_path, monkey
         corpus_file=str(tmp_path / "lines.txt"),
         output_dir=str(tmp_path),
     )
+    labels = LabelSettings(label_names="Where was {name} born?")
     answers = [Answer("Bonn", -1.0), Answer("\t", -1.0)]
-    monkeypatch.setattr("birthgpt.commands.ensemble.ensemble_answers", lambda members, questions, **_: answers)
-    labelled = label_questions([], Questions.load(settings), "Where was {name} born?", {})
-    assert labelled == [("Where was Sammy Davis Jr born?", "Harlem"), ("Where was Bo Li born?", "Bonn")]
-    assert "labelled.tsv: 1 of 2 answers are left out" in caplog.text
+    name, content = label_questions(labels, Questions.load(settings), "", lambda questions: answers)
+    assert (name, content) == (
+        "labelled.tsv",
+        "Where was Sammy Davis Jr born?\tHarlem\nWhere was Bo Li born?\tBonn\n",
+    )
+    assert "labels: 1 of 2 answers are left out" in caplog.text
 
 
 @pytest.fixture
@@ -192,10 +196,15 @@ def test_every_command_takes_the_columns_of_its_corpus(column_files, finetuned, 
     [
         ({"label_names": "Where was {name} born?"}, "label_names needs train_file and corpus_file"),
         ({"label_names": "Where?", "train_file": "birth_places_train.tsv", "corpus_file": "wiki.txt"}, "Where\\?'"),
+        ({"label_names": ["Is {name} {job}?"]}, "{job} is no field: a question has the field {name}"),
+        ({"held_out_file": ["birth_dev.tsv"]}, "held_out_file leaves people out of the labels: give label_names"),
     ],
 )
 def test_labels_need_names_and_a_question(people_files, finetuned, tmp_path, settings, message):
-    settings = {key: value if key == "label_names" else str(people_files / value) for key, value in settings.items()}
+    settings = {
+        key: value if key in ("label_names", "held_out_file") else str(people_files / value)
+        for key, value in settings.items()
+    }
     with pytest.raises(ValueError, match=message):
         ensemble(
             make_settings(

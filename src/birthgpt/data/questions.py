@@ -217,6 +217,30 @@ def _warn_several_names(source: str, rows: Sequence[QuestionRow], known: NameFin
         )
 
 
+def people_asked_about(sources: Iterable[str], names: NameFinder) -> set[str]:
+    """The keys of all names of a corpus that are in questions, to keep these people out of training.
+
+    A warning counts the questions about nobody of the corpus.
+    """
+    people: set[str] = set()
+    for source in sources:
+        unknown = []
+        for row in load_questions(source, require_answers=False, names=names):
+            found = {name_key(mention.name) for mention in names.find(row["question"])}
+            found |= {name_key(row["name"])} & names.names.keys()
+            if not found:
+                unknown.append(row["question"])
+            people |= found
+        if unknown:
+            logger.warning(
+                "%s: %d questions contain no name of the corpus, first %r: nobody is held out for them",
+                source,
+                len(unknown),
+                unknown[0],
+            )
+    return people
+
+
 def warn_rare_relations(source: str, questions: Iterable[Mapping[str, Any]]) -> None:
     """Log a warning if only one question asks about a relation, while other questions ask about others."""
     asked: dict[str, list[str]] = {}
