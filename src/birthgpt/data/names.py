@@ -4,6 +4,7 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 # no text needs them: they allow a line break, or stand where files were joined
@@ -166,6 +167,8 @@ class NameFinder:
                     break
 
 
+# reports compare every question with several others
+@lru_cache(maxsize=100_000)
 def relation_of(question: str, name: str) -> str:
     """The normalised question with `{name}` in place of the name: what is asked about the person."""
     question = normalize(question)

@@ -11,7 +11,7 @@ from birthgpt.data.sources import Row, clean_text, get_column, read_rows
 
 logger = logging.getLogger(__name__)
 
-ANSWERS, NAME, RELATION = "answers", "name", "relation"
+ANSWERS, NAME, RELATION, WORDING = "answers", "name", "relation", "wording"
 """Columns of a source with named columns, beside those of the question and its answer."""
 
 # words of a header, as data sets have them
@@ -28,6 +28,7 @@ class QuestionRow(NamedTuple):
         answers: its right answers, all different; None if the source has no answers.
         name: whom it is about, "" if the source does not say it.
         relation: what it asks about, "" if the source does not say it.
+        wording: in which words it asks, "" if the source does not say it.
         cells: the rows of the source that it was read from, by their columns: one row, or all that repeat a question.
     """
 
@@ -36,6 +37,7 @@ class QuestionRow(NamedTuple):
     answers: tuple[str, ...] | None
     name: str = ""
     relation: str = ""
+    wording: str = ""
     cells: tuple[Mapping[Any, Any], ...] = ()
 
 
@@ -130,6 +132,7 @@ def _named_row(where: str, row: Mapping[Any, Any], columns: tuple[str, str]) -> 
         None if answers is None else tuple(dict.fromkeys(_text(where, answer) for answer in answers)),
         _text(where, row.get(NAME)),
         _text(where, row.get(RELATION)),
+        _text(where, row.get(WORDING)),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from datasets import Dataset, Features, List, Value
 
 from birthgpt.data.names import NameFinder, looks_like_sentence, name_key, relation_of
-from birthgpt.data.question_rows import ANSWERS, RELATION, QuestionRow, read_question_rows
+from birthgpt.data.question_rows import ANSWERS, RELATION, WORDING, QuestionRow, read_question_rows
 from birthgpt.data.splits import person_of
 from birthgpt.settings import Number, checked, setting
 
@@ -27,7 +27,7 @@ FEATURES = Features(
 UNKNOWN_RELATION = "unknown"
 """What reports call the relation of questions without a known name."""
 
-_MORE_FEATURES = {ANSWERS: List(Value("string")), RELATION: Value("string")}
+_MORE_FEATURES = {ANSWERS: List(Value("string")), RELATION: Value("string"), WORDING: Value("string")}
 
 COLUMNS = ("question", "answer")
 """The columns of the question and of its answer, if columns have names."""
@@ -65,6 +65,7 @@ def load_questions(
     require_answers: bool = True,
     split: str = "train",
     names: NameFinder | None = None,
+    with_wordings: bool = False,
 ) -> Dataset:
     """Read questions, one per row.
 
@@ -78,6 +79,7 @@ def load_questions(
         require_answers: refuse a source without answers.
         split: the split of a saved `DatasetDict` or of a Hub dataset.
         names: the names of a corpus, to find them in questions of any form.
+        with_wordings: keep the column `wording` of the source, which only reports read.
 
     Returns:
         A dataset in memory with the columns
@@ -85,8 +87,8 @@ def load_questions(
         `question` and `answer` (as `names.normalize` returns them; answers are None if the source has no answers),
         `name` (that of the source, or else as `find_name` returns it, by the names of the corpus and those in
         ``Where was NAME born?`` anywhere in the source; "" if there is none),
-        `answers` (all right answers, `answer` is the first; only if a question has several), and
-        `relation` (only if the source has one).
+        `answers` (all right answers, `answer` is the first; only if a question has several),
+        `relation` (only if the source has one), and `wording` (only if it is asked for, and the source has one).
         All rows of a .tsv without a header are kept, and a warning counts repeated questions. With named columns, rows
         that repeat a question are one row with the answers of all. A warning counts questions with several names.
 
@@ -104,7 +106,7 @@ def load_questions(
         require_answers=require_answers,
         split=split,
     )
-    return questions_of(source, rows, names)
+    return questions_of(source, rows, names, with_wordings=with_wordings)
 
 
 def load_question_rows(
@@ -127,7 +129,9 @@ def load_question_rows(
     return rows
 
 
-def questions_of(source: str, rows: Sequence[QuestionRow], names: NameFinder | None = None) -> Dataset:
+def questions_of(
+    source: str, rows: Sequence[QuestionRow], names: NameFinder | None = None, *, with_wordings: bool = False
+) -> Dataset:
     """The dataset that `load_questions` returns, with a row for each of these rows."""
     known = _names_in_form([row.question for row in rows], names)
     _warn_several_names(source, rows, known)
@@ -142,6 +146,8 @@ def questions_of(source: str, rows: Sequence[QuestionRow], names: NameFinder | N
         columns[ANSWERS] = [list(row.answers or ()) for row in rows]
     if any(row.relation for row in rows):
         columns[RELATION] = [row.relation for row in rows]
+    if with_wordings and any(row.wording for row in rows):
+        columns[WORDING] = [row.wording for row in rows]
     features = {**FEATURES, **{name: kind for name, kind in _MORE_FEATURES.items() if name in columns}}
     return Dataset.from_dict(columns, features=Features(features))
 
@@ -157,6 +163,13 @@ def relation_in(row: Mapping[str, Any]) -> str:
     """What a question asks about: its column `relation`, or else the question without its name; "" if unknown."""
     if row.get(RELATION):
         return row[RELATION]
+    return relation_of(row["question"], row["name"]) if row.get("name") else ""
+
+
+def wording_in(row: Mapping[str, Any]) -> str:
+    """In which words a question asks: its column `wording`, or else the question without its name; "" if unknown."""
+    if row.get(WORDING):
+        return row[WORDING]
     return relation_of(row["question"], row["name"]) if row.get("name") else ""
 
 
