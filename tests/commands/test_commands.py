@@ -213,6 +213,8 @@ def test_a_dry_run_reports_and_writes_nothing(people_files, tmp_path, capsys):
         ("--question_file nowhere.tsv", "nowhere.tsv"),
         ("--eval_steps 2", "eval_steps evaluates on questions: give question_file"),
         ("--eval_steps 2 --question_file nowhere.tsv", "give their number, validation_size"),
+        ("--question_ratio 0.2", "question_ratio=0.2 is for questions: give question_file"),
+        ("--validation_size 9", "validation_size=9 holds questions out: give question_file, or set validation_size"),
         ("--question_file nowhere.tsv --question_ratio 0", "give eval_steps to evaluate on them"),
         ("--question_file nowhere.tsv --question_ratio 1", "question_ratio=1.0"),
         ("--attn_implementation sdpaa", "sdpaa"),

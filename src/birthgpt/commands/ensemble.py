@@ -15,6 +15,7 @@ from birthgpt.commands.report_answers import (
     show_accuracy,
     training_cost,
 )
+from birthgpt.commands.unused_settings import unused_columns, warn_unused
 from birthgpt.evaluation.answering import AnsweringSettings
 from birthgpt.evaluation.ensembling import ensemble_answers
 from birthgpt.settings import checked, setting
@@ -53,6 +54,8 @@ def ensemble(settings: EnsembleSettings) -> dict | None:
     accelerator = connected_accelerator()
     use_threads(accelerator, settings.threads.num_threads)
     check_outputs(settings.report, accelerator, *(LABELLED if settings.labels.label_names else ()))
+    if accelerator.is_main_process:
+        warn_unused(settings, unused_columns(settings.report.corpus_file))
     questions = Questions.load(settings.report)
     paths = settings.model_names_or_paths
     cost = total_cost([training_cost(path) for path in paths])

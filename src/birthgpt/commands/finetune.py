@@ -18,6 +18,7 @@ from birthgpt.commands.dry_run import describe_run
 from birthgpt.commands.evaluators import build_accuracy_evaluator
 from birthgpt.commands.pretrain import texts_of
 from birthgpt.commands.run_metadata import save_run_metadata, show_summary
+from birthgpt.commands.unused_settings import unused_in_finetuning, warn_unused
 from birthgpt.data.corpus import ColumnSettings, lines_by_name
 from birthgpt.data.names import NameFinder
 from birthgpt.data.objectives import ExampleSettings, QuestionAnswering
@@ -108,6 +109,8 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
         tokenizer_name_or_path=settings.tokenizer.tokenizer_name_or_path,
     )
     accelerator = build_accelerator(training)
+    if accelerator.is_main_process:
+        warn_unused(settings, unused_in_finetuning(settings))
     corpus = read_start_corpus(settings.start)
     lines = None if corpus is None else lines_by_name(corpus)
     names = None if lines is None else NameFinder(lines)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birthgpt.commands.command import Command
+from birthgpt.commands.unused_settings import unused_columns, warn_unused
 from birthgpt.data.corpus import ColumnSettings
 from birthgpt.data.names import NameFinder
 from birthgpt.data.question_files import form_of
@@ -35,6 +36,7 @@ def make_folds(settings: SplitSettings) -> list[Path]:
     Raises:
         ValueError: the file is wrong, or there are fewer people than folds.
     """
+    warn_unused(settings, unused_columns(settings.corpus_file))
     names = None
     if settings.corpus_file is not None:
         names = NameFinder(row["name"] for row in settings.read_lines(settings.corpus_file))

@@ -24,6 +24,9 @@ FEATURES = Features(
     }
 )
 
+QUESTION_RATIO = 0.1
+"""The fraction of batches with questions in pretraining, if another is not given."""
+
 UNKNOWN_RELATION = "unknown"
 """What reports call the relation of questions without a known name."""
 
@@ -53,7 +56,10 @@ class MixedQuestionSettings:
 
     question_file: str | None = setting(None, "train questions to mix in from the start; none if not given")
     question_ratio: Number = setting(
-        0.1, "fraction of the batches that contain questions; 0: questions only for evaluation", min=0, below=1
+        QUESTION_RATIO,
+        "fraction of the batches that contain questions; 0: questions only for evaluation",
+        min=0,
+        below=1,
     )
 
 
