@@ -284,7 +284,8 @@ def build_data(
     if questions is None:
         return batches, None
     seed = training.run.seed_of_data
-    trained, held_out = train_validation_split(questions, settings.validation.validation_size, seed)
+    with naming_source(str(settings.questions.question_file)):
+        trained, held_out = train_validation_split(questions, settings.validation.validation_size, seed)
     evaluator = None
     if settings.validation.eval_steps:
         assert held_out is not None
