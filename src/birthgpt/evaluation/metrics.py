@@ -1,6 +1,5 @@
 """The metrics of answers: exact match with any right answer, over all questions and over slices of them."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +10,7 @@ from birthgpt.data.names import relation_of
 from birthgpt.data.question_rows import RELATION, WORDING
 from birthgpt.data.questions import UNKNOWN_RELATION, answers_of, relation_in, wording_in
 from birthgpt.evaluation.squad import f1, normalized_match
-from birthgpt.utils.files import check_input_file
+from birthgpt.utils.files import read_json
 from birthgpt.utils.tables import NUMBER_COLUMNS
 
 if TYPE_CHECKING:
@@ -144,15 +143,7 @@ def read_metrics(path: Path, required: Sequence[str] = ()) -> dict[str, Any]:
         ValueError: the file is missing or is not JSON; one of the `required` keys is missing or empty; a value has
             the wrong type; `accuracy` is not `correct` / `total`.
     """
-    check_input_file(path)
-    try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: there is no such file of metrics") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: this is not a file of metrics in JSON ({error})") from error
-    if not isinstance(metrics, dict):
-        raise ValueError(f"{path}: metrics are a JSON object, not {type(metrics).__name__}")
+    metrics = read_json(path)
     missing = [key for key in required if metrics.get(key) in (None, "")]
     if missing:
         raise ValueError(f"{path}: {', '.join(map(repr, missing))} is missing")
