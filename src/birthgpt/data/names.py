@@ -150,6 +150,19 @@ class NameFinder:
                 chosen.append(mention)
         return sorted(chosen, key=lambda mention: mention.start)
 
+    def longer_names(self, names: Iterable[str]) -> dict[str, str]:
+        """Those of the given names that are whole words of another name, each with the first such other name."""
+        given = {name_key(name): name for name in names}
+        found: dict[str, str] = {}
+        for key, other in self.names.items():
+            words = key.split()
+            for start in range(len(words)):
+                for end in range(start + 1, len(words) + 1):
+                    part = " ".join(words[start:end])
+                    if part in given and part != key:
+                        found.setdefault(given[part], other)
+        return found
+
     def _candidates(self, question: str) -> Iterator[Mention]:
         """The longest name at each start of a word."""
         ends = [index for index in range(1, len(question) + 1) if _ends_word(question, index)]

@@ -96,7 +96,8 @@ def load_questions(
         `answers` (all right answers, `answer` is the first; only if a question has several),
         `relation` (only if the source has one), and `wording` (only if it is asked for, and the source has one).
         All rows of a .tsv without a header are kept, and a warning counts repeated questions. With named columns, rows
-        that repeat a question are one row with the answers of all. A warning counts questions with several names.
+        that repeat a question are one row with the answers of all. Warnings count questions with several names, or
+        with a name that is part of another.
 
     Raises:
         ValueError: one line that names the file and the line: a missing or unreadable file, no question at
@@ -140,7 +141,7 @@ def questions_of(
 ) -> Dataset:
     """The dataset that `load_questions` returns, with a row for each of these rows."""
     known = _names_in_form([row.question for row in rows], names)
-    _warn_several_names(source, rows, known)
+    _warn_ambiguous_names(source, rows, known)
     columns: dict[str, list] = {
         "question_id": list(range(len(rows))),
         "question": [row.question for row in rows],
@@ -214,26 +215,35 @@ def _name_of(row: QuestionRow, known: NameFinder | None) -> str:
     return find_name(row.question, known) or ""
 
 
-def _warn_several_names(source: str, rows: Sequence[QuestionRow], known: NameFinder | None) -> None:
-    """Log a warning if questions contain several names, so that it is a guess whom they are about."""
+def _warn_ambiguous_names(source: str, rows: Sequence[QuestionRow], known: NameFinder | None) -> None:
+    """Log a warning for several names in a question, or one that is part of another: whom it is about is a guess."""
     if known is None:
         return
-    found = []
+    several, single = [], []
     for row in rows:
         if not row.name and read_question_name(row.question) is None:
             names = list(dict.fromkeys(mention.name for mention in known.find(row.question)))
             if len(names) > 1:
-                found.append((row.question, names))
-    if found:
-        question, names = found[0]
-        logger.warning(
-            "%s: %d questions contain several names, first %r (%s): each counts as one about its longest name; a "
-            "column 'name' says whom a question is about",
-            source,
-            len(found),
-            question,
-            ", ".join(map(repr, names)),
-        )
+                several.append((row.question, names))
+            elif names:
+                single.append((row.question, names[0]))
+    longer = known.longer_names({name for _, name in single})
+    partial = [(question, [name, longer[name]]) for question, name in single if name in longer]
+    for found, what, taken in (
+        (several, "contain several names", "each counts as one about its longest name"),
+        (partial, "contain a name that is part of another", "each counts as one about the shorter"),
+    ):
+        if found:
+            question, names = found[0]
+            logger.warning(
+                "%s: %d questions %s, first %r (%s): %s; a column 'name' says whom a question is about",
+                source,
+                len(found),
+                what,
+                question,
+                ", ".join(map(repr, names)),
+                taken,
+            )
 
 
 def people_asked_about(sources: Iterable[str], names: NameFinder) -> set[str]:
@@ -290,9 +300,10 @@ def odd_questions(
         train: train questions, whose answers are compared.
 
     Returns:
-        Texts of questions: without a known name; about a name in no line; about a name of more than eight words, or
-        that repeats itself; about a person of the train questions; with another answer in the train questions (the same
-        question about the same name, however the name is written). A kind without questions is left out.
+        Texts of questions: without a known name; without their name in them; about a name in no line; about a name of
+        more than eight words, or that repeats itself; about a person of the train questions; with another answer in the
+        train questions (the same question about the same name, however the name is written). A kind without questions
+        is left out.
     """
     trained: dict[tuple[str, str], set[str]] = {}
     people = set()
@@ -304,6 +315,7 @@ def odd_questions(
         answers = trained.get(identity(row), set())
         looks_odd = {
             "without a known name": not row["name"],
+            "without their name in them": row["name"] and "{name}" not in relation_of(row["question"], row["name"]),
             "about a name in no line": lines_by_name is not None and row["name"] and row["name"] not in lines_by_name,
             "about a name that looks like a sentence": row["name"] and looks_like_sentence(row["name"]),
             "about a person of the train questions": person_of(row) in people,
