@@ -52,6 +52,28 @@ def test_an_answer_after_words_begins_with_the_space_between_them(characters, bp
     assert bpe("London", add_special_tokens=False) == bpe(" London", add_special_tokens=False)
 
 
+def test_the_first_right_answer_that_a_line_contains_is_found():
+    question = {
+        "name": "Lise Meitner",
+        "question": "Where?",
+        "answer": "Rome",
+        "answers": ["Rome", "Stockholm", "Berlin"],
+    }
+    ((row, before),) = answerable([question], lines())
+    assert row is question and before.endswith("in Berlin and ")
+
+
+def test_of_several_right_answers_the_likeliest_has_the_rank(bpe):
+    model = tiny_model(vocab_size=len(bpe))
+    prompts, answers = ["Ada⁇", "Lise Meitner⁇ from"], [["London", "Paris", "Vienna"], ["Manchester", "Berlin"]]
+    alone = [
+        [answer_ranks(model, bpe, [prompt], [answer])[0] for answer in right]
+        for prompt, right in zip(prompts, answers, strict=True)
+    ]
+    assert answer_ranks(model, bpe, prompts, answers) == [min(ranks) for ranks in alone]
+    assert len({rank for ranks in alone for rank in ranks}) > 2
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_a_rank_counts_the_tokens_that_are_more_likely(bpe, batch_size):
     model = tiny_model(vocab_size=len(bpe)).train()
