@@ -8,18 +8,17 @@ from birthgpt.commands.endless_answers import warn_endless_answers
 from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.data.names import normalize
 from birthgpt.data.tokenizers import warn_unknown_characters
-from birthgpt.evaluation.answering import Answer, answer_questions
+from birthgpt.evaluation.answering import Answer, DecodingSettings, answer_questions
 from birthgpt.settings import checked, setting
 
 
 @checked
 @dataclass(kw_only=True)
-class AskSettings:
+class AskSettings(DecodingSettings):
     """Ask a checkpoint a question; without one, ask for questions until an empty line."""
 
     model_name_or_path: str = setting(help="finetuned checkpoint")
     question: str | None = setting(None, "such as: Where was Ada Lovelace born?")
-    max_new_tokens: int = setting(48, "longest answer, in tokens", min=1)
 
 
 def ask(settings: AskSettings) -> None:
@@ -32,14 +31,20 @@ def ask(settings: AskSettings) -> None:
     for question in [settings.question] if settings.question is not None else read_questions():
         asked = [normalize(question)]
         warn_unknown_characters(tokenizer, asked, "the question")
-        answers = answer_questions(model, tokenizer, asked, max_new_tokens=settings.max_new_tokens)
+        answers = answer_questions(
+            model,
+            tokenizer,
+            asked,
+            max_new_tokens=settings.max_new_tokens,
+            always_answer=settings.always_answer,
+        )
         print(describe(answers[0]))
         warn_endless_answers(asked, answers, settings.model_name_or_path)
 
 
 def describe(answer: Answer) -> str:
-    """`London (probability 0.83)`; the text may be empty."""
-    return f"{answer.text or '(nothing)'} (probability {answer.probability:.2f})"
+    """`London (probability 0.83)`, or `unknown (probability 0.97)`; the text may be empty."""
+    return f"{answer.shown or '(nothing)'} (probability {answer.probability:.2f})"
 
 
 def read_questions() -> Iterator[str]:

@@ -126,6 +126,7 @@ def model_answers(settings: EvaluateSettings, questions: Questions, accelerator:
         batch_size=settings.answering.batch_size,
         max_new_tokens=settings.answering.max_new_tokens,
         num_beams=settings.num_beams,
+        always_answer=settings.answering.always_answer,
         progress=accelerator.is_main_process,
         accelerator=accelerator,
     )

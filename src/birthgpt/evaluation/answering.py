@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -12,17 +13,28 @@ from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from birthgpt.data.tokenizers import question_prompt
+from birthgpt.data.tokenizers import UNKNOWN_ANSWER_TOKEN, question_prompt, unknown_answer_id
 from birthgpt.settings import checked, setting
+
+UNKNOWN = "unknown"
+"""What a reader sees in place of the unknown-answer token."""
 
 
 @checked
 @dataclass(kw_only=True)
-class AnsweringSettings:
+class DecodingSettings:
+    """How an answer is written."""
+
+    max_new_tokens: int = setting(48, "longest answer, in tokens", min=1)
+    always_answer: bool = setting(False, "never answer unknown, also if the model has learned to")
+
+
+@checked
+@dataclass(kw_only=True)
+class AnsweringSettings(DecodingSettings):
     """How questions are answered."""
 
     batch_size: int = setting(256, "questions answered at a time, in each process", min=1)
-    max_new_tokens: int = setting(48, "longest answer, in tokens", min=1)
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,18 @@ class Answer:
     log_probability: float
     has_end: bool = True
     """Whether the eos token ends it, and not the length limit."""
+    is_unknown: bool = False
+    """Whether it begins with the unknown-answer token; then `text` is empty, and right for no question."""
+
+    @property
+    def shown(self) -> str:
+        """The text for a reader: `unknown` for an unknown answer."""
+        return UNKNOWN if self.is_unknown else self.text
+
+    @property
+    def written(self) -> str:
+        """The text as the model writes it: ␀ for an unknown answer."""
+        return UNKNOWN_ANSWER_TOKEN if self.is_unknown else self.text
 
     @property
     def probability(self) -> float:
@@ -52,6 +76,7 @@ def answer_questions(
     batch_size: int = 256,
     max_new_tokens: int = 48,
     num_beams: int = 1,
+    always_answer: bool = False,
     progress: bool = False,
     accelerator: Accelerator | None = None,
 ) -> list[Answer]:
@@ -67,6 +92,7 @@ def answer_questions(
         max_new_tokens: longest answer in tokens, including its eos token; less if a long question leaves
             less room in a model with learned positions.
         num_beams: 1 for greedy decoding.
+        always_answer: never write the unknown-answer token. The probability of the answer stays that of the model.
         progress: show a progress bar.
         accelerator: with several processes, each answers a part of the questions and returns all answers.
             Each process must have the whole model.
@@ -93,7 +119,7 @@ def answer_questions(
     with evaluation_mode(model), torch.inference_mode():
         batches = list(_batches(longest_first, budgets, batch_size))
         for batch in tqdm(batches, "answering", disable=not progress):
-            generation_config = _generation_config(tokenizer, budgets[batch[0]], num_beams)
+            generation_config = _generation_config(tokenizer, budgets[batch[0]], num_beams, always_answer)
             asked = [questions[index] for index in batch]
             answers = _answer_batch(model, tokenizer, asked, generation_config)
             numbered_answers.extend(zip(batch, answers, strict=True))
@@ -167,9 +193,15 @@ def _batches(indices: Sequence[int], budgets: Sequence[int], batch_size: int) ->
         yield from (group[start : start + batch_size] for start in range(0, len(group), batch_size))
 
 
-def _generation_config(tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, num_beams: int) -> GenerationConfig:
+def _generation_config(
+    tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, num_beams: int, always_answer: bool
+) -> GenerationConfig:
     # without a length penalty a beam's score is the log probability of its answer
-    beam_search = {"num_beams": num_beams, "length_penalty": 0.0} if num_beams > 1 else {}
+    more: dict[str, Any] = {"num_beams": num_beams, "length_penalty": 0.0} if num_beams > 1 else {}
+    unknown = unknown_answer_id(tokenizer)
+    if always_answer and unknown is not None:
+        # scores of a token that is left out are infinite; probabilities are taken from the logits
+        more |= {"suppress_tokens": [unknown], "output_logits": True}
     return GenerationConfig(
         do_sample=False,
         max_new_tokens=max_new_tokens,
@@ -177,7 +209,7 @@ def _generation_config(tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, 
         pad_token_id=tokenizer.pad_token_id,
         return_dict_in_generate=True,
         output_scores=True,
-        **beam_search,
+        **more,
     )
 
 
@@ -215,11 +247,12 @@ def _answer_batch(
     closings = (tokens == tokenizer.eos_token_id).long()
     # the first eos token ends the answer; generate() only writes padding after it
     closed_before = closings.cumsum(dim=1) - closings > 0
+    scores = output.scores if output.logits is None else output.logits
     if generation_config.num_beams is None:
-        log_probabilities = _greedy_log_probabilities(tokens, output.scores, closed_before)
+        log_probabilities = _greedy_log_probabilities(tokens, scores, closed_before)
     else:
         # the first beam of each question has the scores after the question
-        usable = can_rank(output.scores[0][:: generation_config.num_beams])
+        usable = can_rank(scores[0][:: generation_config.num_beams])
         log_probabilities = output.sequences_scores.masked_fill(~usable, math.nan)
 
     lengths = (~closed_before & (closings == 0)).sum(dim=1).tolist()
@@ -229,10 +262,12 @@ def _answer_batch(
         skip_special_tokens=False,
         clean_up_tokenization_spaces=False,
     )
+    # -1 is no token
+    unknown = (tokens[:, 0] == (unknown_answer_id(tokenizer) or -1)).tolist()
     return [
-        Answer(text.strip(), log_probability, has_end)
-        for text, log_probability, has_end in zip(
-            texts, log_probabilities.tolist(), closings.any(dim=1).tolist(), strict=True
+        Answer("" if is_unknown else text.strip(), log_probability, has_end, is_unknown)
+        for text, log_probability, has_end, is_unknown in zip(
+            texts, log_probabilities.tolist(), closings.any(dim=1).tolist(), unknown, strict=True
         )
     ]
 
