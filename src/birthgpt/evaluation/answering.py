@@ -300,6 +300,6 @@ def check_scores(model: PreTrainedModel, usable: Sequence[bool], prompts: Sequen
     for is_usable, prompt in zip(usable, prompts, strict=True):
         if not is_usable:
             raise ValueError(
-                f"the scores of {model.name_or_path or 'the model'} for {prompt!r} are not finite, or equal for all tokens: its weights are damaged, "
-                "or its training diverged"
+                f"the scores of {model.name_or_path or 'the model'} for {prompt!r} are not finite, or equal for all "
+                "tokens: its weights are damaged, or its training diverged"
             )
