@@ -14,6 +14,7 @@ from birthgpt.evaluation.answering import Answer, answer_questions, candidate_an
 from birthgpt.evaluation.name_likelihood import NameLikelihood
 from birthgpt.evaluation.scoring import Score, score_answers
 from birthgpt.evaluation.wordings import Wordings
+from birthgpt.model.ngrams import hash_ngrams
 
 Member = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
@@ -59,6 +60,11 @@ class SignalSource:
     batch_size: int = 256
     max_new_tokens: int = 48
 
+    def says_unknown(self, answer: Answer) -> bool:
+        """Whether an answer is the unknown-answer token of the tokenizer."""
+        token_id = unknown_answer_id(self.tokenizer)
+        return token_id is not None and answer.text == self.tokenizer.convert_ids_to_tokens(token_id)
+
 
 @dataclass(frozen=True)
 class AnswerSignals:
@@ -68,11 +74,13 @@ class AnswerSignals:
         answer: the greedy answer, the same as `answer_questions` gives.
         values: each of `SIGNALS`; NaN where it cannot be computed.
         name: the name in the question; None if the question has none of the known wordings.
+        says_unknown: whether the answer is the token by which the model says that it does not know the name.
     """
 
     answer: Answer
     values: dict[str, float]
     name: str | None
+    says_unknown: bool = False
 
 
 def collect_signals(
@@ -112,14 +120,15 @@ def collect_signals(
             answer,
             dict.fromkeys(SIGNALS, math.nan) | beam_signals(found) | prompts | others | _name_signals(source, name),
             name,
+            source.says_unknown(answer),
         )
         for answer, found, prompts, others, name in zip(answers, beams, of_prompts, of_others, names, strict=True)
     ]
 
 
-def unknown_token_id(model: PreTrainedModel) -> int | None:
-    """The token by which a model says that it does not know a name; None if it has none."""
-    return getattr(model.config, "unknown_token_id", None)
+def unknown_answer_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The id of the unknown-answer token; None for a tokenizer without it."""
+    return getattr(tokenizer, "unknown_answer_token_id", None)
 
 
 def beam_signals(beams: Sequence[Answer]) -> dict[str, float]:
@@ -157,7 +166,7 @@ def _prompt_signals(
             [question_prompt(source.tokenizer, prompt) for prompts in asked for prompt in prompts],
             [text for prompts, text in zip(asked, texts, strict=True) for _ in prompts],
             batch_size=source.batch_size,
-            unknown_token_id=unknown_token_id(source.model),
+            unknown_token_id=unknown_answer_id(source.tokenizer),
         )
     )
     return [_signals_of_scores([next(scores) for _ in prompts]) for prompts in asked]
@@ -214,8 +223,13 @@ def name_ngram_norm(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
     embedding = getattr(model.base_model, "embed_ngrams", None)
     if embedding is None:
         return math.nan
-    norms = embedding.norms(torch.tensor([tokenizer(name)["input_ids"]], device=model.device))
-    return min((float(norm) for norm in norms), default=math.nan)
+    ids = torch.tensor(tokenizer(name)["input_ids"], device=model.device)
+    norms = [
+        table.weight[hash_ngrams(ids.unfold(0, order, 1), embedding.rows)].norm(dim=-1).min().item()
+        for order, table in zip(embedding.orders, embedding.tables, strict=True)
+        if len(ids) >= order
+    ]
+    return min(norms, default=math.nan)
 
 
 def _log(probability: float) -> float:
