@@ -109,7 +109,7 @@ def test_the_vocabulary_of_characters_is_sorted_after_the_special_tokens(charact
 def test_bpe_has_every_byte_and_no_unknown_token(bpe):
     assert (bpe.pad_token_id, bpe.mask_token_id, bpe.eos_token_id, bpe.unk_token_id) == (0, 1, 2, None)
     single_bytes = [token for token in bpe.get_vocab() if len(token) == 1]
-    assert len(single_bytes) == 256 + len(RESERVED_TOKENS)
+    assert len(single_bytes) == 256 + len([PAD_TOKEN, MASK_TOKEN, EOS_TOKEN])
     assert len(bpe) <= 320
 
 

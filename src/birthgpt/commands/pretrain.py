@@ -15,6 +15,7 @@ from birthgpt.commands.building import (
     build_batches,
     build_model,
     build_tokenizer,
+    build_unknown_names,
 )
 from birthgpt.commands.command import Command
 from birthgpt.commands.data_report import report_corpus, report_coverage, report_examples
@@ -28,9 +29,10 @@ from birthgpt.data.objectives import (
     OBJECTIVES,
     Objective,
     ObjectiveSettings,
-    QuestionAnswering,
     RecallFromName,
+    UnknownAnswers,
     build_objective,
+    build_question_answering,
 )
 from birthgpt.data.questions import MixedQuestionSettings, load_questions, warn_odd_questions, warn_rare_relations
 from birthgpt.data.splits import train_validation_split, warn_unknown_people
@@ -79,6 +81,13 @@ class PretrainSettings:
         if questions.question_file is not None and self.corpus.streaming:
             raise ValueError("question_file cannot be mixed into a stream: set streaming to false")
 
+    def validate_unknown_names(self):
+        """Only objectives that recall from names can ask about other names."""
+        name, ratio = self.objective.objective, self.objective.unknown_name_ratio
+        if ratio and not issubclass(OBJECTIVES[name], UnknownAnswers):
+            allowed = ", ".join(name for name, kind in OBJECTIVES.items() if issubclass(kind, UnknownAnswers))
+            raise ValueError(f"unknown_name_ratio={ratio}: {name} does not recall from names: choose {allowed}")
+
     def validate_replicas(self):
         """Some settings are not possible if several models are trained at once."""
         if not self.replicas.seeds and not self.replicas.learning_rates:
@@ -112,13 +121,16 @@ def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
     specs = build_specs(settings, accelerator)
     first_folder = specs[0].folder if specs else Path(run.output_dir)
     checkpoints = checkpoints_to_resume(first_folder, run.resume_from_checkpoint)
-    tokenizer = build_tokenizer(settings.tokenizer, texts_of(corpus), block_size, checkpoints)
+    unknown = settings.objective.unknown_name_ratio > 0
+    tokenizer = build_tokenizer(settings.tokenizer, texts_of(corpus), block_size, checkpoints, unknown_answers=unknown)
     if accelerator.is_main_process and not settings.corpus.streaming:
         warn_unknown_characters(tokenizer, corpus["text"], settings.corpus.train_file)
     model = build_model(settings.model, tokenizer, block_size)
     check_objective(settings, corpus, model)
-    objective = build_objective(settings.objective, tokenizer)
     questions = read_questions(settings, corpus, tokenizer, verbose=accelerator.is_main_process)
+    asked = () if questions is None else questions["name"]
+    unknown_names = build_unknown_names(settings.objective, (row["name"] for row in corpus), asked)
+    objective = build_objective(settings.objective, tokenizer, unknown_names)
     facts = report_data(settings, corpus, questions, objective) if accelerator.is_main_process else {}
     batches, evaluator = build_data(settings, corpus, questions, objective, tokenizer, accelerator)
     if run.dry_run:
@@ -275,7 +287,9 @@ def build_data(
         evaluator = build_evaluator(trained, held_out, corpus, tokenizer, accelerator)
     if not settings.questions.question_ratio:
         return batches, evaluator
-    question_answering = QuestionAnswering(tokenizer, settings.objective.block_size)
+    names = objective.unknown_names if isinstance(objective, UnknownAnswers) else None
+    block_size = settings.objective.block_size
+    question_answering = build_question_answering(settings.objective, tokenizer, block_size, names)
     with naming_source(str(settings.questions.question_file)):
         asked = build_batches(trained, question_answering, tokenizer, training, accelerator)
     assert isinstance(asked, EpochBatches)

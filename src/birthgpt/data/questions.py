@@ -88,8 +88,8 @@ def load_questions(
         ValueError: one line that names the file and the line: a missing or unreadable file, no question at
             all, text that is not UTF-8, a row with fewer or more columns than the first, a missing column, an
             empty question or answer, answers in some rows only, `answers` that is no list, two relations of one
-            question, a header in a .tsv of two columns, a reserved character (``⁇``, ``␃``, ``□``), or no answers
-            although `require_answers` is True.
+            question, a header in a .tsv of two columns, a reserved character (``⁇``, ``␃``, ``□``, ``␀``), or no
+            answers although `require_answers` is True.
     """
     rows = read_question_rows(source, (question_column, answer_column), split=split)
     if not rows:

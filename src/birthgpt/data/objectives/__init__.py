@@ -9,6 +9,8 @@ from birthgpt.data.objectives.question_answering import QuestionAnswering
 from birthgpt.data.objectives.recall_from_name import RecallFromName, Span
 from birthgpt.data.objectives.salient_spans import SalientSpans
 from birthgpt.data.objectives.span_corruption import SpanCorruption
+from birthgpt.data.objectives.unknown_answers import UnknownAnswers
+from birthgpt.data.unknown_names import UnknownNames
 from birthgpt.settings import CollectedSettings, collect_settings, setting, settings_of
 
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -32,10 +34,26 @@ class ExampleSettings(CollectedSettings):
     """How questions become examples."""
 
 
-def build_objective(settings: ObjectiveSettings, tokenizer: PreTrainedTokenizerBase) -> Objective:
-    """The objective that the settings name."""
+def build_objective(
+    settings: ObjectiveSettings, tokenizer: PreTrainedTokenizerBase, unknown_names: UnknownNames | None = None
+) -> Objective:
+    """The objective that the settings name; with `unknown_names`, some of its examples are about invented names."""
     kind = OBJECTIVES[settings.objective]
-    return kind(tokenizer, **{entry.name: getattr(settings, entry.name) for entry in settings_of(kind)})
+    objective = kind(tokenizer, **{entry.name: getattr(settings, entry.name) for entry in settings_of(kind)})
+    if isinstance(objective, UnknownAnswers):
+        objective.unknown_names = unknown_names
+    return objective
+
+
+def build_question_answering(
+    settings: ObjectiveSettings | ExampleSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    block_size: int,
+    unknown_names: UnknownNames | None = None,
+) -> QuestionAnswering:
+    """Questions as examples, in a block of this size; with `unknown_names`, some are about invented names."""
+    ratio = settings.unknown_name_ratio
+    return QuestionAnswering(tokenizer, block_size, unknown_name_ratio=ratio, unknown_names=unknown_names)
 
 
 __all__ = [
@@ -53,5 +71,7 @@ __all__ = [
     "SalientSpans",
     "Span",
     "SpanCorruption",
+    "UnknownAnswers",
     "build_objective",
+    "build_question_answering",
 ]
