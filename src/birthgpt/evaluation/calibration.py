@@ -96,11 +96,12 @@ class Calibration:
 
 
 def features(values: np.ndarray) -> np.ndarray:
-    """(answers, signals) → (answers, 2 · signals): each signal x, and sign(x) · log(1 + |x|).
+    """(answers, signals) → (answers, 2 · signals): each signal x, and log(|x| + 0.01).
 
-    Most signals are logarithms of probabilities: near certainty the second feature is x itself, and far from it small.
+    Most signals are logarithms of probabilities: the first feature tells apart what is unlikely, and the second what is
+    nearly certain.
     """
-    return np.concatenate((values, np.sign(values) * np.log1p(np.abs(values))), axis=1)
+    return np.concatenate((values, np.log(np.abs(values) + 0.01)), axis=1)
 
 
 def fingerprint_of(model: PreTrainedModel) -> str:
@@ -125,13 +126,13 @@ def has_calibration(name_or_path: str | Path) -> bool:
 
 
 def load_calibration(
-    name_or_path: str, model: PreTrainedModel, others: Sequence[PreTrainedModel] = ()
+    name_or_path: str, model: PreTrainedModel, others: Sequence[PreTrainedModel] | None = ()
 ) -> Calibration:
     """The calibration of a checkpoint, from its folder or from the Hub.
 
     Args:
         model: the model of the checkpoint.
-        others: the checkpoints whose agreement the calibration uses, in any order.
+        others: the checkpoints whose agreement the calibration uses, in any order; None: they are not checked.
 
     Raises:
         ValueError: there is none; it cannot be read; it was made for another checkpoint, or with other checkpoints.
@@ -143,6 +144,8 @@ def load_calibration(
             f"{path} belongs to another checkpoint: its weights are not those of this model (or the model was loaded "
             f"in another dtype than it was calibrated in); run `birthgpt calibrate {name_or_path}`"
         )
+    if others is None:
+        return calibration
     found = sorted(map(fingerprint_of, others))
     if found != sorted(calibration.others_sha256):
         raise ValueError(

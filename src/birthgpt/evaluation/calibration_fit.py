@@ -64,8 +64,8 @@ def fit_calibration(
         raise ValueError(f"{count} held-out people are too few to calibrate on: give at least {FEWEST_PEOPLE}")
     if labels.all() or not labels.any():
         raise ValueError(
-            f"all {len(labels)} answers about held-out people are {'right' if labels.all() else 'wrong'}: a calibration "
-            "needs right and wrong answers; give other or more questions"
+            f"all {len(labels)} answers about held-out people are {'right' if labels.all() else 'wrong'}: a "
+            "calibration needs right and wrong answers; give other or more questions"
         )
     generator = np.random.default_rng(settings.seed)
     chosen = np.zeros(count, dtype=bool)
@@ -73,7 +73,8 @@ def fit_calibration(
     fitted = chosen[numbers]
     if len(set(labels[fitted].tolist())) < 2:
         raise ValueError(
-            f"the answers about the {int(chosen.sum())} people of the fit are all right or all wrong: give more questions"
+            f"the answers about the {int(chosen.sum())} people of the fit are all right or all wrong: give more "
+            "questions"
         )
     invented_fitted = generator.permutation(len(invented)) < round(settings.fit_ratio * len(invented))
     names = _usable([*signals, *invented])
@@ -146,7 +147,6 @@ def _fit_regression(values: np.ndarray, outcomes: np.ndarray, unknown_ratio: flo
     """
     try:
         from sklearn.linear_model import LogisticRegression
-        from sklearn.model_selection import GridSearchCV, StratifiedKFold
     except ImportError:
         raise ValueError("calibrate needs scikit-learn: pip install 'birthgpt[confidence]'") from None
     columns = features(values)
@@ -157,18 +157,8 @@ def _fit_regression(values: np.ndarray, outcomes: np.ndarray, unknown_ratio: flo
     weights = np.ones(len(outcomes))
     if is_unknown.any():
         weights[is_unknown] = unknown_ratio / (1 - unknown_ratio) * (~is_unknown).sum() / is_unknown.sum()
-    folds = min(5, int(np.bincount(outcomes).min()))
-    regression = LogisticRegression(max_iter=5000, C=0.1)
-    if folds > 1:
-        search = GridSearchCV(
-            regression,
-            {"C": list(STRENGTHS)},
-            scoring="neg_log_loss",
-            cv=StratifiedKFold(folds, shuffle=True, random_state=0),
-        )
-        regression = search.fit(columns, outcomes, sample_weight=weights).best_estimator_
-    else:
-        regression.fit(columns, outcomes, sample_weight=weights)
+    strength = min(STRENGTHS, key=lambda strength: _loss_on_others(strength, columns, outcomes, weights))
+    regression = LogisticRegression(C=strength, max_iter=5000).fit(columns, outcomes, sample_weight=weights)
     coefficients, intercepts = regression.coef_, regression.intercept_
     if len(coefficients) == 1:
         # of two outcomes, scikit-learn has the logarithm of the odds of the second
@@ -180,6 +170,23 @@ def _fit_regression(values: np.ndarray, outcomes: np.ndarray, unknown_ratio: flo
         "coefficients": coefficients.tolist(),
         "intercepts": intercepts.tolist(),
     }
+
+
+def _loss_on_others(strength: float, columns: np.ndarray, outcomes: np.ndarray, weights: np.ndarray) -> float:
+    """The weighted log loss of a penalty by cross-validation with at most five folds."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import log_loss
+    from sklearn.model_selection import StratifiedKFold
+
+    folds = min(5, int(np.bincount(outcomes)[np.unique(outcomes)].min()))
+    if folds < 2:
+        return abs(np.log(strength / 0.1))
+    found = np.zeros((len(outcomes), len(np.unique(outcomes))))
+    for trained, left_out in StratifiedKFold(folds, shuffle=True, random_state=0).split(columns, outcomes):
+        regression = LogisticRegression(C=strength, max_iter=5000)
+        regression.fit(columns[trained], outcomes[trained], sample_weight=weights[trained])
+        found[left_out] = regression.predict_proba(columns[left_out])
+    return log_loss(outcomes, found, sample_weight=weights)
 
 
 def _usable(signals: Sequence[AnswerSignals]) -> list[str]:

@@ -15,8 +15,8 @@ from birthgpt.evaluation.signals import AnswerSignals, Member, SignalSource, col
 Verdict = Literal["recalled", "unsure", "unknown"]
 
 GUARANTEE = (
-    "of the answers that are called recalled, at most {risk:.1%} are wrong, with a probability of {confidence:.0%} over "
-    "the draw of the people of the calibration; for people drawn like them, and questions in the same wordings"
+    "of the answers that are called recalled, at most {risk:.1%} are wrong, with a probability of {confidence:.0%} "
+    "over the draw of the people of the calibration; for people drawn like them, and questions in the same wordings"
 )
 """What the verdict promises."""
 

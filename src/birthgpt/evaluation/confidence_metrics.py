@@ -46,6 +46,17 @@ def calibration_error(probabilities: np.ndarray, right: np.ndarray, num_bins: in
     return float(sum(gaps) / len(right))
 
 
+def error_by_chance(probabilities: Sequence[float], *, num_draws: int = 200, seed: int = 0) -> float:
+    """The mean calibration error of probabilities that are exactly right, with as many answers: what chance alone adds.
+
+    Whether each answer is right is drawn with its own probability.
+    """
+    given = np.asarray(probabilities, dtype=float)
+    generator = np.random.default_rng(seed)
+    draws = [calibration_error(given, generator.random(len(given)) < given) for _ in range(num_draws)]
+    return float(np.mean(draws))
+
+
 def risk_coverage(scores: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The coverage (0..1) and the risk (0..1, wrong among given answers) of each threshold, the highest score first.
 
@@ -100,10 +111,7 @@ def measure_confidence(
         "auroc_right_wrong": auroc,
         "calibration_error": calibration_error,
         "coverage_at_risk": lambda scores, labels: coverage_at_risk(scores, labels, risk),
-        **{
-            f"accuracy_at_coverage_{coverage:.0%}".rstrip("%"): _at(coverage)
-            for coverage in COVERAGES
-        },
+        **{f"accuracy_at_coverage_{round(100 * coverage)}": _at(coverage) for coverage in COVERAGES},
     }
     scores, labels = np.asarray(probabilities, dtype=float), np.asarray(right, dtype=bool)
     draws = [np.concatenate(rows) for rows in _resamples(people, num_resamples, seed)]

@@ -95,8 +95,7 @@ def _scores(logits: torch.Tensor, targets: torch.Tensor, unknown_token_id: int |
     else:
         unknown = first_logits.log_softmax(dim=1)[:, unknown_token_id]
     return [
-        Score(*values)
-        for values in zip(sums.tolist(), weakest.tolist(), ranks.tolist(), unknown.tolist(), strict=True)
+        Score(*values) for values in zip(sums.tolist(), weakest.tolist(), ranks.tolist(), unknown.tolist(), strict=True)
     ]
 
 

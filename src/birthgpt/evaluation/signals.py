@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from birthgpt.data.tokenizers import question_prompt
+from birthgpt.data.tokenizers import question_prompt, unknown_answer_id
 from birthgpt.evaluation.answering import Answer, answer_questions, candidate_answers
 from birthgpt.evaluation.name_likelihood import NameLikelihood
 from birthgpt.evaluation.scoring import Score, score_answers
@@ -108,7 +109,7 @@ def collect_signals(
         found = collect_signals(source, [questions[index] for index in mine], answers=given)
         numbered = gather_object(list(zip(mine, found, strict=True)))
         return [signals for _, signals in sorted(numbered, key=lambda pair: pair[0])]
-    sizes = {"batch_size": source.batch_size, "max_new_tokens": source.max_new_tokens}
+    sizes: dict[str, Any] = {"batch_size": source.batch_size, "max_new_tokens": source.max_new_tokens}
     if answers is None:
         answers = answer_questions(source.model, source.tokenizer, questions, **sizes)
     beams = candidate_answers(source.model, source.tokenizer, questions, num_beams=source.num_beams, **sizes)
@@ -124,11 +125,6 @@ def collect_signals(
         )
         for answer, found, prompts, others, name in zip(answers, beams, of_prompts, of_others, names, strict=True)
     ]
-
-
-def unknown_answer_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The id of the unknown-answer token; None for a tokenizer without it."""
-    return getattr(tokenizer, "unknown_answer_token_id", None)
 
 
 def beam_signals(beams: Sequence[Answer]) -> dict[str, float]:

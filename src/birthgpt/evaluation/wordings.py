@@ -56,8 +56,8 @@ class Wordings:
         groups = [[wording for wording, _ in found.most_common(limit)] for found in counts.values()]
         if more and len(groups) != 1:
             raise ValueError(
-                f"wordings={list(more)} are wordings of one fact, but the questions ask about {len(groups)}: leave them "
-                "out, and give questions a column `relation`"
+                f"wordings={list(more)} are wordings of one fact, but the questions ask about {len(groups)}: leave "
+                "them out, and give questions a column `relation`"
             )
         if more:
             groups[0] += [wording for wording in map(normalize, more) if wording not in groups[0]]
