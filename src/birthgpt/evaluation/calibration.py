@@ -186,6 +186,7 @@ def _read(path: Path) -> Calibration:
 
 def _check(calibration: Calibration) -> None:
     """Raise ValueError if the parts do not fit together."""
+    Wordings(calibration.wordings)
     width = 2 * len(calibration.signals)
     unknown = set(calibration.signals) - SIGNALS.keys()
     if unknown:

@@ -25,7 +25,7 @@ SIGNALS = {
     "margin": "log p of the most likely beam − log p of the next beam with another text",
     "entropy": "entropy of the answers of all beams; what no beam holds counts as one more answer",
     "wording_agreement": "log of the mean p(answer) over the other wordings of the question",
-    "checkpoint_agreement": "log of the mean p(answer) over other checkpoints",
+    "checkpoint_agreement": "log of the mean p(answer) over other checkpoints, and over all wordings",
     "name_log_probability": "log p(answer | name alone)",
     "name_rank": "log(1 + rank of the answer's first token after the name alone)",
     "name_likelihood": "mean log p of the name's characters among the names of the corpus",
@@ -186,18 +186,15 @@ def _signals_of_scores(scores: Sequence[Score]) -> dict[str, float]:
 def _other_checkpoints(
     source: SignalSource, questions: Sequence[str], texts: Sequence[str]
 ) -> Iterator[dict[str, float]]:
-    scores = [
-        score_answers(
-            model,
-            tokenizer,
-            [question_prompt(tokenizer, question) for question in questions],
-            texts,
-            batch_size=source.batch_size,
-        )
-        for model, tokenizer in source.others
-    ]
-    for index in range(len(questions)):
-        yield {"checkpoint_agreement": log_mean([of_one[index].log_probability for of_one in scores])}
+    asked = [[question, *source.wordings.others(question)] for question in questions]
+    answers = [text for wordings, text in zip(asked, texts, strict=True) for _ in wordings]
+    scores = []
+    for model, tokenizer in source.others:
+        prompts = [question_prompt(tokenizer, prompt) for wordings in asked for prompt in wordings]
+        scores.append(iter(score_answers(model, tokenizer, prompts, answers, batch_size=source.batch_size)))
+    for wordings in asked:
+        found = [next(of_one).log_probability for of_one in scores for _ in wordings]
+        yield {"checkpoint_agreement": log_mean(found)}
 
 
 def _name_signals(source: SignalSource, name: str | None) -> dict[str, float]:
