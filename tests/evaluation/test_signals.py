@@ -164,11 +164,14 @@ def test_the_norm_is_the_smallest_of_all_ngrams_of_the_name(tokenizer):
     assert math.isnan(name_ngram_norm(model_of("softmax", tokenizer), tokenizer, "Ada"))
 
 
-def test_the_unknown_answer_is_recognised(tokenizer):
+def test_an_unknown_answer_is_weighed_as_its_token(tokenizer):
     source = source_of("softmax", tokenizer)
-    assert source.says_unknown(Answer("␀", -0.1)) and not source.says_unknown(Answer("Rome", -0.1))
-    plain = train_character_tokenizer(LINES, 64)
-    assert not SignalSource(source.model, plain).says_unknown(Answer("␀", -0.1))
+    (found,) = collect_signals(source, QUESTIONS[:1], answers=[Answer("", -0.1, is_unknown=True)])
+    expected = by_hand(source.model, tokenizer, f"{QUESTIONS[0]}⁇", "␀")[0]
+    assert found.values["log_probability"] == pytest.approx(expected.sum().item(), abs=1e-3)
+    assert found.values["unknown_log_probability"] == pytest.approx(expected[0].item(), abs=1e-4)
+    beams = [Answer("", math.log(0.5), is_unknown=True), Answer("", math.log(0.25))]
+    assert beam_signals(beams)["margin"] == pytest.approx(math.log(2))
 
 
 def test_names_of_the_corpus_are_likelier_than_others_of_the_same_letters():

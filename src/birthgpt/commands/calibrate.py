@@ -141,6 +141,7 @@ def build_source(
         num_beams=settings.num_beams,
         batch_size=settings.answering.batch_size,
         max_new_tokens=settings.answering.max_new_tokens,
+        always_answer=settings.answering.always_answer,
     )
 
 

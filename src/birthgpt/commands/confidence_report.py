@@ -15,7 +15,7 @@ from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.commands.report_answers import Questions, ReportSettings
 from birthgpt.data.questions import answers_of
 from birthgpt.data.splits import person_of
-from birthgpt.evaluation.answering import Answer
+from birthgpt.evaluation.answering import Answer, DecodingSettings
 from birthgpt.evaluation.calibration import Calibration, load_calibration
 from birthgpt.evaluation.confidence import GUARANTEE, ConfidentAnswer, Verdict, judge, signal_source
 from birthgpt.evaluation.confidence_figures import FIGURES, draw_figures
@@ -83,11 +83,18 @@ class Judge:
     risk: float
 
     @classmethod
-    def load(cls, name_or_path: str, member: Member, settings: RiskSettings, batch_size: int = 256) -> "Judge":
+    def load(
+        cls,
+        name_or_path: str,
+        member: Member,
+        settings: RiskSettings,
+        decoding: DecodingSettings,
+        batch_size: int = 256,
+    ) -> "Judge":
         """The calibration of a checkpoint that is loaded.
 
         Raises:
-            ValueError: there is none, or it belongs to other weights.
+            ValueError: there is none, or it belongs to other weights, or to answers that are decoded in another way.
         """
         assert settings.max_risk is not None
         model, tokenizer = member
@@ -95,6 +102,13 @@ class Judge:
         loaded = map(load_model_and_tokenizer, settings.agreement_models or ())
         others = [(other.to(device), its_tokenizer) for other, its_tokenizer in loaded]
         calibration = load_calibration(name_or_path, model, [other for other, _ in others])
+        for name in ("max_new_tokens", "always_answer"):
+            given, calibrated = getattr(decoding, name), getattr(calibration, name)
+            if given != calibrated:
+                raise ValueError(
+                    f"{name}={given}, but {name_or_path} was calibrated with {name}={calibrated}: give the same, or "
+                    "calibrate it again"
+                )
         return cls(calibration, signal_source(model, tokenizer, calibration, others, batch_size), settings.max_risk)
 
     def __call__(
@@ -142,7 +156,7 @@ def report_confidence(
     rows = [
         {
             "question": question,
-            "answer": answer.text,
+            "answer": answer.answer.shown,
             "right": answer.right,
             "unknown": answer.unknown,
             "verdict": answer.verdict,

@@ -74,6 +74,7 @@ def ensemble(settings: EnsembleSettings) -> dict | None:
     options = {
         "batch_size": settings.answering.batch_size,
         "max_new_tokens": settings.answering.max_new_tokens,
+        "always_answer": settings.answering.always_answer,
         "accelerator": accelerator,
     }
     labelled = None

@@ -147,15 +147,10 @@ def load_member(settings: EvaluateSettings, questions: Questions, accelerator: A
 
 
 def load_judge(settings: EvaluateSettings, member: Member) -> Judge:
-    """The calibration of the checkpoint, for answers of the length of this evaluation."""
+    """The calibration of the checkpoint, for answers that are decoded as in this evaluation."""
     assert settings.model_name_or_path is not None
-    judge = Judge.load(settings.model_name_or_path, member, settings.confidence, settings.answering.batch_size)
-    if judge.calibration.max_new_tokens != settings.answering.max_new_tokens:
-        raise ValueError(
-            f"max_new_tokens={settings.answering.max_new_tokens}, but {settings.model_name_or_path} was calibrated "
-            f"with {judge.calibration.max_new_tokens}: give the same"
-        )
-    return judge
+    answering = settings.answering
+    return Judge.load(settings.model_name_or_path, member, settings.confidence, answering, answering.batch_size)
 
 
 def show_prompts(tokenizer: PreTrainedTokenizerBase, questions: Questions, accelerator: Accelerator) -> None:
@@ -175,6 +170,7 @@ def model_answers(
         batch_size=settings.answering.batch_size,
         max_new_tokens=settings.answering.max_new_tokens,
         num_beams=settings.num_beams,
+        always_answer=settings.answering.always_answer,
         progress=accelerator.is_main_process,
         accelerator=accelerator,
     )

@@ -120,19 +120,20 @@ def report_answers(
     """
     output = Path(settings.output_dir)
     # one answer per line, even if an answer contains line breaks
-    lines = [" ".join(answer.text.splitlines()) + "\n" for answer in answers]
+    lines = [" ".join(answer.shown.splitlines()) + "\n" for answer in answers]
     write_text(output / PREDICTIONS, "".join(lines))
     if questions.asked["answer"][0] is None:
         logger.info("%s has no answers: only %s is written", settings.question_file, output / PREDICTIONS)
         return None
     texts = [answer.text for answer in answers]
     log_probabilities = [answer.log_probability for answer in answers] if with_probabilities else None
+    unknown = [answer.is_unknown for answer in answers]
     metrics = {
         "name": settings.name or name,
         "note": settings.note,
         "order": settings.order,
         "table": settings.table or Path(settings.question_file).stem,
-        **compute_metrics(questions.asked, texts, questions.train_answers, questions.lines, log_probabilities),
+        **compute_metrics(questions.asked, texts, questions.train_answers, questions.lines, log_probabilities, unknown),
         **(more or {}),
         **environment_info(),
         **cost,
@@ -188,6 +189,10 @@ def show_accuracy(metrics: dict | None) -> None:
         f"{metrics['name']}: {metrics['correct']} of {metrics['total']} right, {metrics['accuracy']:.1%}; "
         f"normalized match {metrics['normalized_match']:.1%}, F1 {metrics['f1']:.1%}"
     )
+    if unknown := metrics["unknown"]:
+        answered = metrics["accuracy_of_answered"]
+        rest = "" if answered is None else f"; {answered:.1%} of the others are right"
+        print(f"{unknown} of {metrics['total']} ({metrics['unknown_ratio']:.1%}) are answered unknown{rest}")
     if relations := metrics["slices"].get(RELATION):
         print("\n" + accuracy_by_relation(relations))
 

@@ -13,17 +13,28 @@ from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from birthgpt.data.tokenizers import question_prompt
+from birthgpt.data.tokenizers import UNKNOWN_ANSWER_TOKEN, question_prompt, unknown_answer_id
 from birthgpt.settings import checked, setting
+
+UNKNOWN = "unknown"
+"""What a reader sees in place of the unknown-answer token."""
 
 
 @checked
 @dataclass(kw_only=True)
-class AnsweringSettings:
+class DecodingSettings:
+    """How an answer is written."""
+
+    max_new_tokens: int = setting(48, "longest answer, in tokens", min=1)
+    always_answer: bool = setting(False, "never answer unknown, also if the model has learned to")
+
+
+@checked
+@dataclass(kw_only=True)
+class AnsweringSettings(DecodingSettings):
     """How questions are answered."""
 
     batch_size: int = setting(256, "questions answered at a time, in each process", min=1)
-    max_new_tokens: int = setting(48, "longest answer, in tokens", min=1)
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,18 @@ class Answer:
     log_probability: float
     has_end: bool = True
     """Whether the eos token ends it, and not the length limit."""
+    is_unknown: bool = False
+    """Whether it begins with the unknown-answer token; then `text` is empty, and right for no question."""
+
+    @property
+    def shown(self) -> str:
+        """The text for a reader: `unknown` for an unknown answer."""
+        return UNKNOWN if self.is_unknown else self.text
+
+    @property
+    def written(self) -> str:
+        """The text as the model writes it: ␀ for an unknown answer."""
+        return UNKNOWN_ANSWER_TOKEN if self.is_unknown else self.text
 
     @property
     def probability(self) -> float:
@@ -53,6 +76,7 @@ def answer_questions(
     batch_size: int = 256,
     max_new_tokens: int = 48,
     num_beams: int = 1,
+    always_answer: bool = False,
     progress: bool = False,
     accelerator: Accelerator | None = None,
 ) -> list[Answer]:
@@ -68,6 +92,7 @@ def answer_questions(
         max_new_tokens: longest answer in tokens, including its eos token; less if a long question leaves
             less room in a model with learned positions.
         num_beams: 1 for greedy decoding.
+        always_answer: never write the unknown-answer token. The probability of the answer stays that of the model.
         progress: show a progress bar.
         accelerator: with several processes, each answers a part of the questions and returns all answers.
             Each process must have the whole model.
@@ -77,8 +102,8 @@ def answer_questions(
             question is too long for the model; scores are not finite, or equal for all tokens.
     """
     settings: dict[str, Any] = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "num_beams": num_beams}
-    found = _generate(model, tokenizer, questions, 1, progress=progress, accelerator=accelerator, **settings)
-    return [answers[0] for answers in found]
+    settings |= {"always_answer": always_answer, "progress": progress, "accelerator": accelerator}
+    return [answers[0] for answers in _generate(model, tokenizer, questions, 1, **settings)]
 
 
 def candidate_answers(
@@ -89,14 +114,15 @@ def candidate_answers(
     num_beams: int,
     batch_size: int = 256,
     max_new_tokens: int = 48,
-    accelerator: Accelerator | None = None,
+    always_answer: bool = False,
 ) -> list[list[Answer]]:
     """The answers of all `num_beams` beams to each question, the most likely first; arguments as `answer_questions`.
 
     Two beams may have the same text, by other tokens.
     """
     settings: dict[str, Any] = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "num_beams": num_beams}
-    return _generate(model, tokenizer, questions, num_beams, progress=False, accelerator=accelerator, **settings)
+    settings |= {"always_answer": always_answer, "progress": False, "accelerator": None}
+    return _generate(model, tokenizer, questions, num_beams, **settings)
 
 
 def _generate(
@@ -108,6 +134,7 @@ def _generate(
     batch_size: int,
     max_new_tokens: int,
     num_beams: int,
+    always_answer: bool,
     progress: bool,
     accelerator: Accelerator | None,
 ) -> list[list[Answer]]:
@@ -130,7 +157,7 @@ def _generate(
     with evaluation_mode(model), torch.inference_mode():
         batches = list(_batches(longest_first, budgets, batch_size))
         for batch in tqdm(batches, "answering", disable=not progress):
-            generation_config = _generation_config(tokenizer, budgets[batch[0]], num_beams, num_answers)
+            generation_config = _generation_config(tokenizer, budgets[batch[0]], num_beams, always_answer, num_answers)
             asked = [questions[index] for index in batch]
             answers = _answer_batch(model, tokenizer, asked, generation_config)
             numbered_answers.extend(zip(batch, answers, strict=True))
@@ -205,10 +232,16 @@ def _batches(indices: Sequence[int], budgets: Sequence[int], batch_size: int) ->
 
 
 def _generation_config(
-    tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, num_beams: int, num_answers: int
+    tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, num_beams: int, always_answer: bool, num_answers: int
 ) -> GenerationConfig:
     # without a length penalty a beam's score is the log probability of its answer
-    beam_search = {"num_beams": num_beams, "length_penalty": 0.0, "num_return_sequences": num_answers}
+    more: dict[str, Any] = {}
+    if num_beams > 1:
+        more = {"num_beams": num_beams, "length_penalty": 0.0, "num_return_sequences": num_answers}
+    unknown = unknown_answer_id(tokenizer)
+    if always_answer and unknown is not None:
+        # scores of a token that is left out are infinite; probabilities are taken from the logits
+        more |= {"suppress_tokens": [unknown], "output_logits": True}
     return GenerationConfig(
         do_sample=False,
         max_new_tokens=max_new_tokens,
@@ -216,7 +249,7 @@ def _generation_config(
         pad_token_id=tokenizer.pad_token_id,
         return_dict_in_generate=True,
         output_scores=True,
-        **(beam_search if num_beams > 1 else {}),
+        **more,
     )
 
 
@@ -254,11 +287,12 @@ def _answer_batch(
     closings = (tokens == tokenizer.eos_token_id).long()
     # the first eos token ends the answer; generate() only writes padding after it
     closed_before = closings.cumsum(dim=1) - closings > 0
+    scores = output.scores if output.logits is None else output.logits
     if generation_config.num_beams is None:
-        log_probabilities = _greedy_log_probabilities(tokens, output.scores, closed_before)
+        log_probabilities = _greedy_log_probabilities(tokens, scores, closed_before)
     else:
         # the first beam of each question has the scores after the question
-        usable = can_rank(output.scores[0][:: generation_config.num_beams])
+        usable = can_rank(scores[0][:: generation_config.num_beams])
         usable = usable.repeat_interleave(generation_config.num_return_sequences)
         log_probabilities = output.sequences_scores.masked_fill(~usable, math.nan)
 
@@ -269,10 +303,12 @@ def _answer_batch(
         skip_special_tokens=False,
         clean_up_tokenization_spaces=False,
     )
+    # -1 is no token
+    unknown = (tokens[:, 0] == (unknown_answer_id(tokenizer) or -1)).tolist()
     answers = [
-        Answer(text.strip(), log_probability, has_end)
-        for text, log_probability, has_end in zip(
-            texts, log_probabilities.tolist(), closings.any(dim=1).tolist(), strict=True
+        Answer("" if is_unknown else text.strip(), log_probability, has_end, is_unknown)
+        for text, log_probability, has_end, is_unknown in zip(
+            texts, log_probabilities.tolist(), closings.any(dim=1).tolist(), unknown, strict=True
         )
     ]
     each = len(answers) // len(questions)

@@ -43,7 +43,7 @@ class Calibration:
         unknown_threshold: above this p(unknown), the verdict is *unknown*; None without invented names.
         confidence: the probability of the guarantee, over the draw of the people, such as 0.95.
         unknown_ratio: the fraction of questions about names that the model never read, which p(right) assumes.
-        num_beams, max_new_tokens: how the signals are computed.
+        num_beams, max_new_tokens, always_answer: how answers and signals are computed.
         wordings: the wordings of the questions of the calibration, and of the agreement.
         name_likelihood: the counts of n-grams of names and their order, if a corpus was given.
         about: counts of people and questions, for the reader.
@@ -62,24 +62,29 @@ class Calibration:
     unknown_ratio: float
     num_beams: int
     max_new_tokens: int
+    always_answer: bool
     wordings: list[list[str]]
     name_likelihood: dict[str, Any] | None
     about: dict[str, Any]
 
     def probabilities(self, signals: Sequence[AnswerSignals]) -> np.ndarray:
-        """(answers, 3): p(right), p(wrong) and p(unknown) of each answer; they sum to 1."""
+        """(answers, 3): p(right), p(wrong) and p(unknown) of each answer; they sum to 1.
+
+        An answer that says unknown is never right.
+        """
         values = [[answer.values[name] for name in self.signals] for answer in signals]
         columns = (features(np.array(values).reshape(len(signals), -1)) - self.center) / self.scale
         # what cannot be computed says nothing
         columns = np.nan_to_num(columns, nan=0.0)
         logits = columns @ np.array(self.coefficients).T + np.array(self.intercepts)
+        logits[[answer.answer.is_unknown for answer in signals], 0] = -math.inf
         logits = logits - logits.max(axis=1, keepdims=True)
         found = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         return np.pad(found, ((0, 0), (0, len(OUTCOMES) - found.shape[1])))
 
     def are_unknown(self, signals: Sequence[AnswerSignals], probabilities: np.ndarray) -> np.ndarray:
         """(answers): whether each answer has the verdict *unknown*: the model says so, or p(unknown) is too high."""
-        says_so = np.array([answer.says_unknown for answer in signals], dtype=bool)
+        says_so = np.array([answer.answer.is_unknown for answer in signals], dtype=bool)
         limit = math.inf if self.unknown_threshold is None else self.unknown_threshold
         return says_so | (probabilities[:, 2] > limit)
 

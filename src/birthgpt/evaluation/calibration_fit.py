@@ -96,6 +96,7 @@ def fit_calibration(
         unknown_ratio=settings.unknown_ratio if len(invented) else 0.0,
         num_beams=source.num_beams,
         max_new_tokens=source.max_new_tokens,
+        always_answer=source.always_answer,
         wordings=source.wordings.groups,
         name_likelihood=None
         if source.name_likelihood is None

@@ -41,7 +41,7 @@ class ConfidentAnswer:
 
     @property
     def text(self) -> str:
-        """The text of the answer."""
+        """The text of the answer; empty if it says unknown."""
         return self.answer.text
 
 
@@ -62,6 +62,7 @@ def signal_source(
         num_beams=calibration.num_beams,
         batch_size=batch_size,
         max_new_tokens=calibration.max_new_tokens,
+        always_answer=calibration.always_answer,
     )
 
 

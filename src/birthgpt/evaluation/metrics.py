@@ -92,12 +92,17 @@ def compute_metrics(
     train_answers: Sequence[str],
     lines_by_name: Mapping[str, str | Sequence[str]] | None = None,
     log_probabilities: Sequence[float] | None = None,
+    unknown: Sequence[bool] | None = None,
 ) -> dict:
     """All metrics of one evaluation, ready for JSON.
 
     `accuracy` (0..1), `correct`, `total`, `normalized_match` and `f1` (0..1, those of SQuAD), `mean_log_probability`
-    (natural logarithm per answer; `None` if there are none) and `slices`. Arguments and errors are the same as in
-    `slices`.
+    (natural logarithm per answer; `None` if there are none), `unknown` (how many predictions say that the answer is
+    unknown), `unknown_ratio` (0..1), `accuracy_of_answered` (0..1, of all others; `None` if there are none) and
+    `slices`. Arguments and errors are the same as in `slices`.
+
+    Args:
+        unknown: whether each prediction says that the answer is unknown, which is never right.
 
     Raises:
         ValueError: also if there are not as many log probabilities as predictions, or one is not finite.
@@ -105,6 +110,8 @@ def compute_metrics(
     questions = list(questions)
     references = _references(questions)
     matches = _matches(predictions, references)
+    unknown = [False] * len(matches) if unknown is None else unknown
+    answered = [match for match, is_unknown in zip(matches, unknown, strict=True) if not is_unknown]
     pairs = list(zip(predictions, references, strict=True))
     if log_probabilities is not None and len(log_probabilities) != len(matches):
         raise ValueError(f"{len(log_probabilities)} log probabilities for {len(matches)} predictions")
@@ -118,6 +125,9 @@ def compute_metrics(
         "normalized_match": sum(normalized_match(*pair) for pair in pairs) / len(matches),
         "f1": sum(f1(*pair) for pair in pairs) / len(matches),
         "mean_log_probability": None if log_probabilities is None else sum(log_probabilities) / len(matches),
+        "unknown": sum(unknown),
+        "unknown_ratio": sum(unknown) / len(matches),
+        "accuracy_of_answered": sum(answered) / len(answered) if answered else None,
         "slices": slices(questions, predictions, train_answers, lines_by_name),
     }
 

@@ -50,6 +50,7 @@ class SignalSource:
         num_beams: beams of the search for other answers. The answer itself is decoded greedily.
         batch_size: questions at a time, in each process.
         max_new_tokens: the longest answer, in tokens.
+        always_answer: never answer unknown.
     """
 
     model: PreTrainedModel
@@ -60,11 +61,7 @@ class SignalSource:
     num_beams: int = 4
     batch_size: int = 256
     max_new_tokens: int = 48
-
-    def says_unknown(self, answer: Answer) -> bool:
-        """Whether an answer is the unknown-answer token of the tokenizer."""
-        token_id = unknown_answer_id(self.tokenizer)
-        return token_id is not None and answer.text == self.tokenizer.convert_ids_to_tokens(token_id)
+    always_answer: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,13 +72,11 @@ class AnswerSignals:
         answer: the greedy answer, the same as `answer_questions` gives.
         values: each of `SIGNALS`; NaN where it cannot be computed.
         name: the name in the question; None if the question has none of the known wordings.
-        says_unknown: whether the answer is the token by which the model says that it does not know the name.
     """
 
     answer: Answer
     values: dict[str, float]
     name: str | None
-    says_unknown: bool = False
 
 
 def collect_signals(
@@ -109,19 +104,23 @@ def collect_signals(
         found = collect_signals(source, [questions[index] for index in mine], answers=given)
         numbered = gather_object(list(zip(mine, found, strict=True)))
         return [signals for _, signals in sorted(numbered, key=lambda pair: pair[0])]
-    sizes: dict[str, Any] = {"batch_size": source.batch_size, "max_new_tokens": source.max_new_tokens}
+    decoding: dict[str, Any] = {
+        "batch_size": source.batch_size,
+        "max_new_tokens": source.max_new_tokens,
+        "always_answer": source.always_answer,
+    }
     if answers is None:
-        answers = answer_questions(source.model, source.tokenizer, questions, **sizes)
-    beams = candidate_answers(source.model, source.tokenizer, questions, num_beams=source.num_beams, **sizes)
+        answers = answer_questions(source.model, source.tokenizer, questions, **decoding)
+    beams = candidate_answers(source.model, source.tokenizer, questions, num_beams=source.num_beams, **decoding)
+    texts = [answer.written for answer in answers]
     names = [source.wordings.name_in(question) for question in questions]
-    of_prompts = _prompt_signals(source, questions, names, [answer.text for answer in answers])
-    of_others = _other_checkpoints(source, questions, [answer.text for answer in answers])
+    of_prompts = _prompt_signals(source, questions, names, texts)
+    of_others = _other_checkpoints(source, questions, texts)
     return [
         AnswerSignals(
             answer,
             dict.fromkeys(SIGNALS, math.nan) | beam_signals(found) | prompts | others | _name_signals(source, name),
             name,
-            source.says_unknown(answer),
         )
         for answer, found, prompts, others, name in zip(answers, beams, of_prompts, of_others, names, strict=True)
     ]
@@ -131,7 +130,7 @@ def beam_signals(beams: Sequence[Answer]) -> dict[str, float]:
     """`margin` and `entropy` of the answers of a beam search; the probabilities of equal texts are added."""
     masses: dict[str, float] = {}
     for beam in beams:
-        masses[beam.text] = masses.get(beam.text, 0.0) + beam.probability
+        masses[beam.written] = masses.get(beam.written, 0.0) + beam.probability
     first, second = (sorted(masses.values(), reverse=True) + [0.0])[:2]
     rest = max(0.0, 1 - sum(masses.values()))
     return {
