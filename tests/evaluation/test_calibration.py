@@ -19,13 +19,14 @@ from birthgpt import BirthGPTForCausalLM
 from birthgpt.evaluation.answering import Answer
 from birthgpt.evaluation.calibration import (
     CALIBRATION,
+    Calibration,
     features,
     fingerprint_of,
     load_calibration,
     save_calibration,
 )
 from birthgpt.evaluation.calibration_fit import FitSettings, fit_calibration
-from birthgpt.evaluation.confidence import judge
+from birthgpt.evaluation.confidence import judge, signal_source
 from birthgpt.evaluation.confidence_metrics import auroc, calibration_error, error_by_chance
 from birthgpt.evaluation.name_likelihood import NameLikelihood
 from birthgpt.evaluation.signals import SIGNALS, AnswerSignals, SignalSource
@@ -235,3 +236,29 @@ def test_a_calibration_is_applied_without_the_code_of_training():
     program += "print([name for name in sys.modules if name.startswith(('birthgpt.training', 'birthgpt.commands'))])"
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+ODD = [None, "x", -1, 0, 1e308, 10**30, [], {}, [[]], True, ["x"], {"a": "b"}, [None], "nan"]
+
+
+@pytest.mark.parametrize("key", [field.name for field in dataclasses.fields(Calibration)])
+def test_odd_values_of_any_part_are_refused_or_can_be_used(source, calibration, tmp_path, key):
+    path = save_calibration(tmp_path, calibration)
+    content = json.loads(path.read_text())
+    signals, _ = draw(20, seed=3)
+    for odd in ODD:
+        values = [odd]
+        if isinstance(content[key], list) and content[key]:
+            values += [[odd, *content[key][1:]], content[key][1:], content[key] * 2]
+        if isinstance(content[key], dict):
+            values += [content[key] | {name: odd} for name in content[key]]
+        for value in values:
+            path.write_text(json.dumps(content | {key: value}))
+            try:
+                loaded = load_calibration(str(tmp_path), source.model)
+            except ValueError as error:
+                assert CALIBRATION in str(error) and "\n" not in str(error)
+                continue
+            answers = judge(loaded, signals, 0.2)
+            assert all(0 <= answer.right <= 1 and 0 <= answer.unknown <= 1 for answer in answers)
+            signal_source(source.model, source.tokenizer, loaded)

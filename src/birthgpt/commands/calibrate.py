@@ -13,7 +13,7 @@ from birthgpt.data.names import NameFinder
 from birthgpt.data.questions import answers_of, load_questions
 from birthgpt.data.splits import person_of
 from birthgpt.evaluation.answering import AnsweringSettings, check_question_lengths
-from birthgpt.evaluation.calibration import CALIBRATION, Calibration, save_calibration
+from birthgpt.evaluation.calibration import CALIBRATION, MOST_BEAMS, Calibration, save_calibration
 from birthgpt.evaluation.calibration_fit import FitSettings, fit_calibration
 from birthgpt.evaluation.name_likelihood import NameLikelihood
 from birthgpt.evaluation.risk import choose_threshold, effective_counts, upper_bound
@@ -55,7 +55,7 @@ class CalibrateSettings(ColumnSettings):
     wordings: list[str] | None = setting(
         None, "other wordings of the questions, with {name} in place of the name, whose agreement is a signal"
     )
-    num_beams: int = setting(4, "beams of the search for other answers", min=2)
+    num_beams: int = setting(4, "beams of the search for other answers", min=2, max=MOST_BEAMS)
     invented_names: int = setting(500, "names that no line has; 0: none", min=0)
     unknown_ratio: Number = setting(
         0.1, "fraction of the questions about unknown names that p(right) expects", above=0, below=1

@@ -28,6 +28,8 @@ FORMAT = 1
 OUTCOMES = ("right", "wrong", "unknown")
 """What an answer can be: right, wrong, or about a name that the model never read."""
 
+MOST_BEAMS = 1000
+
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
@@ -190,18 +192,49 @@ def _read(path: Path) -> Calibration:
 
 
 def _check(calibration: Calibration) -> None:
-    """Raise ValueError if the parts do not fit together."""
+    """Raise ValueError if a part has a wrong type, or the parts do not fit together."""
+    width, outcomes = 2 * len(calibration.signals), len(calibration.intercepts)
+    if not set(calibration.signals) <= SIGNALS.keys():
+        raise ValueError(f"signals are {calibration.signals}")
+    if outcomes not in (2, 3) or len(calibration.coefficients) != outcomes:
+        raise ValueError(f"{len(calibration.coefficients)} rows of coefficients and {outcomes} intercepts")
+    rows = {"center": calibration.center, "scale": calibration.scale}
+    for name, row in [*rows.items(), *(("coefficients", row) for row in calibration.coefficients)]:
+        if not isinstance(row, list) or len(row) != width or not all(map(_is_number, row)):
+            raise ValueError(f"{name} is not a list of {width} numbers")
+    if not all(map(_is_number, calibration.intercepts)) or min(calibration.scale) < 1e-9:
+        raise ValueError("an intercept is not a number, or a scale is too small")
+    for entry in calibration.thresholds:
+        values = dataclasses.astuple(entry)
+        if not all(map(_is_number, values)) or not 0 <= entry.wrong <= entry.answered or entry.design_effect < 1:
+            raise ValueError(f"a threshold is {entry}")
+        if not (isinstance(entry.wrong_before, int) and 0 <= entry.wrong_before <= entry.answered_before):
+            raise ValueError(f"a threshold is {entry}")
+    is_rate = {
+        "confidence": 0 < calibration.confidence < 1,
+        "unknown_threshold": calibration.unknown_threshold is None or 0 <= calibration.unknown_threshold <= 1,
+    }
+    for name, is_right in is_rate.items():
+        if not is_right:
+            raise ValueError(f"{name} is {getattr(calibration, name)}")
+    if min(calibration.num_beams - 1, calibration.max_new_tokens) < 1 or calibration.num_beams > MOST_BEAMS:
+        raise ValueError(f"num_beams={calibration.num_beams} and max_new_tokens={calibration.max_new_tokens}")
+    _check_names(calibration)
+
+
+def _check_names(calibration: Calibration) -> None:
+    """Raise ValueError if wordings, fingerprints or the counts of names have a wrong type."""
+    groups = [calibration.others_sha256, *calibration.wordings]
+    if not all(isinstance(group, list) and all(isinstance(text, str) for text in group) for group in groups):
+        raise ValueError("wordings and others_sha256 are lists of texts")
     Wordings(calibration.wordings)
-    width = 2 * len(calibration.signals)
-    unknown = set(calibration.signals) - SIGNALS.keys()
-    if unknown:
-        raise ValueError(f"{min(unknown)!r} is not a signal")
-    outcomes = len(calibration.intercepts)
-    shape = np.array(calibration.coefficients, dtype=float).shape
-    if outcomes not in (2, 3) or shape != (outcomes, width):
-        raise ValueError(f"coefficients of the shape {shape} for {outcomes} outcomes and {width} features")
-    numbers = [*calibration.center, *calibration.scale, *calibration.intercepts, *sum(calibration.coefficients, [])]
-    if not all(map(math.isfinite, numbers)) or not len(calibration.center) == len(calibration.scale) == width:
-        raise ValueError("numbers are missing, or not finite")
-    if min(calibration.scale, default=1) <= 0 or not 0 < calibration.confidence < 1:
-        raise ValueError("a scale or the confidence is out of its bounds")
+    if calibration.name_likelihood is not None:
+        counts, order = calibration.name_likelihood["counts"], calibration.name_likelihood["order"]
+        if not isinstance(order, int) or not 0 <= order < 100 or not all(map(_is_number, counts.values())):
+            raise ValueError("name_likelihood is not an order with counts")
+        if min(counts.values(), default=0) < 0:
+            raise ValueError("name_likelihood has a negative count")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
