@@ -202,6 +202,7 @@ def test_without_a_corpus_no_names_are_invented(checkpoint, held_out, caplog):
         calibration = run(checkpoint, held_out)
     assert len(calibration.intercepts) == 2 and calibration.unknown_threshold is None
     assert "without corpus_file no names can be invented" in caplog.text
+    assert "invented_names=30 has no effect: names are invented from a corpus_file" in caplog.text
 
 
 def test_invented_names_of_calibration_and_measurement_are_in_their_parts(calibrated, people_files, monkeypatch):

@@ -260,7 +260,7 @@ def test_the_command_tells_what_is_wrong_in_one_line_and_writes_nothing(tmp_path
     with pytest.raises(SystemExit) as exit:
         main([str(tmp_path / "results"), str(tmp_path / "RESULTS.md")])
     assert exit.value.code == 2
-    assert "broken.json: this is not a file of metrics in JSON" in capsys.readouterr().err.splitlines()[-1]
+    assert "broken.json is damaged: it is not JSON" in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "RESULTS.md").exists() and not (tmp_path / "results" / "accuracy.svg").exists()
 
 

@@ -8,6 +8,7 @@ from birthgpt.commands.command import Command
 from birthgpt.commands.invented_questions import invented_questions
 from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.commands.trained_people import check_held_out, trained_people
+from birthgpt.commands.unused_settings import unused_in_calibration, warn_unused
 from birthgpt.data.corpus import ColumnSettings, lines_by_name
 from birthgpt.data.names import NameFinder
 from birthgpt.data.questions import answers_of, load_questions
@@ -81,6 +82,7 @@ def calibrate(settings: CalibrateSettings) -> Calibration:
     folder = Path(settings.model_name_or_path)
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: download the checkpoint, and calibrate it there")
+    warn_unused(settings, unused_in_calibration(settings))
     files = {name: getattr(settings, name) for name in ("question_file", "train_file", "corpus_file")}
     check_output_file(folder / CALIBRATION, files)
     lines = None if settings.corpus_file is None else lines_by_name(settings.read_lines(settings.corpus_file))

@@ -25,6 +25,7 @@ from birthgpt.commands.report_answers import (
     show_accuracy,
     training_cost,
 )
+from birthgpt.commands.unused_settings import unused_in_evaluation, warn_unused
 from birthgpt.data.questions import answers_of, relation_in
 from birthgpt.data.tokenizers import warn_unknown_characters
 from birthgpt.evaluation.answering import Answer, AnsweringSettings, answer_questions, check_question_lengths
@@ -83,6 +84,8 @@ def evaluate(settings: EvaluateSettings) -> dict | None:
     use_threads(accelerator, settings.threads.num_threads)
     with_verdicts = settings.confidence.max_risk is not None
     check_outputs(settings.report, accelerator, *(OUTPUTS if with_verdicts else ()))
+    if accelerator.is_main_process:
+        warn_unused(settings, unused_in_evaluation(settings))
     questions = Questions.load(settings.report)
     # before the answers, so that an unreadable run.json is an error at once
     cost = training_cost(settings.model_name_or_path)

@@ -19,7 +19,7 @@ from birthgpt.evaluation.calibration import Calibration, has_calibration, load_c
 from birthgpt.settings import checked, setting
 from birthgpt.training.manifest import write_manifest
 from birthgpt.utils.errors import first_line
-from birthgpt.utils.files import write_text
+from birthgpt.utils.files import read_json, write_text
 from birthgpt.utils.folders import (
     check_may_empty,
     check_output_is_not_input,
@@ -134,8 +134,7 @@ def add_code(folder: Path) -> None:
     for file in model_code():
         shutil.copy(file, folder / file.name)
     config_file = folder / "config.json"
-    config = json.loads(config_file.read_text(encoding="utf-8"))
-    config["auto_map"] = AUTO_MAP
+    config = read_json(config_file) | {"auto_map": AUTO_MAP}
     config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

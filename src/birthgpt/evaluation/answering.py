@@ -166,7 +166,7 @@ def _generate(
         numbered_answers = gather_object(numbered_answers)
     answers = [answer for _, answer in sorted(numbered_answers, key=lambda pair: pair[0])]
     # on all processes, after the answers of all of them
-    check_scores([math.isfinite(answer.log_probability) for answer, *_ in answers], questions)
+    check_scores(model, [math.isfinite(answer.log_probability) for answer, *_ in answers], questions)
     return answers
 
 
@@ -338,11 +338,11 @@ def can_rank(scores: torch.Tensor) -> torch.Tensor:
     return scores.isfinite().all(dim=-1) & (scores.amax(dim=-1) > scores.amin(dim=-1))
 
 
-def check_scores(usable: Sequence[bool], prompts: Sequence[str]) -> None:
-    """Raise ValueError for the first prompt whose scores are not usable."""
+def check_scores(model: PreTrainedModel, usable: Sequence[bool], prompts: Sequence[str]) -> None:
+    """Raise ValueError for the first prompt for which the scores of the model are not usable."""
     for is_usable, prompt in zip(usable, prompts, strict=True):
         if not is_usable:
             raise ValueError(
-                f"the model's scores for {prompt!r} are not finite, or equal for all tokens: its weights are damaged, "
-                "or its training diverged"
+                f"the scores of {model.name_or_path or 'the model'} for {prompt!r} are not finite, or equal for all "
+                "tokens: its weights are damaged, or its training diverged"
             )

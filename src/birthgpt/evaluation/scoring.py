@@ -65,7 +65,7 @@ def score_answers(
             targets = _filled_up([labels for _, labels in batch], IGNORED).to(model.device)
             logits = model(input_ids=inputs, use_cache=False).logits  # (batch, length, vocab_size)
             found += _scores(logits, targets, unknown_token_id)
-    check_scores([math.isfinite(score.log_probability) for score in found], prompts)
+    check_scores(model, [math.isfinite(score.log_probability) for score in found], prompts)
     return found
 
 
