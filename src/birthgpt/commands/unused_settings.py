@@ -64,6 +64,20 @@ def unused_in_evaluation(settings: Any) -> Unused:
     unused = unused_columns(settings.report.corpus_file)
     if settings.baseline is not None:
         unused["a baseline generates nothing"] = ["num_beams", "batch_size", "max_new_tokens"]
+    if settings.confidence.max_risk is None:
+        unused["without max_risk there are no verdicts"] = ["invented_names"]
+    elif settings.report.corpus_file is None:
+        unused["names are invented from a corpus_file"] = ["invented_names"]
+    return unused
+
+
+def unused_in_calibration(settings: Any) -> Unused:
+    """What a `CalibrateSettings` has and does not need."""
+    unused = unused_columns(settings.corpus_file)
+    if settings.corpus_file is None:
+        unused["names are invented from a corpus_file"] = ["invented_names", "unknown_ratio"]
+    elif not settings.invented_names:
+        unused["invented_names is 0"] = ["unknown_ratio"]
     return unused
 
 
