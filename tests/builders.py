@@ -15,7 +15,7 @@ from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from birthgpt import BirthGPTConfig, BirthGPTForCausalLM
+from birthgpt import BirthGPTConfig, BirthGPTForCausalLM, BirthGPTModel
 from birthgpt.commands.finetune import FinetuneSettings, finetune
 from birthgpt.commands.pretrain import PretrainSettings, pretrain
 from birthgpt.data.batching import BatchSettings, EpochBatches
@@ -139,6 +139,15 @@ def seeded_model(config: BirthGPTConfig, dtype: torch.dtype = torch.float64) -> 
     model = BirthGPTForCausalLM(config).to(dtype).eval()
     if config.position_embedding_type == "learned":
         nn.init.normal_(model.model.embed_positions.weight, std=0.3)
+    return model
+
+
+def seeded_encoder(config: BirthGPTConfig, dtype: torch.dtype = torch.float64) -> BirthGPTModel:
+    """The bidirectional model with seed 0, in eval mode, with position vectors that are not zero."""
+    torch.manual_seed(0)
+    model = BirthGPTModel(config).to(dtype).eval()
+    if config.position_embedding_type == "learned":
+        nn.init.normal_(model.embed_positions.weight, std=0.3)
     return model
 
 

@@ -24,11 +24,11 @@ class SoftmaxAttention(Attention):
     }
     cache_can_crop = True
     supports_branches = True
+    supports_bidirectional = True
 
     def __init__(self, config: BaseConfig, layer_idx: int):
         super().__init__(config, layer_idx)
         self.projections = Projections(config)
-        self.is_causal = True
 
     def forward(
         self,
@@ -42,7 +42,7 @@ class SoftmaxAttention(Attention):
         token_mask: torch.Tensor | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Causal self-attention; see `Attention.forward`."""
+        """Self-attention; see `Attention.forward`."""
         queries, keys, values = self.projections(hidden_states, position_embeddings)
         if past_key_values is not None:
             keys, values = past_key_values.update(keys, values, self.layer_idx)

@@ -102,7 +102,7 @@ def packed_sequences(
         _check_flash_packing(position_ids, token_mask, sequences, config, layers)
         return None
     for name, layer in zip(config.attention_types, layers, strict=True):
-        if not layer.supports_branches:
+        if not (layer.supports_branches and config.is_causal):
             if not can_read:
                 return None
             raise ValueError(
@@ -125,6 +125,14 @@ def _check_flash_packing(
             "flash attention separates sequences only in a batch of one row, without attention_mask, where every "
             "sequence starts at the same position: choose attn_implementation sdpa or eager"
         )
+
+
+def check_bidirectional(branch_ids: torch.Tensor | None, past_key_values: Cache | None, use_cache: Any) -> None:
+    """Raise ValueError for what only a causal model has: branches and a cache."""
+    if past_key_values is not None or use_cache:
+        raise ValueError("a bidirectional model has no cache: leave out past_key_values and use_cache")
+    if branch_ids is not None:
+        raise ValueError("a bidirectional model cannot separate branches: leave out branch_ids")
 
 
 def check_branches(
