@@ -34,11 +34,19 @@ EXPORT = "export"
 
 CARD = "README.md"
 
-AUTO_MAP = {
-    "AutoConfig": "configuration_birthgpt.BirthGPTConfig",
-    "AutoModel": "modeling_birthgpt.BirthGPTModel",
-    "AutoModelForCausalLM": "modeling_birthgpt.BirthGPTForCausalLM",
+AUTO_MAPS = {
+    "birthgpt": {
+        "AutoConfig": "configuration_birthgpt.BirthGPTConfig",
+        "AutoModel": "modeling_birthgpt.BirthGPTModel",
+        "AutoModelForCausalLM": "modeling_birthgpt.BirthGPTForCausalLM",
+    },
+    "birthgpt_encoder_decoder": {
+        "AutoConfig": "configuration_encoder_decoder_birthgpt.BirthGPTEncoderDecoderConfig",
+        "AutoModel": "modeling_encoder_decoder_birthgpt.BirthGPTEncoder",
+        "AutoModelForSeq2SeqLM": "modeling_encoder_decoder_birthgpt.BirthGPTForConditionalGeneration",
+    },
 }
+"""The `auto_map` of an export, by its `model_type`."""
 
 
 @checked
@@ -122,7 +130,7 @@ def add_code(folder: Path) -> None:
         shutil.copy(file, folder / file.name)
     config_file = folder / "config.json"
     config = json.loads(config_file.read_text(encoding="utf-8"))
-    config["auto_map"] = AUTO_MAP
+    config["auto_map"] = AUTO_MAPS[config["model_type"]]
     config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

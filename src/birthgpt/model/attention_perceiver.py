@@ -1,6 +1,7 @@
 """Perceiver: the blocks between the first and the last process m latents, not tokens (Jaegle et al., 2103.03206).
 
-C is the trained basis of the latents and x the embedded tokens. In each block, y + MLP(LN y) follows:
+C is the trained basis of the latents and x the embedded tokens. In each block, y + MLP(LN y) follows, behind the
+cross-attention if there is an encoder:
 
     first    y = C + Attn(LN C; LN x)             latents attend to tokens
     between  y = y + Attn(LN y; LN y)             latents attend to latents
@@ -23,12 +24,12 @@ and nothing else, because no token is open. Both kinds are then the same, but fo
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from transformers import initialization as init
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, EncoderDecoderCache
 
 from .attention import register_attention_type
 from .attention_softmax import attend
@@ -90,9 +91,12 @@ class PerceiverBlock(Block):
         self,
         hidden_states: torch.Tensor,
         inputs_embeds: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
         *,
         positions_to_keep: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
+        encoder_mask: Any = None,
+        cross_cache: EncoderDecoderCache | None = None,
         **kwargs,
     ) -> torch.Tensor:
         """The states after this block: latents, or tokens after the last block; see `Block.forward`.
@@ -104,6 +108,7 @@ class PerceiverBlock(Block):
         hidden_states, mixed, weights = self.attention(hidden_states, inputs_embeds, **kwargs)
         self.shown_weights(weights)
         hidden_states = hidden_states + self.dropout(mixed)
+        hidden_states = self.attend_to_encoder(hidden_states, encoder_hidden_states, encoder_mask, cross_cache)
         normed = self.mlp_norm(hidden_states)
         if self.mlp_canon is not None:
             normed = self.mlp_canon(normed, **kwargs)

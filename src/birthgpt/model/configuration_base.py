@@ -49,6 +49,9 @@ class BaseConfig(PreTrainedConfig):
         True, "whether a token sees only the tokens before it; if not, both sides, as in an encoder",
         on_command_line=False,
     )  # fmt: skip
+    add_cross_attention: bool = setting(
+        False, "whether each block also attends to the states of an encoder", on_command_line=False
+    )
     use_cache: bool = setting(True, "keep the past while generating", on_command_line=False)
     pad_token_id: int | None = setting(None, "the padding token", on_command_line=False)
     bos_token_id: int | None = setting(None, "the token that begins a text", on_command_line=False)

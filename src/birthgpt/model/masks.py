@@ -158,6 +158,23 @@ def within_window(branch_ids: torch.Tensor, position_ids: torch.Tensor, window: 
     return mask_function
 
 
+def cross_mask(
+    config, inputs_embeds: torch.Tensor, encoder_hidden_states: torch.Tensor | None, attention_mask: torch.Tensor | None
+) -> Any:
+    """The mask of a cross-attention, which hides padding in the encoder states, for any number of queries.
+
+    Args:
+        config: the configuration of the decoder.
+        inputs_embeds: (batch, length, hidden_size), the embedded tokens of the decoder.
+        encoder_hidden_states: (batch, keys, hidden_size); None if the cache has their keys and values.
+        attention_mask: (batch, keys), 0 for padding; None without padding.
+    """
+    if attention_mask is not None and config._attn_implementation in ("sdpa", "eager"):
+        visible = attention_mask.bool()[:, None, None]
+        return visible if config._attn_implementation == "sdpa" else additive_mask(visible, inputs_embeds.dtype)
+    return create_bidirectional_mask(config, inputs_embeds, attention_mask, encoder_hidden_states=encoder_hidden_states)
+
+
 def _bidirectional_mask(
     config, inputs_embeds: torch.Tensor, attention_mask: torch.Tensor | None, window: int | None
 ) -> Any:

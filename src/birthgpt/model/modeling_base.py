@@ -71,6 +71,11 @@ class BirthGPTPreTrainedModel(PreTrainedModel):
             init.zeros_(module.weight)
 
 
+def as_int64(ids: torch.Tensor | None) -> torch.Tensor | None:
+    """Integers of any type as int64, in which no sum or product of ids overflows; anything else unchanged."""
+    return ids if ids is None or ids.is_floating_point() else ids.long()
+
+
 def without_missing_attentions(forward: Callable) -> Callable:
     """Decorator of `forward`: `attentions` is empty, with a warning, if no layer returned weights."""
 

@@ -24,11 +24,12 @@ from .input_checks import (
     packed_sequences,
     reconcile_cached_mask,
 )
-from .layers import HiddenDropout, RotaryEmbedding, build_norm, flat_positions, select_positions
+from .layers import HiddenDropout, RotaryEmbedding, build_norm, flat_positions, select_positions, select_targets
 from .masks import build_mask, build_masks, positions_from_mask, token_mask_of
 from .modeling_base import (
     BirthGPTPreTrainedModel,
     LearnedPositions,
+    as_int64,
     without_missing_attentions,
     without_needless_cache,
 )
@@ -40,8 +41,10 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
 
     def __init__(self, config: BirthGPTConfig):
         super().__init__(config)
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.embed_ngrams = NgramEmbedding(config) if config.ngram_orders else None
+        # one table of tokens serves both stacks: a decoder with an encoder receives embedded tokens
+        embeds = not config.add_cross_attention
+        self.embed_tokens: Any = nn.Embedding(config.vocab_size, config.hidden_size) if embeds else None
+        self.embed_ngrams = NgramEmbedding(config) if embeds and config.ngram_orders else None
         if config.position_embedding_type == "learned":
             self.embed_positions = LearnedPositions(config.max_position_embeddings, config.hidden_size)
         else:
@@ -82,6 +85,8 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             past_key_values: the cache to continue from. Packed sequences and branches neither have nor make a cache.
             branch_ids: (batch, length): 0 for the shared prefix, k > 0 for branch k, −1 for padding, as in tree
                 attention. A branch sees only the prefix and itself. `position_ids` restart after the prefix.
+            kwargs: for a decoder with an encoder, `encoder_hidden_states`, `encoder_mask` and `cross_cache`; see
+                `CrossAttention.forward`. It has no token embeddings, and takes `inputs_embeds`.
             use_cache: whether to make a cache; by default `config.use_cache`, but not in training mode. An encoder has
                 neither a cache nor branches nor packed sequences.
             positions_to_keep: the positions whose states are returned, from `layers.flat_positions`; None for all.
@@ -160,7 +165,12 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         return self.dropout(inputs_embeds + self.embed_positions(position_ids)), None
 
     def run_blocks(
-        self, hidden_states: torch.Tensor, masks: list, positions_to_keep: torch.Tensor | None, **kwargs
+        self,
+        hidden_states: torch.Tensor,
+        masks: list,
+        positions_to_keep: torch.Tensor | None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        **kwargs,
     ) -> torch.Tensor:
         """The states after all blocks; the last block returns only the positions to keep."""
         inputs_embeds, last = hidden_states, len(masks) - 1
@@ -168,16 +178,12 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             hidden_states = layer(
                 hidden_states,
                 inputs_embeds,
+                encoder_hidden_states,
                 attention_mask=mask,
                 positions_to_keep=positions_to_keep if index == last else None,
                 **kwargs,
             )
         return hidden_states
-
-
-def as_int64(ids: torch.Tensor | None) -> torch.Tensor | None:
-    """Integers of any type as int64, in which no sum or product of ids overflows; anything else unchanged."""
-    return ids if ids is None or ids.is_floating_point() else ids.long()
 
 
 class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
@@ -190,6 +196,11 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
     def __init__(self, config: BirthGPTConfig):
         if not config.is_causal:
             raise ValueError("is_causal=False: a language model must be causal: BirthGPTModel is the encoder")
+        if config.is_encoder_decoder or config.add_cross_attention:
+            raise ValueError(
+                "the configuration is that of an encoder–decoder: load it by AutoModelForSeq2SeqLM, or build "
+                "BirthGPTForConditionalGeneration"
+            )
         super().__init__(config)
         self.model = BirthGPTModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
@@ -298,13 +309,11 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
         if labels is not None and shift_labels is None:
             shift_labels = nn.functional.pad(labels, (0, 1), value=-100)[:, 1:]
         if shift_labels is not None:
-            if isinstance(logits_to_keep, torch.Tensor) and logits_to_keep.dtype == torch.bool:
-                shift_labels = shift_labels.flatten()[positions]
             loss = self.loss_function(
                 logits=logits,
                 labels=labels,
                 vocab_size=self.config.vocab_size,
-                shift_labels=shift_labels.contiguous(),
+                shift_labels=select_targets(shift_labels, positions, logits_to_keep),
                 num_items_in_batch=num_items_in_batch,
             )
         return CausalLMOutputWithPast(
