@@ -6,7 +6,8 @@ from builders import left_padded, random_tokens, tiny_config
 from torch import nn
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
-from birthgpt.model.attention_softmax import SoftmaxAttention, cross_attention
+from birthgpt.model.attention_softmax import SoftmaxAttention
+from birthgpt.model.cross_attention import CrossAttention
 
 BATCH, LENGTH, KEYS = 3, 7, 11
 
@@ -63,16 +64,22 @@ def test_cross_attention_with_padded_context(implementation, padded):
     is_padding[2, KEYS - padded :] = padded > 0
     mask = as_mask((~is_padding)[:, None, None].expand(-1, 1, LENGTH, -1), implementation) if padded else None
 
-    ours, _ = cross_attention(attention, states, context, mask)
-    theirs, _ = reference(states, context, context, key_padding_mask=is_padding)
+    cross = CrossAttention(attention.config, 0).double().eval()
+    cross.projections = attention.projections
+    ours, normed = cross(states, context, mask), cross.norm(states)
+    theirs, _ = reference(normed, context, context, key_padding_mask=is_padding)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 
 
 def test_eager_weights_are_those_of_torch():
     attention, reference = attention_and_reference("eager")
     states, context = torch.randn(2, 4, 32, dtype=torch.float64), torch.randn(2, 5, 32, dtype=torch.float64)
-    _, ours = cross_attention(attention, states, context)
-    _, theirs = reference(states, context, context, average_attn_weights=False)
+    cross, shown = CrossAttention(attention.config, 0).double().eval(), []
+    cross.projections = attention.projections
+    cross.shown_weights.register_forward_hook(lambda module, inputs, output: shown.append(output))
+    cross(states, context)
+    (ours,) = shown
+    _, theirs = reference(cross.norm(states), context, context, average_attn_weights=False)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 
 
