@@ -193,6 +193,12 @@ def test_a_quickstart_prints_its_commands_a_table_and_answers(settings, tmp_path
     asked = [row["question"] for row in load_questions(str(tmp_path / "quickstart" / PEOPLE / "questions_dev.jsonl"))]
     assert [line for line in shown.splitlines() if line.startswith(tuple(asked[:4]))]
 
+    # the same command replaces all of it
+    written = contents(tmp_path / "quickstart").keys()
+    quickstart(settings("--relations", "birthplace"))
+    assert contents(tmp_path / "quickstart").keys() == written
+    quickstart(settings("--relations", "birthplace", "occupation"))
+
     # a printed command makes the same weights, so nothing is left of the rehearsal
     _, _, command, *arguments = commands[0]
     arguments[arguments.index("--output_dir") + 1] = str(tmp_path / "again")
