@@ -157,7 +157,7 @@ FAULTS = {
     "too many questions held out": (
         None,
         {"finetune": {"validation_size": 1000}},
-        "configs/finetune: validation_size=1000",
+        "validation_size=1000 of 270 train questions",
     ),
     "another architecture than that of the checkpoint": (
         None,
