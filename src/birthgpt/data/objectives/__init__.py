@@ -2,7 +2,7 @@
 
 from transformers import PreTrainedTokenizerBase
 
-from birthgpt.data.objectives.base import FEATURES, IGNORE, Batch, Objective
+from birthgpt.data.objectives.base import FEATURES, IGNORE, NOT_UNKNOWN, Batch, Objective
 from birthgpt.data.objectives.language_modeling import LanguageModeling
 from birthgpt.data.objectives.name_first import NameFirst
 from birthgpt.data.objectives.question_answering import QuestionAnswering
@@ -22,9 +22,9 @@ OBJECTIVES: dict[str, type[Objective]] = {
 """The objectives of pretraining by name, which is the value of the setting `objective`."""
 
 
-@collect_settings(*OBJECTIVES.values())
+@collect_settings(*OBJECTIVES.values(), QuestionAnswering)
 class ObjectiveSettings(CollectedSettings):
-    """How lines become examples: the objective, and the settings of all objectives."""
+    """How lines, and questions among them, become examples: the objective, and the settings of all objectives."""
 
     objective: str = setting("span_corruption", "what is predicted from what", choices=OBJECTIVES)
 
@@ -32,6 +32,11 @@ class ObjectiveSettings(CollectedSettings):
 @collect_settings(QuestionAnswering)
 class ExampleSettings(CollectedSettings):
     """How questions become examples."""
+
+
+def teaches_unknown(settings: ObjectiveSettings | ExampleSettings) -> bool:
+    """Whether some examples are about invented names."""
+    return any(getattr(settings, name, 0) > 0 for name in ("unknown_name_ratio", "unknown_question_ratio"))
 
 
 def build_objective(
@@ -52,13 +57,14 @@ def build_question_answering(
     unknown_names: UnknownNames | None = None,
 ) -> QuestionAnswering:
     """Questions as examples, in a block of this size; with `unknown_names`, some are about invented names."""
-    ratio = settings.unknown_name_ratio
-    return QuestionAnswering(tokenizer, block_size, unknown_name_ratio=ratio, unknown_names=unknown_names)
+    ratio = settings.unknown_question_ratio
+    return QuestionAnswering(tokenizer, block_size, unknown_question_ratio=ratio, unknown_names=unknown_names)
 
 
 __all__ = [
     "FEATURES",
     "IGNORE",
+    "NOT_UNKNOWN",
     "OBJECTIVES",
     "Batch",
     "ExampleSettings",
@@ -74,4 +80,5 @@ __all__ = [
     "UnknownAnswers",
     "build_objective",
     "build_question_answering",
+    "teaches_unknown",
 ]
