@@ -2,7 +2,7 @@
 
 python benchmarks/unknown_names.py --output_file benchmarks/unknown_names.json
 
-Synthetic people with three relations; some of them are left out of the biographies. Each model is pretrained and
+Synthetic people with two relations; some of them are left out of the biographies. Each model is pretrained and
 finetuned with a ratio of examples about invented names, with the same budget. Questions about people with a biography,
 whose questions were not trained on, are compared with questions about invented names of the part *measurement* and
 about the people left out. What else could tell them apart is measured on the models without such examples: a linear
@@ -46,10 +46,10 @@ from birthgpt.utils.environment import environment_info
 from birthgpt.utils.files import save_json
 
 PEOPLE = {
-    "people": 200,
-    "held_out": 100,
-    "left_out": 50,
-    "relations": ["birthplace", "birth_date", "employer"],
+    "people": 100,
+    "held_out": 60,
+    "left_out": 25,
+    "relations": ["birthplace", "employer"],
     "biographies_per_person": 1,
     "wordings": 2,
     "question_wordings": 1,
@@ -336,7 +336,7 @@ def main() -> None:
     parser.add_argument("--work_dir", type=Path, default=Path("runs/unknown_names"), help="folder of the trainings")
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.1, 0.3], help="of lines with invented names")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--flops", type=float, default=4e11, help="budget of each pretraining")
+    parser.add_argument("--flops", type=float, default=2e11, help="budget of each pretraining")
     parser.add_argument("--steps", type=int, default=10, help="updates of each finetuning")
     parser.add_argument("--output_file", type=Path, help="also write the metrics here")
     arguments = parser.parse_args()
