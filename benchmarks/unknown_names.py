@@ -2,7 +2,7 @@
 
 python benchmarks/unknown_names.py --output_file benchmarks/unknown_names.json
 
-Synthetic people with three relations; some of them are left out of the biographies. Each model is pretrained and
+Synthetic people with two relations; some of them are left out of the biographies. Each model is pretrained and
 finetuned with a ratio of examples about invented names, with the same budget. Questions about people with a biography,
 whose questions were not trained on, are compared with questions about invented names of the part *measurement* and
 about the people left out. What else could tell them apart is measured on the models without such examples: a linear
@@ -13,9 +13,11 @@ Finished trainings in `--work_dir` are used again.
 """
 
 import argparse
-import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -31,6 +33,7 @@ from birthgpt.commands.pretrain import PretrainSettings, pretrain
 from birthgpt.commands.run_metadata import read_run_metadata
 from birthgpt.data.corpus import load_corpus
 from birthgpt.data.names import relation_of
+from birthgpt.data.objectives import QuestionAnswering
 from birthgpt.data.questions import answers_of, load_questions
 from birthgpt.data.tokenizers import question_prompt, unknown_answer_id
 from birthgpt.data.unknown_names import CharacterChain, Part, UnknownNames
@@ -43,16 +46,17 @@ from birthgpt.utils.environment import environment_info
 from birthgpt.utils.files import save_json
 
 PEOPLE = {
-    "people": 400,
-    "held_out": 160,
-    "left_out": 100,
-    "relations": ["birthplace", "birth_date", "employer"],
-    "biographies_per_person": 2,
-    "wordings": 4,
-    "question_wordings": 2,
+    "people": 100,
+    "held_out": 60,
+    "left_out": 25,
+    "relations": ["birthplace", "employer"],
+    "biographies_per_person": 1,
+    "wordings": 2,
+    "question_wordings": 1,
+    "sentence_order": "fixed",
 }
-SHAPE = """--hidden_size 96 --num_attention_heads 4 --num_hidden_layers 2 --ngram_vocab_size 8192 --vocab_size 768
-    --block_size 256"""
+TRAINING = """--hidden_size 64 --num_attention_heads 4 --num_hidden_layers 2 --ngram_vocab_size 8192 --vocab_size 512
+    --block_size 256 --tokens_per_batch 2048"""
 KNOWN, INVENTED, LEFT_OUT = "known", ("recombined", "new parts"), "left out"
 UNKNOWN_KINDS = (*INVENTED, LEFT_OUT)
 ORDER_OF_NAME_MODEL = 3
@@ -60,15 +64,20 @@ ORDER_OF_NAME_MODEL = 3
 
 @dataclass(frozen=True)
 class Variant:
-    """A training: the ratios of examples about invented names in pretraining and in finetuning, and its seed."""
+    """How a model is taught unknown.
 
-    pretraining: float
+    Args:
+        lines: `unknown_name_ratio` of the pretraining.
+        questions: `unknown_question_ratio` of the questions in pretraining.
+        finetuning: `unknown_question_ratio` of the finetuning.
+        with_read_names: whether the finetuning also asks about names of the corpus, where every answer but unknown is
+            right.
+    """
+
+    lines: float
+    questions: float
     finetuning: float
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"pretraining {self.pretraining}, finetuning {self.finetuning}"
+    with_read_names: bool = True
 
 
 @dataclass
@@ -137,27 +146,26 @@ class Data:
 
 
 class Trained:
-    """The checkpoint of a variant; it is trained if it does not exist."""
+    """The checkpoint of a variant and a seed; it is trained if it does not exist."""
 
-    def __init__(self, variant: Variant, data: Data, work: Path, flops: float, steps: int):
-        self.variant, self.data = variant, data
-        self.pretrained = work / f"pretrained_{variant.pretraining}_{variant.seed}"
-        self.finetuned = work / f"finetuned_{variant.pretraining}_{variant.finetuning}_{variant.seed}"
+    def __init__(self, variant: Variant, seed: int, data: Data, work: Path, flops: float, steps: int):
+        self.variant, self.seed, self.data = variant, seed, data
+        self.pretrained = work / f"pretrained_{variant.lines}_{variant.questions}_{seed}"
+        self.finetuned = work / ("finetuned_" + "_".join(map(str, (*vars(variant).values(), seed))))
         # the names of questions that are measured are never taught as unknown
-        excluded = ["--unknown_name_excluded", data.file("left_out"), data.file("dev")]
-        common = f"--seed {variant.seed} --save_steps 0 --validation_size 0".split()
+        common = ["--unknown_name_excluded", data.file("left_out"), data.file("dev")]
+        common += [*f"--seed {seed} --save_steps 0 --validation_size 0".split()]
         if not (self.pretrained / "run.json").is_file():
-            ratio = ["--unknown_name_ratio", variant.pretraining, *excluded]
+            ratios = ["--unknown_name_ratio", variant.lines, "--unknown_question_ratio", variant.questions]
             files = ["--train_file", data.lines, "--question_file", data.file("train"), "--output_dir", self.pretrained]
-            budget = ["--max_train_flops", flops]
-            given = ["--config", "relations/pretrain", *SHAPE.split(), *common, *files, *budget, *ratio]
-            pretrain(parse_settings(PretrainSettings, list(map(str, given))))
+            given = ["--config", "relations/pretrain", *TRAINING.split(), "--max_train_flops", flops]
+            pretrain(parse_settings(PretrainSettings, list(map(str, [*given, *common, *files, *ratios]))))
         if not (self.finetuned / "run.json").is_file():
-            ratio = ["--unknown_name_ratio", variant.finetuning, *excluded]
             files = ["--train_file", data.file("train"), "--corpus_file", data.lines, "--output_dir", self.finetuned]
-            budget = ["--model_name_or_path", self.pretrained, "--max_train_steps", steps, "--eval_steps", 0]
-            given = ["--config", "relations/finetune", *common, *files, *budget, *ratio]
-            finetune(parse_settings(FinetuneSettings, list(map(str, given))))
+            files += ["--model_name_or_path", self.pretrained, "--unknown_question_ratio", variant.finetuning]
+            given = ["--config", "relations/finetune", "--max_train_steps", steps, "--tokens_per_batch", 2048]
+            with asked_again(variant.with_read_names):
+                finetune(parse_settings(FinetuneSettings, list(map(str, [*given, "--eval_steps", 0, *common, *files]))))
         self.member = load_model_and_tokenizer(str(self.finetuned))
 
     @property
@@ -181,20 +189,25 @@ class Trained:
     def report(self) -> dict:
         """Accuracy with and without abstaining, and how well the unknown answer tells names apart."""
         model, tokenizer = self.member
-        found: dict = {"seed": self.variant.seed, "seconds": self.seconds}
+        found: dict = {"seed": self.seed, "seconds": self.seconds}
         for key, always in (("accuracy", False), ("accuracy_if_it_must_answer", True)):
             answers = answer_questions(model, tokenizer, self.data.dev.questions, always_answer=always)
             right = [answer.text in rights for answer, rights in zip(answers, self.data.dev.answers, strict=True)]
-            found[key] = statistics.mean(right)
+            found[key] = sum(right) / len(right)
+            if always and 0 < sum(right) < len(right):
+                scores = [answer.log_probability for answer in answers]
+                found["auroc_right_wrong"] = float(roc_auc_score(right, scores))
         if unknown_answer_id(tokenizer) is None:
             return found
-        scores, shares = {}, {}
+        of_questions, of_names, shares = {}, {}, {}
         for kind, asked in self.data.measured.items():
             answers = answer_questions(model, tokenizer, asked.questions)
-            shares[kind] = statistics.mean(answer.is_unknown for answer in answers)
-            scores[kind] = self.unknown_log_probabilities(asked.questions)
+            shares[kind] = sum(answer.is_unknown for answer in answers) / len(answers)
+            of_questions[kind] = self.unknown_log_probabilities(asked.questions)
+            of_names[kind] = self.unknown_log_probabilities(list(dict.fromkeys(asked.names)))
         found["answered_unknown"] = shares
-        found["auroc"] = aurocs(scores)
+        found["auroc"] = aurocs(of_questions)
+        found["auroc_after_the_name"] = aurocs(of_names)
         return found
 
 
@@ -293,35 +306,63 @@ def made_up_answers(model: Trained, data: Data) -> dict[str, dict]:
     return found
 
 
+@contextmanager
+def asked_again(with_read_names: bool) -> Iterator[None]:
+    """Context in which questions are asked again about invented names only, unless `with_read_names`."""
+    whole = QuestionAnswering._asked_again
+    if not with_read_names:
+        # the first of the two
+        QuestionAnswering._asked_again = lambda *arguments: islice(whole(*arguments), 1)
+    try:
+        yield
+    finally:
+        QuestionAnswering._asked_again = whole
+
+
+def variants(ratios: list[float]) -> dict[str, Variant]:
+    """What is compared."""
+    first = ratios[0]
+    return {
+        "never taught": Variant(0.0, 0.0, 0.0),
+        **{f"taught, {ratio} of lines": Variant(ratio, 1.0, 1.0) for ratio in ratios},
+        "taught in pretraining only": Variant(first, 1.0, 0.0),
+        "taught in finetuning only": Variant(0.0, 0.0, 1.0),
+        "in finetuning only, without names of the corpus": Variant(0.0, 0.0, 1.0, with_read_names=False),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work_dir", type=Path, default=Path("runs/unknown_names"), help="folder of the trainings")
-    parser.add_argument("--ratios", type=float, nargs="+", default=[0.1, 0.3], help="compared with 0")
+    parser.add_argument("--ratios", type=float, nargs="+", default=[0.1, 0.3], help="of lines with invented names")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--flops", type=float, default=1e12, help="budget of each pretraining")
-    parser.add_argument("--steps", type=int, default=60, help="updates of each finetuning")
+    parser.add_argument("--flops", type=float, default=2e11, help="budget of each pretraining")
+    parser.add_argument("--steps", type=int, default=10, help="updates of each finetuning")
     parser.add_argument("--output_file", type=Path, help="also write the metrics here")
     arguments = parser.parse_args()
     data = Data(arguments.work_dir / "people")
     budget = {"work": arguments.work_dir, "flops": arguments.flops, "steps": arguments.steps}
-    pairs = [(0.0, 0.0), *((ratio, ratio) for ratio in arguments.ratios), (0.0, max(arguments.ratios))]
-    trained = {pair: [Trained(Variant(*pair, seed), data, **budget) for seed in arguments.seeds] for pair in pairs}
+    compared = variants(arguments.ratios)
+    # seed by seed, so that a run that is stopped has whole comparisons
+    trained = {
+        (name, seed): Trained(variant, seed, data, **budget)
+        for seed in arguments.seeds
+        for name, variant in compared.items()
+    }
+    reports = {
+        name: {**vars(variant), "runs": [trained[name, seed].report() for seed in arguments.seeds]}
+        for name, variant in compared.items()
+    }
+    never = [trained["never taught", seed] for seed in arguments.seeds]
     metrics = {
         "people": PEOPLE,
-        "shape": " ".join(SHAPE.split()),
+        "training": " ".join(TRAINING.split()),
         "flops": arguments.flops,
         "finetuning_steps": arguments.steps,
         "questions": {kind: len(asked.questions) for kind, asked in data.measured.items()},
-        "trained_on_unknown": [
-            {
-                "ratio_in_pretraining": pair[0],
-                "ratio_in_finetuning": pair[1],
-                "runs": [model.report() for model in models],
-            }
-            for pair, models in trained.items()
-        ],
-        "alternatives_auroc": alternatives(trained[0.0, 0.0], data),
-        "made_up_answers": made_up_answers(trained[0.0, 0.0][0], data),
+        "variants": reports,
+        "alternatives_auroc": alternatives(never, data),
+        "made_up_answers": made_up_answers(never[0], data),
         **environment_info(),
     }
     print(summary(metrics))
@@ -332,13 +373,20 @@ def main() -> None:
 def summary(metrics: dict) -> str:
     """The metrics as lines."""
     lines = []
-    for row in metrics["trained_on_unknown"]:
-        lines.append(f"pretraining {row['ratio_in_pretraining']}, finetuning {row['ratio_in_finetuning']}")
+    for name, row in metrics["variants"].items():
+        lines.append(name)
         for run in row["runs"]:
-            lines.append("  " + ", ".join(f"{key} {value}" for key, value in run.items() if key != "seconds"))
-    lines += [f"{name}: {values}" for name, values in metrics["alternatives_auroc"].items()]
-    lines += [f"{kind}: {values}" for kind, values in metrics["made_up_answers"].items()]
+            lines += [f"  {key}: {shown(value)}" for key, value in run.items()]
+    for key in ("alternatives_auroc", "made_up_answers"):
+        lines += [f"{name}: {shown(values)}" for name, values in metrics[key].items()]
     return "\n".join(lines)
+
+
+def shown(value) -> str:
+    """A number or a dictionary of numbers with three digits."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {shown(entry)}" for key, entry in value.items())
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import islice
 
 import pytest
 import torch
@@ -14,10 +15,12 @@ from birthgpt.commands.evaluate import EvaluateSettings, evaluate
 from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.commands.preview import PreviewSettings, preview
 from birthgpt.commands.push import PushSettings, export
+from birthgpt.data.objectives import QuestionAnswering
 from birthgpt.data.tokenizers import UNKNOWN_ANSWER_TOKEN, unknown_answer_id
 from birthgpt.settings import make_settings
 
-RATIO = ["--unknown_name_ratio", 1]
+LINES = ["--unknown_name_ratio", 1]
+QUESTIONS = ["--unknown_question_ratio", 1]
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +30,16 @@ def taught(people_files, tmp_path_factory):
     lines, train = people_files / "wiki.txt", people_files / "birth_places_train.tsv"
     run_pretraining(
         "--train_file", lines, "--objective", "salient_spans", "--question_file", train, "--question_ratio", 0.5,
-        "--ngram_orders", 2, "--output_dir", folder / "pretrained", *RATIO,
+        "--ngram_orders", 2, "--output_dir", folder / "pretrained", *LINES, *QUESTIONS,
     )  # fmt: skip
-    run_finetuning(
-        "--train_file", train, "--corpus_file", lines, "--model_name_or_path", folder / "pretrained",
-        "--output_dir", folder / "finetuned", "--max_train_steps", 30, "--learning_rate", 1e-2, *RATIO,
-    )  # fmt: skip
+    whole = QuestionAnswering._asked_again
+    with pytest.MonkeyPatch.context() as patch:
+        # the invented names alone: so few updates teach no difference
+        patch.setattr(QuestionAnswering, "_asked_again", lambda *arguments: islice(whole(*arguments), 1))
+        run_finetuning(
+            "--train_file", train, "--corpus_file", lines, "--model_name_or_path", folder / "pretrained",
+            "--output_dir", folder / "finetuned", "--max_train_steps", 30, "--learning_rate", 1e-2, *QUESTIONS,
+        )  # fmt: skip
     return folder / "finetuned"
 
 
@@ -85,7 +92,7 @@ def test_without_a_ratio_no_token_is_added_and_nothing_changes(people_files, pre
 def test_finetuning_adds_the_token_to_a_checkpoint_without_it(people_files, pretrained, tmp_path):
     run_finetuning(
         "--train_file", people_files / "birth_places_train.tsv", "--corpus_file", people_files / "wiki.txt",
-        "--model_name_or_path", pretrained, "--output_dir", tmp_path / "a", "--learning_rate", 1e-9, *RATIO,
+        "--model_name_or_path", pretrained, "--output_dir", tmp_path / "a", "--learning_rate", 1e-9, *QUESTIONS,
     )  # fmt: skip
     model, tokenizer = load_model_and_tokenizer(str(tmp_path / "a"))
     before, plain = load_model_and_tokenizer(str(pretrained))
@@ -113,27 +120,36 @@ def test_a_stopped_run_goes_on_to_the_same_weights(people_files, tmp_path):
 
 def test_preview_shows_invented_names(people_files):
     for question_file in (None, str(people_files / "birth_places_train.tsv")):
-        settings = {"objective": "salient_spans", "unknown_name_ratio": 1.0, "tokenizer_type": "character"}
+        ratios = {"unknown_name_ratio": 1.0, "unknown_question_ratio": 1.0}
+        settings = {"objective": "salient_spans", "tokenizer_type": "character", **ratios}
         shown = preview(
             make_settings(
                 PreviewSettings, train_file=str(people_files / "wiki.txt"), question_file=question_file, **settings
             )
         )
-        assert [UNKNOWN_ANSWER_TOKEN in example for example in shown] == [False, True, False, True]
+        targets = [example.split("\ny: ")[1].strip("□") for example in shown]
+        kinds = ["unknown" if "␀" in text and "¬" not in text else text[-2:] for text in targets]
+        if question_file is None:
+            assert [kind == "unknown" for kind in kinds] == [False, True, False, True]
+        else:
+            assert (kinds[1], kinds[2], targets[2]) == ("unknown", "¬␀", "⁇¬␀")
+            assert [kind == "unknown" for kind in kinds] == [False, True, False, False]
 
 
 def test_names_of_excluded_files_are_read_and_checked(people_files, tmp_path):
     lines = ["--train_file", people_files / "wiki.txt", "--output_dir", tmp_path / "out", "--objective", "name_first"]
     (tmp_path / "dev.jsonl").write_text(json.dumps({"question": "Who?", "name": "Zorro Xylander"}) + "\n")
     (tmp_path / "nobody.jsonl").write_text(json.dumps({"question": "Who?"}) + "\n")
-    run_pretraining(*lines, "--unknown_name_excluded", tmp_path / "dev.jsonl", *RATIO)
+    run_pretraining(*lines, "--unknown_name_excluded", tmp_path / "dev.jsonl", *LINES)
     with pytest.raises(ValueError, match="no question of .*nobody.jsonl has a known name"):
-        run_pretraining(*lines, "--unknown_name_excluded", tmp_path / "nobody.jsonl", *RATIO)
+        run_pretraining(*lines, "--unknown_name_excluded", tmp_path / "nobody.jsonl", *LINES)
 
 
 def test_what_does_not_fit_together_is_refused(people_files, pretrained, tmp_path):
     lines, train = people_files / "wiki.txt", people_files / "birth_places_train.tsv"
     with pytest.raises(ValueError, match="does not recall from names: choose name_first, salient_spans"):
-        run_pretraining("--train_file", lines, "--output_dir", tmp_path, *RATIO)
-    with pytest.raises(ValueError, match="unknown_name_ratio=1.* give corpus_file"):
-        run_finetuning("--train_file", train, "--model_name_or_path", pretrained, "--output_dir", tmp_path, *RATIO)
+        run_pretraining("--train_file", lines, "--output_dir", tmp_path, *LINES)
+    with pytest.raises(ValueError, match="unknown_question_ratio is .* give question_file"):
+        run_pretraining("--train_file", lines, "--output_dir", tmp_path, "--objective", "name_first", *QUESTIONS)
+    with pytest.raises(ValueError, match="unknown_question_ratio=1.* give corpus_file"):
+        run_finetuning("--train_file", train, "--model_name_or_path", pretrained, "--output_dir", tmp_path, *QUESTIONS)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from builders import LINES, QUESTION
 
-from birthgpt.data.objectives import IGNORE, NameFirst, QuestionAnswering, SalientSpans
+from birthgpt.data.objectives import IGNORE, NOT_UNKNOWN, NameFirst, QuestionAnswering, SalientSpans
 from birthgpt.data.synthetic.people import generate_people
 from birthgpt.data.tokenizers import (
     UNKNOWN_ANSWER_TOKEN,
@@ -57,8 +57,9 @@ def is_unknown(tokenizer, row: dict) -> bool:
 
 
 def with_names(kind, tokenizer, ratio: float, block_size=BLOCK, **settings):
-    names = UnknownNames(NAMES, part="training")
-    return kind(tokenizer, block_size, unknown_name_ratio=ratio, unknown_names=names, **settings)
+    of_what = "question" if kind is QuestionAnswering else "name"
+    given = {f"unknown_{of_what}_ratio": ratio, "unknown_names": UnknownNames(NAMES, part="training")}
+    return kind(tokenizer, block_size, **given, **settings)
 
 
 def cues(row: dict, tokenizer) -> list[str]:
@@ -149,18 +150,40 @@ def test_the_share_of_second_examples_is_the_ratio(kind, batch, tokenizers):
 
 
 @pytest.mark.parametrize("tokenizer", ["bpe", "characters"])
-def test_a_question_about_an_invented_name_has_the_same_words_and_the_unknown_answer(tokenizer, tokenizers):
+def test_a_question_is_asked_again_about_an_invented_name_and_about_a_name_of_the_corpus(tokenizer, tokenizers):
     plain, taught = (of[tokenizer] for of in tokenizers)
     before = rows(QuestionAnswering(plain, BLOCK)(QUESTIONS, seed=0, epoch=0))
     found = rows(with_names(QuestionAnswering, taught, 1.0)(QUESTIONS, seed=0, epoch=0))
-    assert found[::2] == before
-    for row in found[1::2]:
-        question, answer = taught.decode(row["input_ids"]).split("⁇")
-        assert answer == UNKNOWN_ANSWER_TOKEN
-        invented = question.removeprefix("In which town was ").removesuffix(" born?")
-        assert question == f"In which town was {invented} born?" and invented not in NAMES
-        targets = [label for label in row["shift_labels"] if label != IGNORE]
-        assert targets == [taught.mask_token_id, taught.unknown_answer_token_id, taught.eos_token_id]
+    assert found[::3] == before
+    drawn = set()
+    for unknown, known in zip(found[1::3], found[2::3], strict=True):
+        names = []
+        for row, answer in ((unknown, UNKNOWN_ANSWER_TOKEN), (known, "")):
+            text = taught.decode(row["input_ids"])
+            name = text.removeprefix("In which town was ").removesuffix(f" born?⁇{answer}")
+            assert text == f"In which town was {name} born?⁇{answer}"
+            names.append(name)
+        assert names[0] not in NAMES and names[1] in NAMES
+        drawn.add(names[1])
+        targets = [[label for label in row["shift_labels"] if label != IGNORE] for row in (unknown, known)]
+        assert targets[0] == [taught.mask_token_id, taught.unknown_answer_token_id, taught.eos_token_id]
+        # no answer is needed: any token is right at ⁇, except unknown
+        assert targets[1] == [taught.mask_token_id, NOT_UNKNOWN]
+        assert known["input_ids"][-1] == taught.mask_token_id
+    assert len(drawn) > 30
+
+
+def test_names_of_the_corpus_without_a_question_are_asked_about_too(tokenizers):
+    taught = tokenizers[1]["bpe"]
+    objective = with_names(QuestionAnswering, taught, 1.0)
+    few = {column: values[:3] for column, values in QUESTIONS.items()}
+    texts = [
+        taught.decode(row["input_ids"])
+        for epoch in range(40)
+        for row in rows(objective(few, seed=0, epoch=epoch))
+        if NOT_UNKNOWN in row["shift_labels"]
+    ]
+    assert sum(any(name in text for text in texts) for name in NAMES[3:]) > 40
 
 
 def test_a_question_without_a_name_and_a_name_without_room_have_no_second_example(tokenizers):

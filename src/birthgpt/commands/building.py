@@ -15,7 +15,7 @@ from birthgpt.commands.data_report import StreamReport
 from birthgpt.commands.loading import load_model_and_tokenizer, load_tokenizer
 from birthgpt.data.batching import EpochBatches, StreamedBatches
 from birthgpt.data.names import NameFinder
-from birthgpt.data.objectives import ExampleSettings, Objective, ObjectiveSettings
+from birthgpt.data.objectives import ExampleSettings, Objective, ObjectiveSettings, teaches_unknown
 from birthgpt.data.questions import load_questions
 from birthgpt.data.tokenizers import (
     TokenizerSettings,
@@ -26,6 +26,7 @@ from birthgpt.data.tokenizers import (
 from birthgpt.data.unknown_names import UnknownNames
 from birthgpt.model import BirthGPTConfig, BirthGPTForCausalLM
 from birthgpt.settings import CollectedSettings, collect_settings, declared_settings, flatten_settings, setting
+from birthgpt.training.losses import teach_known_names
 from birthgpt.training.manifest import check_checkpoint
 from birthgpt.training.settings import TrainingSettings
 from birthgpt.utils.errors import first_line
@@ -109,7 +110,7 @@ def build_unknown_names(
     Raises:
         ValueError: a file cannot be read or its questions have no names, or the names cannot be imitated.
     """
-    if not settings.unknown_name_ratio:
+    if not teaches_unknown(settings):
         return None
     names = list(names)
     of_files: list[str] = []
@@ -139,13 +140,16 @@ def add_unknown_answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
         special.append(unknown_answer_id(tokenizer))
 
 
-def build_model(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, block_size: int) -> PreTrainedModel:
+def build_model(
+    settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, block_size: int, *, known_names: bool = False
+) -> PreTrainedModel:
     """A new model for this tokenizer.
 
     Args:
         settings: the architecture.
         tokenizer: the model gets its vocabulary size and its special tokens.
         block_size: longest sequence in tokens.
+        known_names: train it with the loss of questions about names of the corpus (`training.losses`).
     """
     values = flatten_settings(settings)
     types = values.pop("attention_type")
@@ -177,6 +181,8 @@ def build_model(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, blo
         max_new_tokens=min(ANSWER_LENGTH, block_size // 4),
         do_sample=False,
     )
+    if known_names:
+        teach_known_names(model, tokenizer)
     return _with_checkpointing(model, checkpointing)
 
 

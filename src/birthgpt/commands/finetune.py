@@ -23,7 +23,7 @@ from birthgpt.commands.run_metadata import save_run_metadata, show_summary
 from birthgpt.commands.unused_settings import unused_in_finetuning, warn_unused
 from birthgpt.data.corpus import ColumnSettings, lines_by_name
 from birthgpt.data.names import NameFinder
-from birthgpt.data.objectives import ExampleSettings, build_question_answering
+from birthgpt.data.objectives import ExampleSettings, build_question_answering, teaches_unknown
 from birthgpt.data.questions import QuestionSettings, load_questions, warn_odd_questions, warn_rare_relations
 from birthgpt.data.splits import train_validation_split, warn_unknown_people
 from birthgpt.data.tokenizers import TokenizerSettings, warn_unknown_characters
@@ -31,6 +31,7 @@ from birthgpt.evaluation.answering import check_question_lengths
 from birthgpt.settings import checked, setting
 from birthgpt.training.accelerators import build_accelerator
 from birthgpt.training.callbacks import EvaluationCallback, ValidationSettings, standard_callbacks
+from birthgpt.training.losses import teach_known_names
 from birthgpt.training.manifest import checkpoints_to_resume
 from birthgpt.training.model_group import ModelGroup, ReplicaSpec
 from birthgpt.training.run_folder import open_run_folder
@@ -92,9 +93,9 @@ class FinetuneSettings:
 
     def validate_unknown_names(self):
         """A name is unknown if no line has it."""
-        ratio = self.examples.unknown_name_ratio
+        ratio = self.examples.unknown_question_ratio
         if ratio and self.start.corpus_file is None:
-            raise ValueError(f"unknown_name_ratio={ratio} needs the names that the model knows: give corpus_file")
+            raise ValueError(f"unknown_question_ratio={ratio} needs the names that the model knows: give corpus_file")
 
 
 def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
@@ -142,6 +143,8 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
     inputs = fingerprints(settings, questions, development, corpus, tokenizer)
     held_out = development or held_out
     block_size = model.config.max_position_embeddings
+    if unknown_names is not None:
+        teach_known_names(model, tokenizer)
     objective = build_question_answering(settings.examples, tokenizer, block_size, unknown_names)
     with naming_source(train_file):
         batches = build_batches(trained, objective, tokenizer, training, accelerator)
@@ -216,7 +219,7 @@ def starting_point(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The pretrained model and its tokenizer, or a new model and a new tokenizer."""
     checkpoint = settings.start.model_name_or_path
-    unknown = settings.examples.unknown_name_ratio > 0
+    unknown = teaches_unknown(settings.examples)
     if checkpoint is not None:
         model, tokenizer = load_to_train(checkpoint, settings.model)
         if unknown:

@@ -31,9 +31,9 @@ from birthgpt.data.objectives import (
     Objective,
     ObjectiveSettings,
     RecallFromName,
-    UnknownAnswers,
     build_objective,
     build_question_answering,
+    teaches_unknown,
 )
 from birthgpt.data.questions import (
     QUESTION_RATIO,
@@ -44,6 +44,7 @@ from birthgpt.data.questions import (
 )
 from birthgpt.data.splits import train_validation_split, warn_unknown_people
 from birthgpt.data.tokenizers import TokenizerSettings, warn_unknown_characters
+from birthgpt.data.unknown_names import UnknownNames
 from birthgpt.model.attention_types import get_attention_type
 from birthgpt.settings import checked
 from birthgpt.training.accelerators import build_accelerator
@@ -96,10 +97,13 @@ class PretrainSettings:
             raise ValueError("question_file cannot be mixed into a stream: set streaming to false")
 
     def validate_unknown_names(self):
-        """Only objectives that recall from names can ask about other names."""
+        """Only objectives that recall from names can ask about other names, and only questions that are given."""
+        asked = self.questions.question_file is not None and self.questions.question_ratio > 0
+        if self.objective.unknown_question_ratio and not asked:
+            raise ValueError("unknown_question_ratio is of the questions in pretraining: give question_file")
         name, ratio = self.objective.objective, self.objective.unknown_name_ratio
-        if ratio and not issubclass(OBJECTIVES[name], UnknownAnswers):
-            allowed = ", ".join(name for name, kind in OBJECTIVES.items() if issubclass(kind, UnknownAnswers))
+        if ratio and not issubclass(OBJECTIVES[name], RecallFromName):
+            allowed = ", ".join(name for name, kind in OBJECTIVES.items() if issubclass(kind, RecallFromName))
             raise ValueError(f"unknown_name_ratio={ratio}: {name} does not recall from names: choose {allowed}")
 
     def validate_replicas(self):
@@ -137,18 +141,20 @@ def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
     specs = build_specs(settings, accelerator)
     first_folder = specs[0].folder if specs else Path(run.output_dir)
     checkpoints = checkpoints_to_resume(first_folder, run.resume_from_checkpoint)
-    unknown = settings.objective.unknown_name_ratio > 0
+    unknown = teaches_unknown(settings.objective)
     tokenizer = build_tokenizer(settings.tokenizer, texts_of(corpus), block_size, checkpoints, unknown_answers=unknown)
     if accelerator.is_main_process and not settings.corpus.streaming:
         warn_unknown_characters(tokenizer, corpus["text"], settings.corpus.train_file)
-    model = build_model(settings.model, tokenizer, block_size)
+    known_names = settings.objective.unknown_question_ratio > 0
+    build = partial(build_model, settings.model, tokenizer, block_size, known_names=known_names)
+    model = build()
     check_objective(settings, corpus, model)
     questions = read_questions(settings, corpus, tokenizer, verbose=accelerator.is_main_process)
     asked = () if questions is None else questions["name"]
     unknown_names = build_unknown_names(settings.objective, (row["name"] for row in corpus), asked)
     objective = build_objective(settings.objective, tokenizer, corpus, unknown_names)
     facts = report_data(settings, corpus, questions, objective) if accelerator.is_main_process else {}
-    batches, evaluator = build_data(settings, corpus, questions, objective, tokenizer, accelerator)
+    batches, evaluator = build_data(settings, corpus, questions, objective, tokenizer, accelerator, unknown_names)
     if run.dry_run:
         describe_run(model, tokenizer, batches, training.budget, accelerator, models=max(1, len(specs)), facts=facts)
         return None
@@ -159,7 +165,6 @@ def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
     }
     check_first_batch(batches)
     if specs:
-        build = partial(build_model, settings.model, tokenizer, block_size)
         models: ModelGroup = StackedModels(specs, build, training.optimizer, accelerator)
     else:
         spec = ReplicaSpec(Path(run.output_dir), run.seed, training.optimizer.learning_rate)
@@ -284,6 +289,7 @@ def build_data(
     objective: Objective,
     tokenizer: PreTrainedTokenizerBase,
     accelerator: Accelerator,
+    unknown_names: UnknownNames | None = None,
 ) -> tuple[EpochBatches | MixedBatches | StreamedBatches, Evaluator | None]:
     """The batches of the corpus, mixed with train questions (2309.14316, section 3), and the evaluator."""
     training = settings.training
@@ -304,9 +310,8 @@ def build_data(
         evaluator = build_evaluator(trained, held_out, corpus, tokenizer, accelerator)
     if not settings.questions.question_ratio:
         return batches, evaluator
-    names = objective.unknown_names if isinstance(objective, UnknownAnswers) else None
     block_size = settings.objective.block_size
-    question_answering = build_question_answering(settings.objective, tokenizer, block_size, names)
+    question_answering = build_question_answering(settings.objective, tokenizer, block_size, unknown_names)
     with naming_source(str(settings.questions.question_file)):
         asked = build_batches(trained, question_answering, tokenizer, training, accelerator)
     assert isinstance(asked, EpochBatches)

@@ -6,7 +6,7 @@ from birthgpt.commands.building import build_tokenizer, build_unknown_names
 from birthgpt.commands.command import Command
 from birthgpt.commands.pretrain import PretrainSettings, read_corpus, texts_of
 from birthgpt.data.corpus import CorpusSettings
-from birthgpt.data.objectives import ObjectiveSettings, build_objective, build_question_answering
+from birthgpt.data.objectives import ObjectiveSettings, build_objective, build_question_answering, teaches_unknown
 from birthgpt.data.preview import examples, show_example
 from birthgpt.data.questions import load_questions
 from birthgpt.data.tokenizers import TokenizerSettings
@@ -35,7 +35,7 @@ def preview(settings: PreviewSettings) -> list[str]:
     """
     corpus = read_corpus(settings.corpus)
     block_size = settings.objective.block_size
-    unknown = settings.objective.unknown_name_ratio > 0
+    unknown = teaches_unknown(settings.objective)
     tokenizer = build_tokenizer(settings.tokenizer, texts_of(corpus), block_size, unknown_answers=unknown)
     questions = None if settings.question_file is None else load_questions(settings.question_file)
     asked = () if questions is None else questions["name"]

@@ -7,14 +7,21 @@ import datasets
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from birthgpt.data.objectives import IGNORE, Objective
+from birthgpt.data.objectives import IGNORE, NOT_UNKNOWN, Objective
+from birthgpt.data.tokenizers import UNKNOWN_ANSWER_TOKEN
 
 
 def show_example(tokenizer: PreTrainedTokenizerBase, example: Mapping[str, Sequence[int] | torch.Tensor]) -> str:
-    """The text of an example and, below it, its targets; □ marks a position without a target."""
+    """The text of an example and, below it, its targets.
+
+    □ marks a position without a target, and ¬␀ one where every token but ␀ is right.
+    """
     targets = torch.as_tensor(example["shift_labels"])
     shown = torch.where(targets == IGNORE, tokenizer.pad_token_id, targets)
-    return f"x: {tokenizer.decode(torch.as_tensor(example['input_ids']))}\ny: {tokenizer.decode(shown)}"
+    ends = (targets == NOT_UNKNOWN).nonzero().flatten().tolist()
+    parts = [shown[start:end] for start, end in zip([0, *(end + 1 for end in ends)], [*ends, len(shown)], strict=True)]
+    text = f"¬{UNKNOWN_ANSWER_TOKEN}".join(str(tokenizer.decode(part)) for part in parts)
+    return f"x: {tokenizer.decode(torch.as_tensor(example['input_ids']))}\ny: {text}"
 
 
 def examples(

@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from birthgpt.data.objectives.base import FEATURES, IGNORE, Batch, Objective
+from birthgpt.data.objectives.base import FEATURES, IGNORE, NOT_UNKNOWN, Batch, Objective
 from birthgpt.data.objectives.language_modeling import LanguageModeling
 from birthgpt.data.objectives.name_first import NameFirst
 from birthgpt.data.objectives.question_answering import QuestionAnswering
@@ -27,7 +27,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
 
 @collect_settings(*OBJECTIVES.values(), QuestionAnswering)
 class ObjectiveSettings(CollectedSettings):
-    """How lines become examples: the objective, and the settings of all objectives."""
+    """How lines, and questions among them, become examples: the objective, and the settings of all objectives."""
 
     objective: str = setting("span_corruption", "what is predicted from what", choices=OBJECTIVES)
 
@@ -35,6 +35,11 @@ class ObjectiveSettings(CollectedSettings):
 @collect_settings(QuestionAnswering)
 class ExampleSettings(CollectedSettings):
     """How questions become examples."""
+
+
+def teaches_unknown(settings: ObjectiveSettings | ExampleSettings) -> bool:
+    """Whether some examples are about invented names."""
+    return any(getattr(settings, name, 0) > 0 for name in ("unknown_name_ratio", "unknown_question_ratio"))
 
 
 def build_objective(
@@ -67,7 +72,7 @@ def build_question_answering(
     return QuestionAnswering(
         tokenizer,
         block_size,
-        unknown_name_ratio=settings.unknown_name_ratio,
+        unknown_question_ratio=settings.unknown_question_ratio,
         question_word_dropout=settings.question_word_dropout,
         unknown_names=unknown_names,
     )
@@ -76,6 +81,7 @@ def build_question_answering(
 __all__ = [
     "FEATURES",
     "IGNORE",
+    "NOT_UNKNOWN",
     "OBJECTIVES",
     "Batch",
     "ExampleSettings",
@@ -91,4 +97,5 @@ __all__ = [
     "UnknownAnswers",
     "build_objective",
     "build_question_answering",
+    "teaches_unknown",
 ]

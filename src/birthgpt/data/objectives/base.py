@@ -14,6 +14,9 @@ from birthgpt.settings import setting
 IGNORE = -100
 """The label of a position that is not a target."""
 
+NOT_UNKNOWN = -200
+"""The label of a position whose target is any token but the unknown answer (`training.losses`)."""
+
 FEATURES = datasets.Features(
     {
         "line_id": datasets.Value("int64"),

@@ -7,9 +7,17 @@ from functools import lru_cache
 import numpy as np
 
 from birthgpt.data.names import relation_of
-from birthgpt.data.objectives.base import IGNORE, Batch, Objective, append_example, line_generator, new_batch
+from birthgpt.data.objectives.base import (
+    IGNORE,
+    NOT_UNKNOWN,
+    Batch,
+    Objective,
+    append_example,
+    line_generator,
+    new_batch,
+)
 from birthgpt.data.objectives.unknown_answers import UnknownAnswers
-from birthgpt.data.tokenizers import UNKNOWN_ANSWER_TOKEN
+from birthgpt.data.tokenizers import unknown_answer_id
 from birthgpt.settings import Number, checked, setting
 
 
@@ -22,60 +30,75 @@ class QuestionAnswering(UnknownAnswers, Objective):
     its name. So no single word, and no sequence of words, is all that tells what is asked (word dropout: Iyyer et al.,
     2015, P15-1162). A question without a known name stays whole.
 
-    With `unknown_name_ratio`, some questions are also asked about an invented name, with the answer ␀: questions that
-    contain their name, if their tokens fit into the block.
+    With `unknown_question_ratio`, some questions are asked twice more: about an invented name, with the answer ␀, and
+    about a name that is drawn from the corpus, where every token but ␀ is right. The second needs no answer. Without it
+    a model would learn that only those names are known whose questions are trained on. Questions that do not contain
+    their name, or do not fit into the block with another one, are asked once.
     """
 
     question_word_dropout: Number = setting(
         0.0, "probability that a word of a train question is left out, other than those of its name", min=0, below=1
     )
+    unknown_question_ratio: Number = setting(
+        0.0, "probability that a question is also asked about an invented name, and about a drawn name of the corpus",
+        min=0, max=1,
+    )  # fmt: skip
 
     def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
         examples = new_batch()
-        asked = list(self._questions(batch, seed, epoch))
-        questions = self.encode([question for _, question, _ in asked])
-        answers = self.encode([answer for _, _, answer in asked])
+        names = batch.get("name", [""] * len(batch["question"]))
+        asked = [
+            self.leave_out_words(question, name, line_generator(seed, epoch, question_id))
+            for question, name, question_id in zip(batch["question"], names, batch["question_id"], strict=True)
+        ]
+        questions, answers = self.encode(asked), self.encode(batch["answer"])
         mask, end = [self.tokenizer.mask_token_id], [self.tokenizer.eos_token_id]
-        for (question_id, text_of_question, text_of_answer), question, answer in zip(
-            asked, questions, answers, strict=True
-        ):
-            text = question + mask + answer + end
-            if len(text) > self.block_size:
-                if text_of_answer == UNKNOWN_ANSWER_TOKEN:
-                    continue
+        for index, question_id in enumerate(batch["question_id"]):
+            question, answer = questions[index], answers[index]
+            length = len(question) + len(answer) + 2
+            if length > self.block_size:
                 raise ValueError(
-                    f"question {question_id}, {text_of_question!r}, is {len(text)} tokens long with its "
-                    f"answer: more than block_size={self.block_size}"
+                    f"question {question_id}, {batch['question'][index]!r}, is {length} tokens long with its answer: "
+                    f"more than block_size={self.block_size}"
                 )
-            targets = [IGNORE] * (len(question) - 1) + text[len(question) :]
-            append_example(examples, question_id, text[:-1], targets, False)
+            self._append(examples, question_id, question, mask + answer + end)
+            if not names[index]:
+                continue
+            for other, targets in self._asked_again(batch["question"][index], names[index], seed, epoch, question_id):
+                (tokens,) = self.encode([other])
+                if len(tokens) + len(targets) <= self.block_size:
+                    self._append(examples, question_id, tokens, targets)
         return examples
 
-    def _questions(self, batch: Batch, seed: int, epoch: int) -> Iterator[tuple[int, str, str]]:
-        """The number, the question and the answer of each example."""
-        names = batch.get("name", [""] * len(batch["question"]))
-        for question_id, question, answer, name in zip(
-            batch["question_id"], batch["question"], batch["answer"], names, strict=True
-        ):
-            generator = line_generator(seed, epoch, question_id)
-            relation = relation_in_words(question, name) if name else ""
-            if "{name}" not in relation:
-                yield question_id, question, answer
-                continue
-            shown = self.leave_out_words(relation, generator).replace("{name}", name)
-            yield question_id, shown if self.question_word_dropout else question, answer
-            invented = self.draw_unknown_name(seed, epoch, question_id)
-            if invented is not None:
-                shown = self.leave_out_words(relation, generator).replace("{name}", invented)
-                yield question_id, shown, UNKNOWN_ANSWER_TOKEN
-
-    def leave_out_words(self, relation: str, generator: np.random.Generator) -> str:
-        """A question with `{name}` in place of its name, without the words that are drawn to be left out."""
-        if not self.question_word_dropout:
-            return relation
+    def leave_out_words(self, question: str, name: str, generator: np.random.Generator) -> str:
+        """The question without the words that are drawn to be left out; unchanged if it does not contain the name."""
+        relation = relation_in_words(question, name) if self.question_word_dropout and name else ""
+        if "{name}" not in relation:
+            return question
         words = relation.split()
         left_out = generator.random(len(words)) < self.question_word_dropout
-        return " ".join(word for word, out in zip(words, left_out, strict=True) if "{name}" in word or not out)
+        kept = [word for word, out in zip(words, left_out, strict=True) if "{name}" in word or not out]
+        return " ".join(kept).replace("{name}", name)
+
+    def _append(self, examples: Batch, question_id: int, question: list[int], targets: list[int]) -> None:
+        """Add `question` with these targets, of which the last is no input."""
+        labels = [IGNORE] * (len(question) - 1) + targets
+        append_example(examples, question_id, question + targets[:-1], labels, False)
+
+    def _asked_again(
+        self, question: str, name: str, seed: int, epoch: int, question_id: int
+    ) -> Iterator[tuple[str, list[int]]]:
+        """The question about an invented name and about a name of the corpus, if it is drawn, with their targets."""
+        invented = self.draw_unknown_name(self.unknown_question_ratio, seed, epoch, question_id)
+        if invented is None or "{name}" not in (relation := relation_in_words(question, name)):
+            return
+        mask = self.tokenizer.mask_token_id
+        unknown = [mask, unknown_answer_id(self.tokenizer), self.tokenizer.eos_token_id]
+        known = self.draw_read_name(seed, epoch, question_id)
+        # the same words are left out of both, so that only the name tells which is unknown
+        for other, targets in ((invented, unknown), (known, [mask, NOT_UNKNOWN])):
+            generator = np.random.default_rng((seed, epoch, question_id, 2))
+            yield self.leave_out_words(relation.replace("{name}", other), other, generator), targets
 
 
 # the same questions are asked in every epoch

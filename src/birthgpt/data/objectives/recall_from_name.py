@@ -19,7 +19,7 @@ from birthgpt.data.objectives.base import (
 )
 from birthgpt.data.objectives.unknown_answers import UnknownAnswers
 from birthgpt.data.tokenizers import UNKNOWN_ANSWER_TOKEN
-from birthgpt.settings import setting
+from birthgpt.settings import Number, setting
 
 
 class Span(NamedTuple):
@@ -68,6 +68,10 @@ class RecallFromName(UnknownAnswers, Objective):
         "branches", "recall from names: branches (one pass per line) or unrolled (one pass per span)"
     )
     max_noise_tokens: int = 4
+    unknown_name_ratio: Number = setting(
+        0.0, "probability that a line has a second example: with an invented name, and unknown for every span",
+        min=0, max=1,
+    )  # fmt: skip
 
     def cut(self, text: str, name: str, generator: np.random.Generator) -> list[Span]:
         """The spans of a line to recall."""
@@ -81,7 +85,7 @@ class RecallFromName(UnknownAnswers, Objective):
                 lead, asked = self.draw_lead(self.cut(text, name, generator), generator)
                 stem = Stem(line_id, self.draw_noise(generator), lead, name, asked)
                 stems.append(stem)
-                invented = self.draw_unknown_name(seed, epoch, line_id)
+                invented = self.draw_unknown_name(self.unknown_name_ratio, seed, epoch, line_id)
                 if invented is not None:
                     stems.append(stem.about(invented))
         texts = iter(self.encode([span.text for stem in stems for span in stem.spans]))
