@@ -88,7 +88,7 @@ def redraw(checkpoint: Path, arguments: argparse.Namespace) -> dict:
     source = signal_source(model, tokenizer, calibration, others)
     lines = lines_by_name(load_corpus(arguments.corpus_file))
     rows = list(load_questions(arguments.calibration_file, names=NameFinder(lines)))
-    signals = collect_signals(source, [row["question"] for row in rows])
+    signals = collect_signals(source, [row["question"] for row in rows], names=[row["name"] for row in rows])
     right = [found.answer.text in answers_of(row) for found, row in zip(signals, rows, strict=True)]
     texts = invented_questions(filter(None, lines), rows, arguments.invented_names, "calibration")
     invented = collect_signals(source, texts)

@@ -115,7 +115,7 @@ def test_what_is_saved_is_loaded_and_judges_the_same(source, calibration, tmp_pa
 def test_verdicts_follow_the_threshold_and_the_probability_of_unknown(source):
     calibration = fit(source, 2000)
     signals, right = draw(3000, seed=6)
-    unsaid = dataclasses.replace(signals[0], answer=Answer("", -0.1, is_unknown=True), name=None)
+    unsaid = dataclasses.replace(signals[0], answer=Answer("", -0.1, is_unknown=True), name=None, in_scope=False)
     answers = judge(calibration, [unsaid, *signals], 0.2)
     assert (answers[0].verdict, answers[0].in_scope, answers[0].right) == ("unknown", False, 0)
     given = [is_right for answer, is_right in zip(answers[1:], right, strict=True) if answer.verdict == "recalled"]
