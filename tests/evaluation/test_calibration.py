@@ -131,6 +131,30 @@ def test_verdicts_follow_the_threshold_and_the_probability_of_unknown(source):
     assert {answer.verdict for answer in judge(calibration, signals, 1e-6)} <= {"unsure", "unknown"}
 
 
+@pytest.mark.slow
+def test_the_whole_calibration_keeps_its_promise_on_redrawn_people(source):
+    population, right = draw(3000, seed=9)
+    invented = draw(100, 10, invented=True)[0]
+    generator = np.random.default_rng(0)
+    met = answered = 0
+    for seed in range(40):
+        chosen = generator.integers(0, 3000, 600)
+        calibration = fit_calibration(
+            source,
+            [population[index] for index in chosen],
+            [right[index] for index in chosen],
+            range(600),
+            invented,
+            FitSettings(seed=seed),
+        )
+        answers = judge(calibration, population, 0.3)
+        given = [is_right for answer, is_right in zip(answers, right, strict=True) if answer.verdict == "recalled"]
+        met += not given or 1 - np.mean(given) <= 0.3
+        answered += len(given) > 300
+    # 38 are expected at least; fewer than 35 have a probability of 1% then
+    assert met >= 35 and answered > 20
+
+
 def test_a_person_is_never_in_both_parts(source):
     calibration = fit(source, 600, people=[number % 200 for number in range(600)])
     assert calibration.about["people"] == {"fit": 100, "thresholds": 100}
