@@ -13,7 +13,7 @@ from birthgpt.evaluation.signals import SIGNALS, AnswerSignals, SignalSource
 
 FEWEST_PEOPLE = 20
 NUM_THRESHOLDS = 100
-STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+STRENGTHS = (0.01, 0.1, 1.0)
 """Inverse strengths of the L2 penalty, of which cross-validation chooses one."""
 
 
