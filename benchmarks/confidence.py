@@ -76,7 +76,8 @@ def collect(arguments: argparse.Namespace, source: SignalSource, lines: dict) ->
     found = {}
     for part, file in files.items():
         rows = list(load_questions(file, names=names))
-        check_held_out(rows, file, trained_people(arguments.model_name_or_path, arguments.train_file, names))
+        if part == "calibration":
+            check_held_out(rows, file, trained_people(arguments.model_name_or_path, arguments.train_file, names))
         signals = collect_signals(source, [row["question"] for row in rows], names=[row["name"] for row in rows])
         right = [one.answer.text in answers_of(row) for one, row in zip(signals, rows, strict=True)]
         found[part] = Answers(signals, right, list(map(person_of, rows)))
