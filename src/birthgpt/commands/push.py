@@ -35,11 +35,19 @@ EXPORT = "export"
 
 CARD = "README.md"
 
-AUTO_MAP = {
-    "AutoConfig": "configuration_birthgpt.BirthGPTConfig",
-    "AutoModel": "modeling_birthgpt.BirthGPTModel",
-    "AutoModelForCausalLM": "modeling_birthgpt.BirthGPTForCausalLM",
+AUTO_MAPS = {
+    "birthgpt": {
+        "AutoConfig": "configuration_birthgpt.BirthGPTConfig",
+        "AutoModel": "modeling_birthgpt.BirthGPTModel",
+        "AutoModelForCausalLM": "modeling_birthgpt.BirthGPTForCausalLM",
+    },
+    "birthgpt_encoder_decoder": {
+        "AutoConfig": "configuration_encoder_decoder_birthgpt.BirthGPTEncoderDecoderConfig",
+        "AutoModel": "modeling_encoder_decoder_birthgpt.BirthGPTEncoder",
+        "AutoModelForSeq2SeqLM": "modeling_encoder_decoder_birthgpt.BirthGPTForConditionalGeneration",
+    },
 }
+"""The `auto_map` of an export, by its `model_type`."""
 
 
 @checked
@@ -134,7 +142,8 @@ def add_code(folder: Path) -> None:
     for file in model_code():
         shutil.copy(file, folder / file.name)
     config_file = folder / "config.json"
-    config = read_json(config_file) | {"auto_map": AUTO_MAP}
+    config = read_json(config_file)
+    config["auto_map"] = AUTO_MAPS[config["model_type"]]
     config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
