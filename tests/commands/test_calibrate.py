@@ -16,6 +16,7 @@ from birthgpt.commands.calibrate import CalibrateSettings, calibrate, show_thres
 from birthgpt.commands.evaluate import EvaluateSettings, evaluate, show_evaluation
 from birthgpt.commands.loading import check_folder, load_model_and_tokenizer
 from birthgpt.commands.push import PushSettings, export
+from birthgpt.commands.verify import VerifySettings, verify
 from birthgpt.data.corpus import lines_by_name, load_corpus
 from birthgpt.data.questions import load_questions
 from birthgpt.data.unknown_names import UnknownNames, part_of
@@ -186,6 +187,9 @@ def test_an_export_carries_the_calibration_and_one_of_other_weights_is_refused(
     shutil.copy(calibrated / CALIBRATION, other)
     with pytest.raises(ValueError, match=f"{CALIBRATION} belongs to another checkpoint"):
         export(PushSettings(model_name_or_path=str(other), output_dir=str(tmp_path / "export_2")))
+    with pytest.raises(ValueError, match=f"{CALIBRATION} belongs to another checkpoint"):
+        verify(VerifySettings(folder=str(other)))
+    assert verify(VerifySettings(folder=str(target)))[target] > 10
 
 
 def test_the_agreement_of_other_checkpoints_is_needed_again(checkpoint, pretrained, held_out, tmp_path):
