@@ -133,9 +133,12 @@ def test_a_name_with_markup_is_shown_as_it_is(finetuned, title):
     heading = tokens[1]
     assert "".join(part.content for part in heading.children) == " ".join(title.split())
     assert {part.type for part in heading.children} <= {"text", "text_special"}
-    (code,) = [token.content for token in tokens if token.type == "fence"]
-    (call,) = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call) and node.func.id == "pipeline"]
-    assert ast.literal_eval(call.args[1]) == title and len(call.args) == 2 and len(call.keywords) == 1
+    codes = [ast.parse(token.content) for token in tokens if token.type == "fence"]
+    for code, keywords in zip(codes, (["trust_remote_code"], []), strict=True):
+        calls = [node for node in ast.walk(code) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+        (call,) = [node for node in calls if node.func.id == "pipeline"]
+        assert ast.literal_eval(call.args[1]) == title and len(call.args) == 2
+        assert [keyword.arg for keyword in call.keywords] == keywords
 
 
 @pytest.mark.slow

@@ -6,15 +6,18 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from birthgpt import BirthGPTConfig
 from birthgpt.code_version import model_code
+from birthgpt.commands.card_metadata import CardSettings, evaluation_of
 from birthgpt.commands.command import Command
 from birthgpt.commands.hub import HubSettings, hub_fault, open_repository, upload
 from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.commands.model_card import model_card
+from birthgpt.commands.report_answers import training_cost
 from birthgpt.commands.run_metadata import read_run_metadata
 from birthgpt.settings import checked, setting
 from birthgpt.training.manifest import write_manifest
@@ -43,7 +46,7 @@ AUTO_MAP = {
 
 @checked
 @dataclass(kw_only=True)
-class PushSettings(HubSettings):
+class PushSettings(HubSettings, CardSettings):
     """Export a checkpoint with its code, and push it to the Hub if `hub_model_id` is given."""
 
     model_name_or_path: str = setting(help="checkpoint to export")
@@ -56,22 +59,25 @@ def export(settings: PushSettings) -> Path | None:
     """Write the export, and push it if `hub_model_id` is given; return the folder of the export.
 
     Raises:
-        ValueError: there is no checkpoint; the folder exists, or is not an earlier export; the Hub refuses or cannot be
-            reached.
+        ValueError: there is no checkpoint; `metrics_file` is of another; the folder exists, or is not an earlier
+            export; the Hub refuses or cannot be reached.
     """
     target = Path(settings.output_dir)
     check_target(target, settings)
+    metrics = evaluation_of(settings, settings.model_name_or_path)
     model, tokenizer = load_model_and_tokenizer(settings.model_name_or_path)
     if settings.dry_run:
         print(f"{settings.model_name_or_path} with", *(file.name for file in model_code()))
         return None
     run = read_run_metadata(settings.model_name_or_path)
-    write_export(target, model, tokenizer, model_card(model, run, settings.hub_model_id or target.name))
+    figures: dict[str, Any] = {"metrics": metrics, "cost": training_cost(settings.model_name_or_path)}
+    card = model_card(model, run, settings.hub_model_id or target.name, settings, **figures)
+    write_export(target, model, tokenizer, card)
     if settings.hub_model_id is None:
         return target
     try:
         repository = open_repository(settings)
-        write_text(target / CARD, model_card(model, run, repository.name))
+        write_text(target / CARD, model_card(model, run, repository.name, settings, **figures))
         upload(target, recorded_files(target), repository, settings.commit_message, settings.hub_tag)
     # many libraries raise their own errors here
     except Exception as error:
