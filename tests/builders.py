@@ -5,7 +5,7 @@ import re
 import site
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -329,11 +329,16 @@ def name_of(line: str) -> str:
 # programs
 
 
-def run_without_package(program: str, directory: Path, **values) -> None:
-    """Run a program without birthgpt; `{paths!r}` in it is replaced by the folders of the other packages."""
+def run_without_package(program: str, directory: Path, *, variables: Mapping[str, str] | None = None, **values) -> None:
+    """Run a program without birthgpt; `{paths!r}` in it is replaced by the folders of the other packages.
+
+    Args:
+        variables: more variables of the environment.
+        values: what replaces the other names in braces.
+    """
     paths = [path for path in (*site.getsitepackages(), site.getusersitepackages()) if os.path.isdir(path)]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    environment["HF_HOME"] = str(directory / "home")
+    environment |= {"HF_HOME": str(directory / "home"), **(variables or {})}
     program = program.format(paths=paths, **values)
     result = subprocess.run(
         [sys.executable, "-S", "-c", program], env=environment, cwd=directory, capture_output=True, text=True

@@ -10,6 +10,7 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
+from birthgpt.code_version import code_version
 from birthgpt.model import (
     BirthGPTConfig,
     BirthGPTEncoder,
@@ -23,6 +24,8 @@ from birthgpt.model import (
 )
 
 __version__ = "0.2.0"
+
+BirthGPTConfig.installed_code = code_version(__version__)
 
 AutoConfig.register(BirthGPTConfig.model_type, BirthGPTConfig, exist_ok=True)
 AutoModel.register(BirthGPTConfig, BirthGPTModel, exist_ok=True)

@@ -39,7 +39,7 @@ JSON_FILES = ("config.json", GENERATION_CONFIG_NAME, "model.safetensors.index.js
 
 KEYS_OF_TRANSFORMERS = (
     *("model_type", "auto_map", "per_layer_config", "output_attentions", "quantization_config", "torch_dtype"),
-    *("_name_or_path", "_commit_hash"),
+    *("_name_or_path", "_commit_hash", "code_version"),
 )
 """What a `config.json` may contain beside the fields of its class."""
 
