@@ -2,12 +2,12 @@
 
 Hypothesis: a finetuning that asks for one relation, or changes a few answers, changes other answers too.
 
-Set-up: language modelling on five lines a person in different wordings and orders, then finetuning on all relations of
-half of the people. From there: finetuning on birthplaces alone; on other birthplaces for a tenth of this half (edited),
+Set-up: language modelling on forty lines a person in different wordings and orders, then finetuning on all relations of
+half of the people. From there: finetuning on birthplaces alone; on other birthplaces for a fifth of this half (edited),
 alone or with the right answers of everybody else; or on `unknown` for them (forgotten). One row asks only for
 birthplaces from the start.
 
-Measured: birthplaces and other relations of the half that no finetuning asks about; of the chosen tenth, the new
+Measured: birthplaces and other relations of the half that no finetuning asks about; of the chosen fifth, the new
 birthplace in the trained wording and in three others, the old birthplace, and the other relations; and the birthplaces
 of everybody else in the half of the finetuning.
 
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.laws.lab import QUESTIONS_DEV, QUESTIONS_TRAIN, Lab, Question, read_questions
 from benchmarks.laws.law import Law, Measures
-from benchmarks.laws.wording import pretrained
+from benchmarks.laws.wording import DIVERSE, pretrained
 from birthgpt.data.synthetic.templates import NAME, builtin_templates
 
 BEFORE, ONE_AFTER, ONE_ONLY = "before", "one_after", "one_only"
@@ -40,7 +40,7 @@ class Cast:
         rng = random.Random(f"{seed}-edits")
         self.train = train
         self.places = [row for row in train if row["relation"] == PLACE]
-        self.chosen = rng.sample(self.places, max(1, len(self.places) // 10))
+        self.chosen = rng.sample(self.places, max(1, len(self.places) // 5))
         names = {row["name"] for row in self.chosen}
         self.others = [row for row in self.places if row["name"] not in names]
         self.other_relations = [row for row in train if row["name"] in names and row["relation"] != PLACE]
@@ -65,8 +65,9 @@ def answering(lab: Lab, row: str, people: Path, model: Path, cast: Cast) -> Path
     # all rows hold out the same people, so that the last finetuning is what differs
     if row == ONE_ONLY:
         places = lab.write_questions("places", cast.places)
-        return lab.finetune("lm_both_places_only", model, places, validation_size=lab.sizes.validation_size // 4)
-    before = lab.finetune("lm_both_finetuned", model, people / QUESTIONS_TRAIN)
+        held_out = lab.sizes.validation_size // len(lab.sizes.relations)
+        return lab.finetune(f"lm_{DIVERSE}_places_only", model, places, validation_size=held_out)
+    before = lab.finetune(f"lm_{DIVERSE}_finetuned", model, people / QUESTIONS_TRAIN)
     if row == BEFORE:
         return before
     changed = {
@@ -77,12 +78,12 @@ def answering(lab: Lab, row: str, people: Path, model: Path, cast: Cast) -> Path
     }[row]
     questions = lab.write_questions(f"editing_{row}", changed)
     steps = max(1, lab.sizes.finetuning_steps // 4)
-    return lab.finetune(f"lm_both_{row}", before, questions, max_train_steps=steps, validation_size=0)
+    return lab.finetune(f"lm_{DIVERSE}_{row}", before, questions, max_train_steps=steps, validation_size=0)
 
 
 def measure(lab: Lab, row: str) -> Measures:
     """The accuracies after one kind of change."""
-    people, model = pretrained(lab, "lm", "both")
+    people, model = pretrained(lab, "lm", DIVERSE)
     cast = Cast(read_questions(people / QUESTIONS_TRAIN), lab.seed)
     model = answering(lab, row, people, model, cast)
     held_out = people / QUESTIONS_DEV
@@ -110,16 +111,16 @@ LAW = Law(
         "new": "new place (%)",
         "new_reworded": "new place, other wordings (%)",
         "old": "old place (%)",
-        "chosen_relations": "other relations of the tenth (%)",
+        "chosen_relations": "other relations of the fifth (%)",
         "others": "places of everybody else (%)",
     },
     rows={
         BEFORE: "all relations, nothing changed",
         ONE_AFTER: "then birthplaces alone",
         ONE_ONLY: "birthplaces alone from the start",
-        EDITED: "a tenth edited",
-        REHEARSED: "a tenth edited, with the answers of everybody else",
-        FORGOTTEN: "a tenth forgotten",
+        EDITED: "a fifth edited",
+        REHEARSED: "a fifth edited, with the answers of everybody else",
+        FORGOTTEN: "a fifth forgotten",
     },
     published={},
     measure=measure,

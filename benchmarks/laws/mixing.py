@@ -3,7 +3,7 @@
 Hypothesis: if questions about half of the people are mixed into the pretraining, the facts of the other half can be
 asked for even if each is told in one wording.
 
-Set-up: language modelling on one line a person, or on five in different wordings and orders. The questions about half
+Set-up: language modelling on one line a person, or on forty in different wordings and orders. The questions about half
 of the people are asked from the start, in a share of the batches, or afterwards in a finetuning. The lines are read as
 often in both cases, so mixing costs more.
 
@@ -14,10 +14,10 @@ Published: 2309.14316, section 3, where four fifths of what is read are question
 
 from benchmarks.laws.lab import QUESTIONS_DEV, QUESTIONS_TRAIN, Lab
 from benchmarks.laws.law import Law, Measures
-from benchmarks.laws.wording import WORDINGS, pretrained
+from benchmarks.laws.wording import DIVERSE, WORDINGS, pretrained
 from birthgpt.data.synthetic.relation_corpus import BIOGRAPHIES
 
-LINES = ("single", "both")
+LINES = ("single", DIVERSE)
 AFTERWARDS, FROM_START = "afterwards", "from_start"
 
 
@@ -49,6 +49,6 @@ LAW = Law(
         for wording in LINES
         for when in (AFTERWARDS, FROM_START)
     },
-    published={"single/afterwards": "9.7", "single/from_start": "86.6", "both/afterwards": "96.6"},
+    published={"single/afterwards": "9.7", "single/from_start": "86.6"},
     measure=measure,
 )

@@ -4,8 +4,8 @@ Hypothesis: a model that read `Name … was born in X on D` cannot answer `Who w
 reversed question it has never seen, however often it read their lines and however well it answers where they were
 born. It can if some lines tell the name after the facts.
 
-Set-up: language modelling on five lines a person in different wordings and orders, then finetuning on reversed
-questions about half of the people. In the last row, three more lines a person have the name at their end; the cost is
+Set-up: language modelling on forty lines a person in different wordings and orders, then finetuning on reversed
+questions about half of the people. In the last row, a fifth of the lines has the name behind its facts; the cost is
 the same.
 
 Measured: right names of the other half, right first tokens of them, right names of the half of the finetuning; and the
@@ -16,11 +16,12 @@ Published: 2309.14402: "virtually 0%, regardless of the prompts".
 
 import random
 from collections import Counter
+from itertools import cycle, islice
 from pathlib import Path
 
 from benchmarks.laws.lab import QUESTIONS_DEV, QUESTIONS_TRAIN, Lab, Question, percent_of, read_facts, read_questions
 from benchmarks.laws.law import Law, Measures
-from benchmarks.laws.wording import WORDINGS, all_facts, pretrained
+from benchmarks.laws.wording import DIVERSE, WORDINGS, all_facts, pretrained
 from birthgpt.commands.loading import load_tokenizer
 from birthgpt.data.synthetic.relation_corpus import BIOGRAPHIES
 
@@ -49,8 +50,10 @@ def reversed_questions(questions: Path) -> list[Question]:
 def lines_both_ways(lab: Lab, people: Path) -> Path:
     """The lines of all people, shuffled with lines whose name is behind its facts."""
     lines = (people / BIOGRAPHIES).read_text(encoding="utf-8").splitlines()
-    for name, facts in all_facts(people).items():
-        lines += [template.format(name=name, **facts) for template in NAME_LAST]
+    facts = all_facts(people)
+    count = max(1, len(lines) // (4 * len(facts)))
+    for name, values in facts.items():
+        lines += [template.format(name=name, **values) for template in islice(cycle(NAME_LAST), count)]
     random.Random(lab.seed).shuffle(lines)
     path = lab.folder / "lines_both_ways.txt"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -64,9 +67,9 @@ def first_tokens(model: Path, texts: list[str]) -> list[int]:
 
 def measure(lab: Lab, row: str) -> Measures:
     """The accuracies on names, for lines in one direction or in both."""
-    people = lab.people("people_both", **WORDINGS["both"][1])
+    people = lab.people(f"people_{DIVERSE}", **WORDINGS[DIVERSE][1])
     if row == FORWARD:
-        _, model = pretrained(lab, "lm", "both")
+        _, model = pretrained(lab, "lm", DIVERSE)
     else:
         model = lab.pretrain("lm_both_ways", lines_both_ways(lab, people))
     trained, held_out = (

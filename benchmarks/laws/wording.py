@@ -6,7 +6,7 @@ worded in several ways. Otherwise a value is stored behind the words before it, 
 Set-up: pretraining on the lines of all people by language modelling, with the same cost for every wording; then
 finetuning on questions about half of the people. The same with salient spans with cues, where every value is recalled
 from the name alone. There is one line a person, or five in different wordings, in different orders of the sentences,
-or both; sentences after the first call their subject by a pronoun or by the full name.
+or both, or forty; sentences after the first call their subject by a pronoun or by the full name.
 
 Measured: right answers about the other half, right answers about the half of the finetuning, and values that the
 pretrained model continues a line of its own corpus with, token by token.
@@ -33,9 +33,13 @@ WORDINGS = {
     "orders": ("five orders", {"biographies_per_person": 5, "wordings": 1}),
     "wordings": ("five wordings", {"biographies_per_person": 5, "sentence_order": "fixed"}),
     "both": ("five wordings and orders", {"biographies_per_person": 5}),
+    "many": ("forty wordings and orders", {"biographies_per_person": 40}),
     "both_name": ("five wordings and orders, full name", {"biographies_per_person": 5, **FULL_NAME}),
 }
 """Key → what the lines about a person are, and the settings of `birthgpt people`."""
+
+DIVERSE = "many"
+"""The wording from which the other laws start."""
 
 OBJECTIVES: dict[str, tuple[str, dict[str, object]]] = {
     "lm": ("language modelling", {}),
@@ -69,7 +73,7 @@ def stored(model_folder: Path, people: Path) -> float:
     rows = list(load_corpus(str(people / BIOGRAPHIES)))[:SAMPLE]
     bounds = []
     for row in rows:
-        places = [(row["text"].find(answer, len(row["name"])), answer) for answer in facts[row["name"]].values()]
+        places = [(row["text"].index(answer, len(row["name"])), answer) for answer in facts[row["name"]].values()]
         bounds.append([(start, start + len(answer)) for start, answer in places])
     losses = fact_losses(model, tokenizer, [row["text"] for row in rows], bounds)
     return 100 * fmean(loss.is_greedy for line in losses for loss in line)

@@ -84,6 +84,14 @@ def test_rows_and_seeds_are_added_to_a_file_and_runs_are_not_repeated(runs_dir, 
         run("mixing", ["single/afterwards"], runs_dir, output)
 
 
+@pytest.mark.parametrize("name", runner.LAWS)
+def test_a_law_says_what_it_assumes_does_measures_and_what_was_published(name):
+    law = runner.find_law(name)
+    words = [paragraph.partition(":")[0] for paragraph in law.paragraphs]
+    assert words == ["Hypothesis", "Set-up", "Measured", "Published"]
+    assert law.published.keys() <= law.rows.keys()
+
+
 def test_an_unknown_row_is_one_line_with_the_choices(capsys):
     with pytest.raises(SystemExit):
         runner.main(["reversal", "--rows", "backward"])
@@ -217,20 +225,20 @@ def test_verdicts_are_those_of_the_dates(written):
             assert verdict == ("yes" if dates[names[0]] < dates[names[1]] else "no")
 
 
-def test_an_edit_changes_the_place_of_a_tenth_and_of_nobody_else():
+def test_an_edit_changes_the_place_of_a_fifth_and_of_nobody_else():
     train = [
         {"question": f"Where was {name} born?", "answer": f"Place {index % 7}", "name": name, "relation": "birthplace"}
         for index, name in enumerate(f"Name{index}" for index in range(30))
     ]
     train += [{**row, "relation": "employer", "answer": "Firm"} for row in train]
     cast = editing.Cast(train, seed=0)
-    assert len(cast.edits) == 3 and len(cast.others) == 27
+    assert len(cast.edits) == 6 and len(cast.others) == 24
     names = {row["name"] for row in cast.edits}
     assert names.isdisjoint(row["name"] for row in cast.others)
     assert names == {row["name"] for row in cast.other_relations}
     for old, new in zip(cast.chosen, cast.edits, strict=True):
         assert old["question"] == new["question"] and old["answer"] != new["answer"]
-    assert len(cast.reworded()) == 3 * 3
+    assert len(cast.reworded()) == 3 * 6
     assert not {row["question"] for row in cast.reworded()} & {row["question"] for row in train}
 
 
