@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import shlex
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -44,8 +46,8 @@ def read_results(path: Path, name: str, scale: str, sizes: Sizes) -> dict:
     return results
 
 
-def measure_row(lab: Lab, law: Law, row: str) -> dict:
-    """The figures of a row and a seed, with all that is needed to repeat them."""
+def measure_row(lab: Lab, law: Law, row: str, command: str) -> dict:
+    """The figures of a row and a seed, with all that is needed to repeat them; `command` is that of this run."""
     lab.start_row()
     started = time.perf_counter()
     measures = law.measure(lab, row)
@@ -57,6 +59,7 @@ def measure_row(lab: Lab, law: Law, row: str) -> dict:
         "wall_seconds": time.perf_counter() - started,
         "birthgpt_commands": lab.commands,
         **environment_info(),
+        "command": command,
     }
 
 
@@ -79,7 +82,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the rows of a law; the file is written after each row."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = parse(arguments)
+    command = shlex.join(["python", "-m", "benchmarks.laws", *arguments])
     law, sizes = find_law(options.name), SCALES[options.scale]
     results = new_results(options.name, options.scale, sizes)
     if options.output_file:
@@ -87,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for row in options.rows or law.rows:
         for seed in options.seeds:
             lab = Lab(options.runs_dir / f"{options.scale}_{seed}", sizes, seed)
-            measured = measure_row(lab, law, row)
+            measured = measure_row(lab, law, row, command)
             others = [earlier for earlier in results["rows"].get(row, []) if earlier["seed"] != seed]
             results["rows"][row] = sorted([*others, measured], key=lambda one: one["seed"])
             shown = {"row": row, **show(law, measured["measures"])}

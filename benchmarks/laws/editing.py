@@ -2,10 +2,10 @@
 
 Hypothesis: a finetuning that asks for one relation, or changes a few answers, changes other answers too.
 
-Set-up: language modelling on forty lines a person in different wordings and orders, then finetuning on all relations of
-half of the people. From there: finetuning on birthplaces alone; on other birthplaces for a fifth of this half (edited),
-alone or with the right answers of everybody else; or on `unknown` for them (forgotten). One row asks only for
-birthplaces from the start.
+Set-up: pretraining on forty lines a person in different wordings and orders, by salient spans with cues, then
+finetuning on all relations of half of the people. From there: finetuning on birthplaces alone; on other birthplaces for
+a fifth of this half (edited), alone or with the right answers of everybody else; or on `unknown` for them (forgotten).
+One row asks only for birthplaces from the start.
 
 Measured: birthplaces and other relations of the half that no finetuning asks about; of the chosen fifth, the new
 birthplace in the trained wording and in three others, the old birthplace, and the other relations; and the birthplaces
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.laws.lab import QUESTIONS_DEV, QUESTIONS_TRAIN, Lab, Question, read_questions
 from benchmarks.laws.law import Law, Measures
-from benchmarks.laws.wording import DIVERSE, pretrained
+from benchmarks.laws.wording import DIVERSE, RECALLED, pretrained
 from birthgpt.data.synthetic.templates import NAME, builtin_templates
 
 BEFORE, ONE_AFTER, ONE_ONLY = "before", "one_after", "one_only"
@@ -66,8 +66,8 @@ def answering(lab: Lab, row: str, people: Path, model: Path, cast: Cast) -> Path
     if row == ONE_ONLY:
         places = lab.write_questions("places", cast.places)
         held_out = lab.sizes.validation_size // len(lab.sizes.relations)
-        return lab.finetune(f"lm_{DIVERSE}_places_only", model, places, validation_size=held_out)
-    before = lab.finetune(f"lm_{DIVERSE}_finetuned", model, people / QUESTIONS_TRAIN)
+        return lab.finetune(f"{RECALLED}_{DIVERSE}_places_only", model, places, validation_size=held_out)
+    before = lab.finetune(f"{RECALLED}_{DIVERSE}_finetuned", model, people / QUESTIONS_TRAIN)
     if row == BEFORE:
         return before
     changed = {
@@ -78,12 +78,12 @@ def answering(lab: Lab, row: str, people: Path, model: Path, cast: Cast) -> Path
     }[row]
     questions = lab.write_questions(f"editing_{row}", changed)
     steps = max(1, lab.sizes.finetuning_steps // 4)
-    return lab.finetune(f"lm_{DIVERSE}_{row}", before, questions, max_train_steps=steps, validation_size=0)
+    return lab.finetune(f"{RECALLED}_{DIVERSE}_{row}", before, questions, max_train_steps=steps, validation_size=0)
 
 
 def measure(lab: Lab, row: str) -> Measures:
     """The accuracies after one kind of change."""
-    people, model = pretrained(lab, "lm", DIVERSE)
+    people, model = pretrained(lab, RECALLED, DIVERSE)
     cast = Cast(read_questions(people / QUESTIONS_TRAIN), lab.seed)
     model = answering(lab, row, people, model, cast)
     held_out = people / QUESTIONS_DEV

@@ -3,9 +3,10 @@
 Hypothesis: a model that answers when people were born cannot say whether the month is even, or who was born first,
 about people whose questions it has never seen, unless it writes the dates first.
 
-Set-up: language modelling on forty lines a person in different wordings and orders. Then finetuning on half of the
-people: when they were born, whether in an even month, and for pairs of them who was born before whom. The answer is
-`yes` or `no`, alone or behind the dates, as in `May 4, 1950: no`. All pairs are within one half of the people.
+Set-up: pretraining on forty lines a person in different wordings and orders, by salient spans with cues. Then
+finetuning on half of the people: when they were born, whether in an even month, and for pairs of them who was born
+before whom. The answer is `yes` or `no`, alone or behind the dates, as in `May 4, 1950: no`. All pairs are within one
+half of the people.
 
 Measured: right verdicts about the other half, and right dates. A guess is right for half of the verdicts.
 
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.laws.lab import QUESTIONS_DEV, QUESTIONS_TRAIN, Lab, Question, percent_of, read_facts, read_questions
 from benchmarks.laws.law import Law, Measures
-from benchmarks.laws.wording import DIVERSE, pretrained
+from benchmarks.laws.wording import DIVERSE, RECALLED, pretrained
 
 DIRECT, WRITTEN = "direct", "written"
 DATE, EVEN, BEFORE = "birth_date", "even_month", "born_before"
@@ -68,9 +69,9 @@ def questions_about(lab: Lab, people: Path, file: str, row: str) -> Path:
 
 def measure(lab: Lab, row: str) -> Measures:
     """The accuracies of verdicts, with or without the dates before them."""
-    people, model = pretrained(lab, "lm", DIVERSE)
+    people, model = pretrained(lab, RECALLED, DIVERSE)
     trained, held_out = (questions_about(lab, people, file, row) for file in (QUESTIONS_TRAIN, QUESTIONS_DEV))
-    answering = lab.finetune(f"lm_{DIVERSE}_{row}", model, trained)
+    answering = lab.finetune(f"{RECALLED}_{DIVERSE}_{row}", model, trained)
     found = list(zip(lab.answers(answering, held_out), read_questions(held_out), strict=True))
     verdicts = {
         relation: percent_of(

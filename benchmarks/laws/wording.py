@@ -8,8 +8,9 @@ finetuning on questions about half of the people. The same with salient spans wi
 from the name alone. There is one line a person, or five in different wordings, in different orders of the sentences,
 or both, or forty; sentences after the first call their subject by a pronoun or by the full name.
 
-Measured: right answers about the other half, right answers about the half of the finetuning, and values that the
-pretrained model continues a line of its own corpus with, token by token.
+Measured: right answers about the other half; right answers about the half of the finetuning, with the questions that
+are held out to choose the weights; and values that the pretrained model continues a line of its own corpus with, token
+by token.
 
 Published: 2309.14316, with 100,000 people and six relations.
 """
@@ -40,6 +41,9 @@ WORDINGS = {
 
 DIVERSE = "many"
 """The wording from which the other laws start."""
+
+RECALLED = "spans"
+"""The objective from which laws start that need facts which can be asked for: in small, language modelling has few."""
 
 OBJECTIVES: dict[str, tuple[str, dict[str, object]]] = {
     "lm": ("language modelling", {}),
