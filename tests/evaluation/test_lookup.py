@@ -1,4 +1,4 @@
-"""Looking up: what is found is in the file, under any spelling of the name, and an answer is given only if it is certain."""
+"""What is found is in the file, under any spelling of the name, and an answer is given only if it is certain."""
 
 import json
 import re
