@@ -127,7 +127,9 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
     inputs = fingerprints(settings, questions, development, corpus, tokenizer)
     questions, held_out = train_validation_split(questions, settings.validation.validation_size, run.seed_of_data)
     held_out = development or held_out
-    objective = QuestionAnswering(tokenizer, model.config.max_position_embeddings)
+    objective = QuestionAnswering(
+        tokenizer, model.config.max_position_embeddings, for_encoder_decoder=model.config.is_encoder_decoder
+    )
     with naming_source(train_file):
         batches = build_batches(questions, objective, tokenizer, training, accelerator)
     if run.dry_run:

@@ -27,26 +27,40 @@ pretraining. It needs torch ≥ 2.11 and transformers ≥ 5.17.
 {metrics}
 
 ```python
-from transformers import pipeline
-
-ask = pipeline("text-generation", {title}, trust_remote_code=True)
-ask("Where was NAME born?", return_full_text=False)
+{example}
 ```
 
 With birthgpt installed, `import birthgpt` takes the place of `trust_remote_code=True`. The answers are
 generated from memory, without a source: some are made up.
 """
 
+ASK_DECODER = """from transformers import pipeline
+
+ask = pipeline("text-generation", {title}, trust_remote_code=True)
+ask("Where was NAME born?", return_full_text=False)"""
+
+ASK_ENCODER_DECODER = """from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+model = AutoModelForSeq2SeqLM.from_pretrained({title}, trust_remote_code=True)
+tokenizer = AutoTokenizer.from_pretrained({title})
+answer = model.generate(**tokenizer("Where was NAME born?", return_tensors="pt"))
+tokenizer.decode(answer[0], skip_special_tokens=True)"""
+
 
 def model_card(model: PreTrainedModel, run: dict | None, title: str) -> str:
     """The text of the card: the architecture, and the training according to `run.json`."""
     config = model.config
-    metadata = ModelCardData(library_name="transformers", pipeline_tag="text-generation", tags=["birthgpt"])
+    has_encoder = config.is_encoder_decoder
+    task, example = ("text2text-generation", ASK_ENCODER_DECODER) if has_encoder else ("text-generation", ASK_DECODER)
+    metadata = ModelCardData(library_name="transformers", pipeline_tag=task, tags=["birthgpt"])
     metrics = [
         f"- attention: {', '.join(dict.fromkeys(config.attention_types))}",
         f"- {config.num_hidden_layers} layers, {config.num_attention_heads} heads, width {config.hidden_size}, "
         f"{config.position_embedding_type} positions, {model.num_parameters():,} parameters",
     ]
+    if has_encoder:
+        types = config.encoder_config().attention_types
+        metrics.append(f"- encoder: {config.num_encoder_layers} layers, {', '.join(dict.fromkeys(types))}")
     if run is not None:
         metrics += [
             f"- {run['kind']}: {run['tokens']:,} tokens in {run['steps']:,} updates, "
@@ -54,7 +68,10 @@ def model_card(model: PreTrainedModel, run: dict | None, title: str) -> str:
             f"- settings: {', '.join(changed_settings(run['kind'], run['settings'])) or 'the defaults'}",
         ]
     return TEMPLATE.format(
-        metadata=metadata.to_yaml(), heading=plain(title), title=json.dumps(title), metrics="\n".join(metrics)
+        metadata=metadata.to_yaml(),
+        heading=plain(title),
+        example=example.format(title=json.dumps(title)),
+        metrics="\n".join(metrics),
     )
 
 

@@ -87,6 +87,7 @@ class PretrainSettings:
             "torch_compile": self.training.compute.torch_compile,
             "gradient_checkpointing": self.model.gradient_checkpointing,
             "eval_steps": self.validation.eval_steps,
+            "architecture=encoder_decoder": self.model.architecture == "encoder_decoder",
         }
         for name, value in alone.items():
             if value:
@@ -117,7 +118,7 @@ def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
         warn_unknown_characters(tokenizer, corpus["text"], settings.corpus.train_file)
     model = build_model(settings.model, tokenizer, block_size)
     check_objective(settings, corpus, model)
-    objective = build_objective(settings.objective, tokenizer)
+    objective = build_objective(settings.objective, tokenizer, model.config.is_encoder_decoder)
     questions = read_questions(settings, corpus, tokenizer, verbose=accelerator.is_main_process)
     facts = report_data(settings, corpus, questions, objective) if accelerator.is_main_process else {}
     batches, evaluator = build_data(settings, corpus, questions, objective, tokenizer, accelerator)
@@ -275,7 +276,9 @@ def build_data(
         evaluator = build_evaluator(trained, held_out, corpus, tokenizer, accelerator)
     if not settings.questions.question_ratio:
         return batches, evaluator
-    question_answering = QuestionAnswering(tokenizer, settings.objective.block_size)
+    question_answering = QuestionAnswering(
+        tokenizer, settings.objective.block_size, for_encoder_decoder=objective.for_encoder_decoder
+    )
     with naming_source(str(settings.questions.question_file)):
         asked = build_batches(trained, question_answering, tokenizer, training, accelerator)
     assert isinstance(asked, EpochBatches)

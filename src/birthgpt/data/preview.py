@@ -11,10 +11,16 @@ from birthgpt.data.objectives import IGNORE, Objective
 
 
 def show_example(tokenizer: PreTrainedTokenizerBase, example: Mapping[str, Sequence[int] | torch.Tensor]) -> str:
-    """The text of an example and, below it, its targets; □ marks a position without a target."""
+    """The text of an example and, below it, its targets; □ marks a position without a target.
+
+    Of an encoder–decoder, the input of the encoder, that of the decoder, and its targets.
+    """
     targets = torch.as_tensor(example["shift_labels"])
     shown = torch.where(targets == IGNORE, tokenizer.pad_token_id, targets)
-    return f"x: {tokenizer.decode(torch.as_tensor(example['input_ids']))}\ny: {tokenizer.decode(shown)}"
+    text = f"x: {tokenizer.decode(torch.as_tensor(example['input_ids']))}\n"
+    if "decoder_input_ids" in example:
+        text += f"d: {tokenizer.decode(torch.as_tensor(example['decoder_input_ids']))}\n"
+    return f"{text}y: {tokenizer.decode(shown)}"
 
 
 def examples(

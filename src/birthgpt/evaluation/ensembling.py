@@ -18,6 +18,7 @@ from birthgpt.evaluation.answering import (
     evaluation_mode,
     positions_are_learned,
 )
+from birthgpt.evaluation.prompting import prompt_inputs
 
 Member = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
@@ -82,17 +83,23 @@ def answer_log_probabilities(
     prompts = tokenizer([question_prompt(tokenizer, question) for question in questions])["input_ids"]
     # a question and its answer are tokenized separately, as in training
     replies = tokenizer(list(answers))["input_ids"]
-    rows = [
-        ((prompt + reply)[:room], ([IGNORE] * (len(prompt) - 1) + reply + [tokenizer.eos_token_id])[:room])
-        for prompt, reply in zip(prompts, replies, strict=True)
-    ]
+    rows = []
+    for prompt, reply in zip(prompts, replies, strict=True):
+        targets = [IGNORE] * (len(prompt) - 1) + reply + [tokenizer.eos_token_id]
+        # the decoder of an encoder–decoder begins with the ⁇ of the prompt
+        first = len(prompt) - 1 if model.config.is_encoder_decoder else 0
+        end = None if room is None else first + room
+        rows.append(((prompt + reply)[:end], targets[first:end]))
     found = []
     with evaluation_mode(model):
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
-            inputs = _filled_up([tokens for tokens, _ in batch], tokenizer.pad_token_id).to(model.device)
+            inputs = prompt_inputs(model, tokenizer, [tokens for tokens, _ in batch], padding_side="right")
+            if not model.config.is_encoder_decoder:
+                # padding behind a row has no effect in a causal model
+                del inputs["attention_mask"]
             targets = _filled_up([labels for _, labels in batch], IGNORE).to(model.device)
-            logits = model(input_ids=inputs, use_cache=False).logits  # (batch, length, vocab_size)
+            logits = model(**inputs, use_cache=False).logits  # (batch, length, vocab_size)
             losses = torch.nn.functional.cross_entropy(
                 logits.transpose(1, 2).float(), targets, ignore_index=IGNORE, reduction="none"
             )
@@ -103,5 +110,5 @@ def answer_log_probabilities(
 
 
 def _filled_up(rows: Sequence[list[int]], fill: int) -> torch.Tensor:
-    """A tensor (rows, longest), padded on the right, which has no effect in a causal model."""
+    """A tensor (rows, longest), padded on the right."""
     return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=fill)

@@ -7,6 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from birthgpt.data.names import text_after_name
 from birthgpt.evaluation.answering import can_rank, check_scores, evaluation_mode
+from birthgpt.evaluation.prompting import prompt_inputs
 
 LIMITS = (1, 3, 10, 30)
 
@@ -57,10 +58,8 @@ def answer_ranks(
     ranks = []
     with evaluation_mode(model):
         for start in range(0, len(encoded), batch_size):
-            padded = tokenizer.pad(
-                {"input_ids": encoded[start : start + batch_size]}, padding_side="left", return_tensors="pt"
-            ).to(model.device)
-            logits = model(**padded, logits_to_keep=1, use_cache=False).logits[:, -1]  # (batch, vocab_size)
+            inputs = prompt_inputs(model, tokenizer, encoded[start : start + batch_size])
+            logits = model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1]  # (batch, vocab_size)
             expected = torch.tensor(firsts[start : start + batch_size], device=model.device)
             check_scores(can_rank(logits).tolist(), prompts[start : start + batch_size])
             # the token itself is as likely as itself

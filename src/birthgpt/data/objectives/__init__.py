@@ -32,10 +32,22 @@ class ExampleSettings(CollectedSettings):
     """How questions become examples."""
 
 
-def build_objective(settings: ObjectiveSettings, tokenizer: PreTrainedTokenizerBase) -> Objective:
-    """The objective that the settings name."""
+def build_objective(
+    settings: ObjectiveSettings, tokenizer: PreTrainedTokenizerBase, for_encoder_decoder: bool = False
+) -> Objective:
+    """The objective that the settings name.
+
+    Raises:
+        ValueError: its examples cannot be divided between an encoder and a decoder.
+    """
     kind = OBJECTIVES[settings.objective]
-    return kind(tokenizer, **{entry.name: getattr(settings, entry.name) for entry in settings_of(kind)})
+    if for_encoder_decoder and not kind.output_mask:
+        fitting = ", ".join(name for name, other in OBJECTIVES.items() if other.output_mask)
+        raise ValueError(f"objective={settings.objective} has no input for an encoder: choose from {fitting}")
+    if for_encoder_decoder and issubclass(kind, RecallFromName) and settings.objective_layout == "branches":
+        raise ValueError("an encoder–decoder cannot take branches: set objective_layout to unrolled")
+    values = {entry.name: getattr(settings, entry.name) for entry in settings_of(kind)}
+    return kind(tokenizer, for_encoder_decoder=for_encoder_decoder, **values)
 
 
 __all__ = [

@@ -9,7 +9,10 @@ from birthgpt.settings import checked
 @checked
 @dataclass
 class QuestionAnswering(Objective):
-    """`question ⁇ answer ␃`; the targets are ⁇, the answer and ␃."""
+    """`question ⁇ answer ␃`; the targets are ⁇, the answer and ␃.
+
+    For an encoder–decoder, the encoder reads the question, and the targets are the answer and ␃.
+    """
 
     def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
         examples = new_batch()
