@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from builders import CASES, ROTARY, START, left_padded, random_tokens, seq2seq_config, seq2seq_model
+from builders import CASES, ROTARY, START, is_bidirectional, left_padded, random_tokens, seq2seq_config, seq2seq_model
 from torch import nn
 from transformers import (
     AutoModel,
@@ -139,7 +139,7 @@ def test_the_outputs_of_the_encoder_are_used_again(case):
     assert torch.equal(again, generated)
 
 
-@pytest.mark.parametrize("encoder", ATTENTION_TYPES)
+@pytest.mark.parametrize("encoder", filter(is_bidirectional, ATTENTION_TYPES))
 def test_the_encoder_may_have_another_type_and_depth(encoder, tmp_path):
     model = seq2seq_model("softmax", torch.float32, encoder_attention_type=encoder, num_encoder_layers=2)
     assert len(model.encoder.layers) == 2 and len(model.decoder.layers) == 3
