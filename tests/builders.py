@@ -129,6 +129,11 @@ def tiny_config(variant: str = "modern", **settings) -> BirthGPTConfig:
     return BirthGPTConfig(**{**SIZES, **sizes, **dropout, **VARIANTS[variant], **settings})
 
 
+def is_bidirectional(case: str) -> bool:
+    """Whether every attention type of a case has a bidirectional form."""
+    return all(ATTENTION_TYPES[name].supports_bidirectional for name in case_config(case).attention_types)
+
+
 def case_model(case: str, dtype: torch.dtype = torch.float64, **settings) -> BirthGPTForCausalLM:
     """A seeded model of a case in eval mode, with position vectors that are not zero."""
     return seeded_model(case_config(case, **settings), dtype)
@@ -162,8 +167,10 @@ START = 2
 
 
 def seq2seq_config(case: str, **settings) -> BirthGPTEncoderDecoderConfig:
-    """The configuration of an encoder–decoder: a decoder of a case, with the same type in its encoder."""
+    """The configuration of an encoder–decoder: a decoder of a case, with the same type in its encoder if it can be."""
     case_settings = {"attention_type": case.split("-")[0]} | CASES[case]
+    if not is_bidirectional(case):
+        case_settings["encoder_attention_type"] = "softmax"
     return BirthGPTEncoderDecoderConfig(**SIZES | case_settings | {"decoder_start_token_id": START} | settings)
 
 

@@ -22,6 +22,7 @@ from birthgpt.model import (
     BirthGPTForTokenClassification,
     BirthGPTModel,
 )
+from birthgpt.model.modeling_encoder_decoder_birthgpt import RefusedLanguageModel
 
 __version__ = "0.2.0"
 
@@ -36,6 +37,7 @@ AutoModelForTokenClassification.register(BirthGPTConfig, BirthGPTForTokenClassif
 AutoModelForQuestionAnswering.register(BirthGPTConfig, BirthGPTForQuestionAnswering, exist_ok=True)
 AutoConfig.register(BirthGPTEncoderDecoderConfig.model_type, BirthGPTEncoderDecoderConfig, exist_ok=True)
 AutoModel.register(BirthGPTEncoderDecoderConfig, BirthGPTEncoder, exist_ok=True)
+AutoModelForCausalLM.register(BirthGPTEncoderDecoderConfig, RefusedLanguageModel, exist_ok=True)
 AutoModelForSeq2SeqLM.register(BirthGPTEncoderDecoderConfig, BirthGPTForConditionalGeneration, exist_ok=True)
 
 __all__ = [

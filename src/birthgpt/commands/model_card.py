@@ -33,20 +33,14 @@ pretraining. It needs torch ≥ 2.11 and transformers ≥ 5.17.
 Without birthgpt, by the code in this repository, which you agree to run:
 
 ```python
-from transformers import pipeline
-
-ask = pipeline("text-generation", {title}, trust_remote_code=True)
-ask("Where was NAME born?", return_full_text=False)
+{example}
 ```
 
 With birthgpt installed, by the code of that package:
 
 ```python
 import birthgpt
-from transformers import pipeline
-
-ask = pipeline("text-generation", {title})
-ask([{{"role": "user", "content": "Where was NAME born?"}}])
+{use}
 ```
 
 {sections}## Limits
@@ -69,6 +63,25 @@ says whether the answer is recalled, unsure, or about a name that the model does
 
 """
 
+USE = """from transformers import pipeline
+
+ask = pipeline("text-generation", {title})
+ask([{{"role": "user", "content": "Where was NAME born?"}}])"""
+
+ASK = """from transformers import pipeline
+
+ask = pipeline("text-generation", {title}, trust_remote_code=True)
+ask("Where was NAME born?", return_full_text=False)"""
+
+USE_ENCODER_DECODER = """from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+model = AutoModelForSeq2SeqLM.from_pretrained({title})
+tokenizer = AutoTokenizer.from_pretrained({title})
+answer = model.generate(**tokenizer("Where was NAME born?", return_tensors="pt"))
+tokenizer.decode(answer[0], skip_special_tokens=True)"""
+
+ASK_ENCODER_DECODER = USE_ENCODER_DECODER.replace("({title})", "({title}, trust_remote_code=True)", 1)
+
 
 def model_card(
     model: PreTrainedModel,
@@ -90,13 +103,15 @@ def model_card(
         cost: what all runs that led to the checkpoint cost (`report_answers.training_cost`).
         is_calibrated: whether `calibration.json` is beside the card.
     """
+    example, use = (ASK_ENCODER_DECODER, USE_ENCODER_DECODER) if model.config.is_encoder_decoder else (ASK, USE)
     sections = [] if metrics is None else [_evaluation(metrics)]
     if is_calibrated:
         sections.append(CALIBRATED.format(title=json.dumps(title), figures=_confidence(metrics or {})))
     return TEMPLATE.format(
         metadata=card_metadata(settings or CardSettings(), title, metrics).to_yaml(),
         heading=plain(title),
-        title=json.dumps(title),
+        example=example.format(title=json.dumps(title)),
+        use=use.format(title=json.dumps(title)),
         facts="\n".join([*_architecture(model), *_training(run, cost or {})]),
         sections="".join(sections),
     )

@@ -34,6 +34,8 @@ class QuestionAnswering(UnknownAnswers, Objective):
     about a name that is drawn from the corpus, where every token but ␀ is right. The second needs no answer. Without it
     a model would learn that only those names are known whose questions are trained on. Questions that do not contain
     their name, or do not fit into the block with another one, are asked once.
+
+    For an encoder–decoder, the encoder reads the question, and the targets are the answer and ␃.
     """
 
     question_word_dropout: Number = setting(
