@@ -72,12 +72,14 @@ def evaluation_of(settings: CardSettings, checkpoint: str) -> dict[str, Any] | N
     return metrics
 
 
-def card_metadata(settings: CardSettings, title: str, metrics: Mapping[str, Any] | None) -> ModelCardData:
+def card_metadata(
+    settings: CardSettings, title: str, metrics: Mapping[str, Any] | None, pipeline_tag: str = "text-generation"
+) -> ModelCardData:
     """The metadata; with metrics, their figures are the `model-index`, in total and by relation."""
     results = [] if metrics is None else list(_results(settings, metrics))
     return ModelCardData(
         library_name="transformers",
-        pipeline_tag="text-generation",
+        pipeline_tag=pipeline_tag,
         tags=["birthgpt"],
         license=settings.license,
         language=settings.language,

@@ -103,12 +103,14 @@ def model_card(
         cost: what all runs that led to the checkpoint cost (`report_answers.training_cost`).
         is_calibrated: whether `calibration.json` is beside the card.
     """
-    example, use = (ASK_ENCODER_DECODER, USE_ENCODER_DECODER) if model.config.is_encoder_decoder else (ASK, USE)
+    task, example, use = "text-generation", ASK, USE
+    if model.config.is_encoder_decoder:
+        task, example, use = "text2text-generation", ASK_ENCODER_DECODER, USE_ENCODER_DECODER
     sections = [] if metrics is None else [_evaluation(metrics)]
     if is_calibrated:
         sections.append(CALIBRATED.format(title=json.dumps(title), figures=_confidence(metrics or {})))
     return TEMPLATE.format(
-        metadata=card_metadata(settings or CardSettings(), title, metrics).to_yaml(),
+        metadata=card_metadata(settings or CardSettings(), title, metrics, task).to_yaml(),
         heading=plain(title),
         example=example.format(title=json.dumps(title)),
         use=use.format(title=json.dumps(title)),
@@ -141,11 +143,15 @@ def plain(text: str) -> str:
 
 def _architecture(model: PreTrainedModel) -> list[str]:
     config = model.config
-    return [
+    lines = [
         f"- attention: {', '.join(dict.fromkeys(config.attention_types))}",
         f"- {config.num_hidden_layers} layers, {config.num_attention_heads} heads, width {config.hidden_size}, "
         f"{config.position_embedding_type} positions, {model.num_parameters():,} parameters",
     ]
+    if config.is_encoder_decoder:
+        types = config.encoder_config().attention_types
+        lines.append(f"- encoder: {config.num_encoder_layers} layers, {', '.join(dict.fromkeys(types))}")
+    return lines
 
 
 def _training(run: dict | None, cost: Mapping[str, Any]) -> list[str]:
