@@ -219,6 +219,9 @@ def test_a_dry_run_reports_and_writes_nothing(people_files, tmp_path, capsys):
         ("--question_file nowhere.tsv --question_ratio 0", "give eval_steps to evaluate on them"),
         ("--question_file nowhere.tsv --question_ratio 1", "question_ratio=1.0"),
         ("--attn_implementation sdpaa", "sdpaa"),
+        ("--per_layer_config {1:3}", "per_layer_config"),
+        ("--per_layer_config {last:{sliding_window:3}}", "per_layer_config"),
+        ("--per_layer_config {1:[sliding_window]}", "per_layer_config"),
         ("--attn_implementation flash_attention_2", "attn_implementation=flash_attention_2: "),
     ],
 )

@@ -86,6 +86,12 @@ def test_given_questions_are_asked_about_every_name_of_the_corpus(files):
     assert {name for name, _, _ in left_out} == set(PEOPLE) - {*DEVELOPMENT, *TESTED}
 
 
+def test_if_nobody_is_left_to_ask_the_log_says_so(files, tmp_path, caplog):
+    (tmp_path / "lines.txt").write_text("".join(f"{name}. A poet in Rome .\n" for name in TRAINED[:2] + DEVELOPMENT))
+    assert asked(files, label_names="train_questions") == []
+    assert "labels: nobody is left to ask" in caplog.text
+
+
 def test_labels_keep_all_that_the_train_questions_say(files, tmp_path):
     def answer(questions):
         return [Answer(f"label {number}", -1.0) for number, _ in enumerate(questions)]

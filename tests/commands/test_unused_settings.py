@@ -34,6 +34,14 @@ def lines(settings_class, unused, arguments):
         ("--report_to trackio", ["report_to=trackio has no effect: with_tracking is false"]),
         ("--save_total_limit 3", []),
         ("--save_total_limit 3 --save_steps 0", ["save_total_limit=3 has no effect: save_steps=0 saves no checkpoint"]),
+        ("--overwrite_output_dir true --resume_from_checkpoint y/checkpoint-2", []),
+        (
+            "--overwrite_output_dir true --resume_from_checkpoint latest",
+            [
+                "overwrite_output_dir=True has no effect: resume_from_checkpoint=latest goes on with the run in "
+                "output_dir"
+            ],
+        ),
         ("--vocab_size 99 --tokenizer_type bpe", []),
         ("--vocab_size 99", ["vocab_size=99 has no effect: tokenizer_type=character has a token for each character"]),
         ("--answer_end mask --tokenizer_name_or_path x", ["answer_end=mask has no effect: no tokenizer is trained"]),

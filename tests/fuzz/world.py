@@ -38,8 +38,8 @@ COMMANDS = {
     "ask": "ask {model} Where? --max_new_tokens 6",
     "evaluate": "evaluate --model_name_or_path {model} --question_file {dev} --train_file {train} "
     "--corpus_file {lines} --output_dir {out} --max_new_tokens 6",
-    "ensemble": "ensemble --model_names_or_paths {model} {model} --question_file {dev} --output_dir {out} "
-    "--max_new_tokens 6",
+    "ensemble": "ensemble --model_names_or_paths {model} {model} --question_file {dev} --train_file {train} "
+    "--corpus_file {lines} --label_names train_questions --output_dir {out} --max_new_tokens 6",
     "probe": "probe --model_name_or_path {model} --question_file {train} --corpus_file {lines} --output_dir {out}",
     "push": "push --model_name_or_path {model} --output_dir {out}",
     "verify": "verify {model}",

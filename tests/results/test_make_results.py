@@ -311,7 +311,6 @@ def test_the_seeds_of_a_published_result_are_those_of_its_commands(path):
 OUTSIDE_FIGURES = {
     "40.4": "the best public model, by its published predictions",
     "95.8": "how often the line of a person contains the place, counted in wiki.txt and birth_dev.tsv",
-    "95.0": "the quickstart, as `make quickstart` prints it",
 }
 _UNITS = r"\w|\.\d| ?(?:×|points?|times|minutes?|hours?|seconds?|ms|s|[KMGT]B)\b"
 

@@ -104,6 +104,8 @@ def questions_to_label(settings: LabelSettings, questions: Questions, question_f
         sum(len(wordings) for _, wordings in asked),
         len(left_out),
     )
+    if not rows:
+        logger.warning("labels: nobody is left to ask: every name is held out, or train questions answer what is asked")
     return rows
 
 

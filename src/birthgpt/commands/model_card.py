@@ -49,6 +49,8 @@ ask = pipeline("text-generation", {title})
 ask([{{"role": "user", "content": "Where was NAME born?"}}])
 ```
 
+`birthgpt.lm_eval` has tasks for lm-evaluation-harness.
+
 {sections}## Limits
 
 - It answers from memory, without a source. Some answers are made up, also with a high probability.

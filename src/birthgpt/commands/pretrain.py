@@ -146,7 +146,7 @@ def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
     questions = read_questions(settings, corpus, tokenizer, verbose=accelerator.is_main_process)
     asked = () if questions is None else questions["name"]
     unknown_names = build_unknown_names(settings.objective, (row["name"] for row in corpus), asked)
-    objective = build_objective(settings.objective, tokenizer, unknown_names)
+    objective = build_objective(settings.objective, tokenizer, corpus, unknown_names)
     facts = report_data(settings, corpus, questions, objective) if accelerator.is_main_process else {}
     batches, evaluator = build_data(settings, corpus, questions, objective, tokenizer, accelerator)
     if run.dry_run:

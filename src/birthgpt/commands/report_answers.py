@@ -111,6 +111,7 @@ def report_answers(
     name: str,
     cost: dict,
     with_probabilities: bool = True,
+    more: Mapping | None = None,
 ) -> dict | None:
     """Write `predictions.txt`, one answer per line, and metrics if the questions have answers; return the metrics.
 
@@ -118,6 +119,7 @@ def report_answers(
         name: the name of the row in tables, if the settings have none.
         cost: the training cost, as `training_cost` returns it.
         with_probabilities: whether the answers have probabilities; False for baselines.
+        more: further metrics.
     """
     output = Path(settings.output_dir)
     # one answer per line, even if an answer contains line breaks
@@ -143,6 +145,7 @@ def report_answers(
             train_questions=questions.train or (),
             unknown=unknown,
         ),
+        **(more or {}),
         **environment_info(),
         **cost,
     }
@@ -161,7 +164,7 @@ def training_cost(checkpoint: str | None) -> dict:
         if there is one; `training_command`, the commands in the order of the runs. An empty dict if the folder has no
         `run.json`.
     """
-    records = _chain_of_runs(checkpoint)
+    records = chain_of_runs(checkpoint)
     if not records:
         return {}
     total = {key: sum(record[key] for record in records) for key in ("tokens", "flops", "seconds")}
@@ -175,7 +178,7 @@ def training_cost(checkpoint: str | None) -> dict:
     }
 
 
-def _chain_of_runs(checkpoint: str | None) -> list[dict]:
+def chain_of_runs(checkpoint: str | None) -> list[dict]:
     """The `run.json` of each run that led to a checkpoint, the first run first."""
     records: list[dict] = []
     visited = set()

@@ -64,6 +64,20 @@ def unused_in_evaluation(settings: Any) -> Unused:
     unused = unused_columns(settings.report.corpus_file)
     if settings.baseline is not None:
         unused["a baseline generates nothing"] = ["num_beams", "batch_size", "max_new_tokens"]
+    if settings.confidence.max_risk is None:
+        unused["without max_risk there are no verdicts"] = ["invented_names"]
+    elif settings.report.corpus_file is None:
+        unused["names are invented from a corpus_file"] = ["invented_names"]
+    return unused
+
+
+def unused_in_calibration(settings: Any) -> Unused:
+    """What a `CalibrateSettings` has and does not need."""
+    unused = unused_columns(settings.corpus_file)
+    if settings.corpus_file is None:
+        unused["names are invented from a corpus_file"] = ["invented_names", "unknown_ratio"]
+    elif not settings.invented_names:
+        unused["invented_names is 0"] = ["unknown_ratio"]
     return unused
 
 
@@ -80,6 +94,9 @@ def _in_model(model: Any) -> Unused:
     own = {entry.name for kind in kinds for entry in settings_of(kind.config_class)}
     unused = {f"attention_type={', '.join(dict.fromkeys(names))} does not read it": sorted(of_types - own)}
     for layer, overrides in (model.per_layer_config or {}).items():
+        if not str(layer).isdecimal() or not isinstance(overrides, dict):
+            # the model refuses it
+            continue
         # one type is that of every layer
         kind = kinds[int(layer)] if len(kinds) > int(layer) else kinds[0]
         for name in overrides.keys() - {entry.name for entry in settings_of(kind.config_class)}:
@@ -105,6 +122,8 @@ def _in_training(training: Any) -> Unused:
         unused["with_tracking is false"] = ["report_to"]
     if not training.checkpoints.save_steps:
         unused["save_steps=0 saves no checkpoint"] = ["save_total_limit"]
+    if training.run.resume_from_checkpoint == "latest":
+        unused["resume_from_checkpoint=latest goes on with the run in output_dir"] = ["overwrite_output_dir"]
     return unused
 
 

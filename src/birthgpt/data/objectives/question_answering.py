@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
+
 from birthgpt.data.names import relation_of
-from birthgpt.data.objectives.base import IGNORE, Batch, Objective, append_example, new_batch
+from birthgpt.data.objectives.base import IGNORE, Batch, Objective, append_example, line_generator, new_batch
 from birthgpt.data.objectives.unknown_answers import UnknownAnswers
 from birthgpt.data.tokenizers import UNKNOWN_ANSWER_TOKEN
-from birthgpt.settings import checked
+from birthgpt.settings import Number, checked, setting
 
 
 @checked
@@ -16,9 +18,17 @@ from birthgpt.settings import checked
 class QuestionAnswering(UnknownAnswers, Objective):
     """`question ⁇ answer ␃`; the targets are ⁇, the answer and ␃.
 
+    With `question_word_dropout`, words of a question are left out at random, in each epoch others, but never words of
+    its name. So no single word, and no sequence of words, is all that tells what is asked (word dropout: Iyyer et al.,
+    2015, P15-1162). A question without a known name stays whole.
+
     With `unknown_name_ratio`, some questions are also asked about an invented name, with the answer ␀: questions that
     contain their name, if their tokens fit into the block.
     """
+
+    question_word_dropout: Number = setting(
+        0.0, "probability that a word of a train question is left out, other than those of its name", min=0, below=1
+    )
 
     def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
         examples = new_batch()
@@ -47,10 +57,25 @@ class QuestionAnswering(UnknownAnswers, Objective):
         for question_id, question, answer, name in zip(
             batch["question_id"], batch["question"], batch["answer"], names, strict=True
         ):
-            yield question_id, question, answer
-            invented = self.draw_unknown_name(seed, epoch, question_id) if name else None
-            if invented is not None and "{name}" in (relation := relation_in_words(question, name)):
-                yield question_id, relation.replace("{name}", invented), UNKNOWN_ANSWER_TOKEN
+            generator = line_generator(seed, epoch, question_id)
+            relation = relation_in_words(question, name) if name else ""
+            if "{name}" not in relation:
+                yield question_id, question, answer
+                continue
+            shown = self.leave_out_words(relation, generator).replace("{name}", name)
+            yield question_id, shown if self.question_word_dropout else question, answer
+            invented = self.draw_unknown_name(seed, epoch, question_id)
+            if invented is not None:
+                shown = self.leave_out_words(relation, generator).replace("{name}", invented)
+                yield question_id, shown, UNKNOWN_ANSWER_TOKEN
+
+    def leave_out_words(self, relation: str, generator: np.random.Generator) -> str:
+        """A question with `{name}` in place of its name, without the words that are drawn to be left out."""
+        if not self.question_word_dropout:
+            return relation
+        words = relation.split()
+        left_out = generator.random(len(words)) < self.question_word_dropout
+        return " ".join(word for word, out in zip(words, left_out, strict=True) if "{name}" in word or not out)
 
 
 # the same questions are asked in every epoch
