@@ -18,6 +18,7 @@ from birthgpt.commands.hub import HubSettings, open_repository, upload
 from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.commands.push import PushSettings, add_code, export
 from birthgpt.model.attention import ATTENTION_TYPES
+from birthgpt.settings import make_settings
 from birthgpt.training.manifest import write_manifest
 
 ROOT = Path(__file__).parents[2]
@@ -122,7 +123,8 @@ def test_commands_read_models_from_the_hub_by_the_code_that_is_installed(hub, fi
     here, _ = load_model_and_tokenizer(str(finetuned))
     assert type(model).__module__.startswith("birthgpt.")
     assert all(torch.equal(weight, model.state_dict()[name]) for name, weight in here.state_dict().items())
-    ask(AskSettings(model_name_or_path="you/asked", question="Where was Ada Lovelace born?"))
+    ask(make_settings(AskSettings, model_name_or_path="you/asked", question="Where was Ada Lovelace born?"))
+    assert "(probability " in capsys.readouterr().out
 
 
 def test_code_of_another_version_is_recognised_once_and_not_saved_again(hub, tmp_path, caplog):
