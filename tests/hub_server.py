@@ -11,7 +11,6 @@ import json
 import re
 import socket
 import threading
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -20,71 +19,10 @@ import huggingface_hub.hf_api
 import pytest
 import yaml
 from card_schema import metadata_errors
+from hub_repositories import Blob, Commit, Repository
 
 USER, TOKEN, READ_TOKEN = "you", "hf_" + "secretsecret" * 3, "hf_" + "readonly" * 4
 LARGE = (".safetensors", ".bin", ".pt")
-
-
-@dataclass(frozen=True)
-class Blob:
-    """A file of a commit."""
-
-    content: bytes
-    is_large: bool = False
-
-    @property
-    def oid(self) -> str:
-        """The SHA-256 of a large file; of another, the name that git gives it."""
-        if self.is_large:
-            return hashlib.sha256(self.content).hexdigest()
-        return hashlib.sha1(b"blob %d\0" % len(self.content) + self.content).hexdigest()
-
-
-@dataclass(frozen=True)
-class Commit:
-    """A commit: all files of the repository after it."""
-
-    message: str
-    files: dict[str, Blob]
-    parent: str = ""
-
-    @property
-    def oid(self) -> str:
-        names = sorted((path, blob.oid) for path, blob in self.files.items())
-        return hashlib.sha1(repr((self.parent, self.message, names)).encode()).hexdigest()
-
-
-@dataclass
-class Repository:
-    """Commits, the newest last in `history`, and the branches and tags that name them."""
-
-    private: bool
-    commits: dict[str, Commit] = field(default_factory=dict)
-    branches: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-
-    def add(self, branch: str, commit: Commit) -> None:
-        """Put a commit on a branch."""
-        self.commits[commit.oid] = commit
-        self.branches[branch] = commit.oid
-
-    def at(self, revision: str) -> Commit | None:
-        """The commit of a branch, a tag or a hash."""
-        return self.commits.get(self.branches.get(revision) or self.tags.get(revision) or revision)
-
-    @property
-    def files(self) -> dict[str, bytes]:
-        """The files on main."""
-        return {path: blob.content for path, blob in self.commits[self.branches["main"]].files.items()}
-
-    @property
-    def history(self) -> list[str]:
-        """The messages of the commits on main, the first commit first."""
-        messages, oid = [], self.branches["main"]
-        while oid:
-            messages.insert(0, self.commits[oid].message)
-            oid = self.commits[oid].parent
-        return messages
 
 
 class Hub:

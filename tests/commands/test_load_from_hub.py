@@ -124,6 +124,7 @@ def test_commands_read_models_from_the_hub_by_the_code_that_is_installed(hub, fi
     assert type(model).__module__.startswith("birthgpt.")
     assert all(torch.equal(weight, model.state_dict()[name]) for name, weight in here.state_dict().items())
     ask(make_settings(AskSettings, model_name_or_path="you/asked", question="Where was Ada Lovelace born?"))
+    assert "(probability " in capsys.readouterr().out
 
 
 def test_code_of_another_version_is_recognised_once_and_not_saved_again(hub, tmp_path, caplog):

@@ -106,8 +106,6 @@ def upload(folder: Path, names: Sequence[str], repository: Repository, message: 
     """
     api = HfApi()
     stale = stale_files(repository, names)
-    if stale:
-        logger.info("removed from %s, as parts of an earlier model: %s", repository.name, ", ".join(stale))
     commit = api.create_commit(
         repository.name,
         [
@@ -118,6 +116,8 @@ def upload(folder: Path, names: Sequence[str], repository: Repository, message: 
         revision=repository.branch,
         parent_commit=repository.commit,
     )
+    if stale:
+        logger.info("removed from %s, as parts of an earlier model: %s", repository.name, ", ".join(stale))
     if tag is not None:
         api.create_tag(repository.name, tag=tag, revision=commit.oid)
 

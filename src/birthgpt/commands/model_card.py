@@ -43,6 +43,8 @@ import birthgpt
 {use}
 ```
 
+`birthgpt.lm_eval` has tasks for lm-evaluation-harness.
+
 {sections}## Limits
 
 - It answers from memory, without a source. Some answers are made up, also with a high probability.
