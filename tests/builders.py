@@ -15,7 +15,13 @@ from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from birthgpt import BirthGPTConfig, BirthGPTForCausalLM
+from birthgpt import (
+    BirthGPTConfig,
+    BirthGPTEncoderDecoderConfig,
+    BirthGPTForCausalLM,
+    BirthGPTForConditionalGeneration,
+    BirthGPTModel,
+)
 from birthgpt.commands.finetune import FinetuneSettings, finetune
 from birthgpt.commands.pretrain import PretrainSettings, pretrain
 from birthgpt.data.batching import BatchSettings, EpochBatches
@@ -139,6 +145,35 @@ def seeded_model(config: BirthGPTConfig, dtype: torch.dtype = torch.float64) -> 
     model = BirthGPTForCausalLM(config).to(dtype).eval()
     if config.position_embedding_type == "learned":
         nn.init.normal_(model.model.embed_positions.weight, std=0.3)
+    return model
+
+
+def seeded_encoder(config: BirthGPTConfig, dtype: torch.dtype = torch.float64) -> BirthGPTModel:
+    """The bidirectional model with seed 0, in eval mode, with position vectors that are not zero."""
+    torch.manual_seed(0)
+    model = BirthGPTModel(config).to(dtype).eval()
+    if config.position_embedding_type == "learned":
+        nn.init.normal_(model.embed_positions.weight, std=0.3)
+    return model
+
+
+START = 2
+"""The token before the first token of an output, in an encoder–decoder."""
+
+
+def seq2seq_config(case: str, **settings) -> BirthGPTEncoderDecoderConfig:
+    """The configuration of an encoder–decoder: a decoder of a case, with the same type in its encoder."""
+    case_settings = {"attention_type": case.split("-")[0]} | CASES[case]
+    return BirthGPTEncoderDecoderConfig(**SIZES | case_settings | {"decoder_start_token_id": START} | settings)
+
+
+def seq2seq_model(case: str, dtype: torch.dtype = torch.float64, **settings) -> BirthGPTForConditionalGeneration:
+    """A seeded encoder–decoder of a case in eval mode, with position vectors that are not zero."""
+    torch.manual_seed(0)
+    model = BirthGPTForConditionalGeneration(seq2seq_config(case, **settings)).to(dtype).eval()
+    if model.config.position_embedding_type == "learned":
+        for stack in (model.encoder, model.decoder):
+            nn.init.normal_(stack.embed_positions.weight, std=0.3)
     return model
 
 

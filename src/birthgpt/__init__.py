@@ -1,8 +1,26 @@
 """birthgpt: how a small GPT stores knowledge in pretraining and recalls it when asked."""
 
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 
-from birthgpt.model import BirthGPTConfig, BirthGPTForCausalLM, BirthGPTModel
+from birthgpt.model import (
+    BirthGPTConfig,
+    BirthGPTEncoder,
+    BirthGPTEncoderDecoderConfig,
+    BirthGPTForCausalLM,
+    BirthGPTForConditionalGeneration,
+    BirthGPTForQuestionAnswering,
+    BirthGPTForSequenceClassification,
+    BirthGPTForTokenClassification,
+    BirthGPTModel,
+)
 
 __version__ = "0.2.0"
 
@@ -10,4 +28,22 @@ AutoConfig.register(BirthGPTConfig.model_type, BirthGPTConfig, exist_ok=True)
 AutoModel.register(BirthGPTConfig, BirthGPTModel, exist_ok=True)
 AutoModelForCausalLM.register(BirthGPTConfig, BirthGPTForCausalLM, exist_ok=True)
 
-__all__ = ["BirthGPTConfig", "BirthGPTForCausalLM", "BirthGPTModel", "__version__"]
+AutoModelForSequenceClassification.register(BirthGPTConfig, BirthGPTForSequenceClassification, exist_ok=True)
+AutoModelForTokenClassification.register(BirthGPTConfig, BirthGPTForTokenClassification, exist_ok=True)
+AutoModelForQuestionAnswering.register(BirthGPTConfig, BirthGPTForQuestionAnswering, exist_ok=True)
+AutoConfig.register(BirthGPTEncoderDecoderConfig.model_type, BirthGPTEncoderDecoderConfig, exist_ok=True)
+AutoModel.register(BirthGPTEncoderDecoderConfig, BirthGPTEncoder, exist_ok=True)
+AutoModelForSeq2SeqLM.register(BirthGPTEncoderDecoderConfig, BirthGPTForConditionalGeneration, exist_ok=True)
+
+__all__ = [
+    "BirthGPTConfig",
+    "BirthGPTEncoder",
+    "BirthGPTEncoderDecoderConfig",
+    "BirthGPTForCausalLM",
+    "BirthGPTForConditionalGeneration",
+    "BirthGPTForQuestionAnswering",
+    "BirthGPTForSequenceClassification",
+    "BirthGPTForTokenClassification",
+    "BirthGPTModel",
+    "__version__",
+]

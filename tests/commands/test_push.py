@@ -9,13 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from builders import CASES, case_model, random_tokens, run_without_package
+from builders import CASES, case_model, random_tokens, run_without_package, seq2seq_model
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
 from birthgpt.commands import push
 from birthgpt.commands.model_card import changed_settings, model_card
 from birthgpt.commands.push import PushSettings, add_code, export
 from birthgpt.commands.run_metadata import read_run_metadata
+from birthgpt.model.attention import ATTENTION_TYPES
 
 # -S leaves out the .pth file by which the package is installed; the other packages are named one by one
 WITHOUT_PACKAGE = """
@@ -52,6 +53,22 @@ for case, folder in {folders!r}.items():
     tokens = torch.tensor({tokens!r})
     generated = model.generate(tokens, max_new_tokens=8, do_sample=False, num_beams=2, eos_token_id=None)
     results[case] = model(tokens).logits, generated
+assert "birthgpt" not in sys.modules
+torch.save(results, {results!r})
+"""
+
+SEQ2SEQ_WITHOUT_PACKAGE = """
+import sys
+sys.path += {paths!r}
+import torch
+from transformers import AutoModel, AutoModelForSeq2SeqLM
+results = {{}}
+for case, folder in {folders!r}.items():
+    encoder = AutoModel.from_pretrained(folder, trust_remote_code=True)
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder, trust_remote_code=True)
+    tokens = torch.tensor({tokens!r})
+    generated = model.generate(tokens, max_new_tokens=8, do_sample=False, num_beams=2, eos_token_id=None)
+    results[case] = encoder(tokens).last_hidden_state, generated
 assert "birthgpt" not in sys.modules
 torch.save(results, {results!r})
 """
@@ -198,6 +215,25 @@ def test_every_attention_type_runs_without_the_package(tmp_path):
     )
     for case, (logits, generated) in torch.load(results).items():
         torch.testing.assert_close(logits, expected[case][0], msg=lambda text, case=case: f"{case}: {text}")
+        assert torch.equal(generated, expected[case][1]), case
+
+
+@pytest.mark.slow
+def test_every_encoder_decoder_runs_without_the_package(tmp_path):
+    tokens, folders, expected = random_tokens(2, 9), {}, {}
+    for case in ATTENTION_TYPES:
+        model, folder = seq2seq_model(case, torch.float32), tmp_path / case
+        generated = model.generate(tokens, max_new_tokens=8, do_sample=False, num_beams=2, eos_token_id=None)
+        expected[case] = model.encoder(tokens).last_hidden_state, generated
+        model.save_pretrained(folder)
+        add_code(folder)
+        folders[case] = str(folder)
+    results = tmp_path / "results.pt"
+    run_without_package(
+        SEQ2SEQ_WITHOUT_PACKAGE, tmp_path, folders=folders, tokens=tokens.tolist(), results=str(results)
+    )
+    for case, (states, generated) in torch.load(results).items():
+        torch.testing.assert_close(states, expected[case][0], msg=lambda text, case=case: f"{case}: {text}")
         assert torch.equal(generated, expected[case][1]), case
 
 

@@ -20,7 +20,7 @@ from torch import nn
 from transformers import DynamicCache
 
 from birthgpt.model.attention_abc import naive_abc_attention
-from birthgpt.model.attention_linformer import LinformerAttention, linformer_noncausal, naive_blockwise_attention
+from birthgpt.model.attention_linformer import LinformerAttention, linformer_attention, naive_blockwise_attention
 
 # the paper's form
 
@@ -34,7 +34,7 @@ def test_noncausal_equals_the_published_package():
     def split_heads(projection):
         return projection(states).view(BATCH, 10, HEADS, SIZE).transpose(1, 2)
 
-    mixed = linformer_noncausal(
+    mixed, _ = linformer_attention(
         *map(split_heads, (reference.to_q, reference.to_k, reference.to_v)), reference.proj_k.T, reference.proj_v.T
     )
     ours = reference.to_out(mixed.transpose(1, 2).flatten(-2))
@@ -44,7 +44,7 @@ def test_noncausal_equals_the_published_package():
 def test_noncausal_equals_the_equation_written_out():
     queries, keys, values = random_inputs(6)
     key_weights, value_weights = random(HEADS, 3, 6, seed=4), random(HEADS, 3, 6, seed=5)
-    ours = linformer_noncausal(queries, keys, values, key_weights, value_weights)
+    ours, _ = linformer_attention(queries, keys, values, key_weights, value_weights)
     for b, h, t in ((0, 0, 0), (1, 2, 3), (0, 1, 5)):
         summaries = [sum(key_weights[h, s, j] * keys[b, h, j] for j in range(6)) for s in range(3)]
         contents = [sum(value_weights[h, s, j] * values[b, h, j] for j in range(6)) for s in range(3)]

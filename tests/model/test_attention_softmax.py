@@ -2,10 +2,12 @@
 
 import pytest
 import torch
-from builders import tiny_config
+from builders import left_padded, random_tokens, tiny_config
 from torch import nn
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
-from birthgpt.model.attention_softmax import SoftmaxAttention, cross_attention
+from birthgpt.model.attention_softmax import SoftmaxAttention
+from birthgpt.model.cross_attention import CrossAttention
 
 BATCH, LENGTH, KEYS = 3, 7, 11
 
@@ -62,14 +64,36 @@ def test_cross_attention_with_padded_context(implementation, padded):
     is_padding[2, KEYS - padded :] = padded > 0
     mask = as_mask((~is_padding)[:, None, None].expand(-1, 1, LENGTH, -1), implementation) if padded else None
 
-    ours, _ = cross_attention(attention, states, context, mask)
-    theirs, _ = reference(states, context, context, key_padding_mask=is_padding)
+    cross = CrossAttention(attention.config, 0).double().eval()
+    cross.projections = attention.projections
+    ours, normed = cross(states, context, mask), cross.norm(states)
+    theirs, _ = reference(normed, context, context, key_padding_mask=is_padding)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 
 
 def test_eager_weights_are_those_of_torch():
     attention, reference = attention_and_reference("eager")
     states, context = torch.randn(2, 4, 32, dtype=torch.float64), torch.randn(2, 5, 32, dtype=torch.float64)
-    _, ours = cross_attention(attention, states, context)
-    _, theirs = reference(states, context, context, average_attn_weights=False)
+    cross, shown = CrossAttention(attention.config, 0).double().eval(), []
+    cross.projections = attention.projections
+    cross.shown_weights.register_forward_hook(lambda module, inputs, output: shown.append(output))
+    cross(states, context)
+    (ours,) = shown
+    _, theirs = reference(cross.norm(states), context, context, average_attn_weights=False)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+def test_the_models_of_transformers_take_no_mask_for_a_mask_of_ones_too():
+    """After a padded prompt they see the padding; ours does the same, see the contract of all types."""
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=24, **sizes)).double().eval()
+    tokens, mask = left_padded([random_tokens(1, 4)[0], random_tokens(1, 6, seed=2)[0]], 6)
+    found = []
+    for attention_mask in (None, torch.ones(2, 7), torch.cat((mask, torch.ones(2, 1)), dim=1)):
+        cache = DynamicCache(config=model.config)
+        with torch.no_grad():
+            model(tokens, attention_mask=mask, past_key_values=cache)
+            found.append(model(tokens[:, :1], attention_mask=attention_mask, past_key_values=cache).logits)
+    without, ones, padded = found
+    torch.testing.assert_close(without, ones, rtol=0, atol=1e-12)
+    assert (without[0] - padded[0]).abs().max() > 1e-6

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from builders import case_model, random_tokens
+from builders import CASES, case_config, case_model, random_tokens, seeded_encoder
 from torch import nn
 from torch.export import Dim, export
 
@@ -25,13 +25,34 @@ class Logits(nn.Module):
         return self.model(input_ids, attention_mask=attention_mask, use_cache=False).logits
 
 
+class States(nn.Module):
+    """The states of an encoder as a function of tokens and mask."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        return self.model(input_ids, attention_mask=attention_mask).last_hidden_state
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "padded"),
     [*((case, True) for case in (*ATTENTION_TYPES, *FURTHER.split())), ("softmax", False), ("linformer", False)],
 )
 def test_an_exported_model_has_the_logits_of_the_model(case, padded):
-    model = Logits(case_model(case))
+    check_export(Logits(case_model(case)), padded)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [*ATTENTION_TYPES, "softmax-rotary", "perceiver-rotary", "bigbird-dense"])
+def test_an_exported_encoder_has_the_states_of_the_encoder(case):
+    check_export(States(seeded_encoder(case_config(case, is_causal=False, **CASES[case]))), padded=True)
+
+
+def check_export(model: nn.Module, padded: bool) -> None:
+    """One graph of the model serves batches of every shape."""
     inputs = {"input_ids": random_tokens(2, 12)}
     if padded:
         inputs["attention_mask"] = torch.ones(2, 12, dtype=torch.long)

@@ -8,7 +8,7 @@ from torch.nn.attention.flex_attention import create_mask
 from birthgpt.model import masks
 
 
-@pytest.mark.parametrize("kind", ["causal", "sliding"])
+@pytest.mark.parametrize("kind", ["full", "sliding"])
 def test_flex_attention_is_told_of_branches_what_sdpa_sees(kind, monkeypatch):
     branch_ids = torch.tensor([[0] * 6 + [1] * 5 + [2] * 4, [0] * 3 + [1] * 2 + [2] * 7 + [-1] * 3])
     positions = torch.tensor([[*range(11), *range(6, 10)], [*range(5), *range(3, 10), 0, 0, 0]])

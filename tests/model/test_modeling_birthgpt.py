@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from birthgpt import BirthGPTForCausalLM, BirthGPTModel
-from birthgpt.model import modeling_birthgpt
+from birthgpt.model import modeling_base
 from birthgpt.model.attention import ATTENTION_TYPES, register_attention_type
 from birthgpt.model.attention_softmax import SoftmaxAttention
 from birthgpt.model.input_checks import packed_sequences
@@ -229,11 +229,11 @@ def test_attentions_and_hidden_states(variant):
 @pytest.mark.parametrize("name", ATTENTION_TYPES)
 def test_attentions_that_no_layer_has_are_left_out_with_a_warning(name, caplog):
     # the loggers of transformers do not propagate
-    logger = logging.getLogger("birthgpt.model.modeling_birthgpt")
+    logger = logging.getLogger("birthgpt.model.modeling_base")
     logger.addHandler(caplog.handler)
     try:
         for model in (case_model(name), case_model(name).model):
-            modeling_birthgpt.logger.warning_once.cache_clear()
+            modeling_base.logger.warning_once.cache_clear()
             caplog.clear()
             attentions = model(random_tokens(1, 4), output_attentions=True, use_cache=True).attentions
             if name == "synthesizer":

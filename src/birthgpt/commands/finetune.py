@@ -20,6 +20,7 @@ from birthgpt.commands.dry_run import describe_run
 from birthgpt.commands.evaluators import build_accuracy_evaluator
 from birthgpt.commands.pretrain import texts_of
 from birthgpt.commands.run_metadata import save_run_metadata, show_summary
+from birthgpt.commands.unused_settings import unused_in_finetuning, warn_unused
 from birthgpt.data.corpus import ColumnSettings, lines_by_name
 from birthgpt.data.names import NameFinder
 from birthgpt.data.objectives import ExampleSettings, build_question_answering, teaches_unknown
@@ -117,11 +118,15 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
         tokenizer_name_or_path=settings.tokenizer.tokenizer_name_or_path,
     )
     accelerator = build_accelerator(training)
+    if accelerator.is_main_process:
+        warn_unused(settings, unused_in_finetuning(settings))
     corpus = read_start_corpus(settings.start)
     lines = None if corpus is None else lines_by_name(corpus)
     names = None if lines is None else NameFinder(lines)
     questions = load_questions(train_file, names=names)
     development = read_development(settings, questions, lines, names, verbose=accelerator.is_main_process)
+    with naming_source(train_file):
+        trained, held_out = train_validation_split(questions, settings.validation.validation_size, run.seed_of_data)
     model, tokenizer = starting_point(settings, corpus)
     if accelerator.is_main_process:
         warn_odd_questions(train_file, questions, lines_by_name=lines)
@@ -136,14 +141,13 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
     people = [*questions["name"], *(() if development is None else development["name"])]
     unknown_names = build_unknown_names(settings.examples, () if lines is None else lines, people)
     inputs = fingerprints(settings, questions, development, corpus, tokenizer)
-    questions, held_out = train_validation_split(questions, settings.validation.validation_size, run.seed_of_data)
     held_out = development or held_out
     block_size = model.config.max_position_embeddings
     if unknown_names is not None:
         teach_known_names(model, tokenizer)
     objective = build_question_answering(settings.examples, tokenizer, block_size, unknown_names)
     with naming_source(train_file):
-        batches = build_batches(questions, objective, tokenizer, training, accelerator)
+        batches = build_batches(trained, objective, tokenizer, training, accelerator)
     if run.dry_run:
         describe_run(model, tokenizer, batches, training.budget, accelerator)
         return None
@@ -156,7 +160,7 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
         eval_steps = settings.validation.eval_steps
         eval_steps = DEFAULT_EVAL_STEPS if eval_steps is None else eval_steps
         if held_out is not None and eval_steps:
-            evaluator = build_accuracy_evaluator(questions, held_out, tokenizer, accelerator)
+            evaluator = build_accuracy_evaluator(trained, held_out, tokenizer, accelerator)
             evaluation = EvaluationCallback(evaluator, eval_steps, metric_for_best_model="held_out_accuracy")
         callbacks = standard_callbacks(training.logging, training.checkpoints, tokenizer, accelerator, evaluation)
         summary = Trainer(models, batches, accelerator, training, callbacks).train(resume_from)

@@ -37,9 +37,19 @@ With birthgpt installed, `import birthgpt` takes the place of `trust_remote_code
 generated from memory, without a source: some are made up.
 """
 
+CALIBRATED = """
+`calibration.json` tells how sure an answer is. With birthgpt installed:
 
-def model_card(model: PreTrainedModel, run: dict | None, title: str) -> str:
-    """The text of the card: the architecture, and the training according to `run.json`."""
+```
+birthgpt ask {title} "Where was NAME born?" --max_risk 0.05
+```
+
+says whether the answer is recalled, unsure, or about a name that the model does not know.
+"""
+
+
+def model_card(model: PreTrainedModel, run: dict | None, title: str, *, is_calibrated: bool = False) -> str:
+    """The text of the card: the architecture, the training according to `run.json`, and the use of a calibration."""
     config = model.config
     metadata = ModelCardData(library_name="transformers", pipeline_tag="text-generation", tags=["birthgpt"])
     metrics = [
@@ -53,9 +63,10 @@ def model_card(model: PreTrainedModel, run: dict | None, title: str) -> str:
             f"{run['flops']:.2g} FLOPs, {run['seconds'] / 60:.1f} minutes on {plain(run['hardware'])}",
             f"- settings: {', '.join(changed_settings(run['kind'], run['settings'])) or 'the defaults'}",
         ]
-    return TEMPLATE.format(
+    card = TEMPLATE.format(
         metadata=metadata.to_yaml(), heading=plain(title), title=json.dumps(title), metrics="\n".join(metrics)
     )
+    return card + (CALIBRATED.format(title=json.dumps(title)) if is_calibrated else "")
 
 
 def changed_settings(kind: str, values: dict[str, Any]) -> list[str]:

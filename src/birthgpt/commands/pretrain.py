@@ -22,6 +22,7 @@ from birthgpt.commands.data_report import report_corpus, report_coverage, report
 from birthgpt.commands.dry_run import describe_run
 from birthgpt.commands.evaluators import Evaluator, build_accuracy_evaluator, build_recall_evaluator
 from birthgpt.commands.run_metadata import save_run_metadata, show_summary
+from birthgpt.commands.unused_settings import unused_in_pretraining, warn_unused
 from birthgpt.data.batching import EpochBatches, MixedBatches, StreamedBatches
 from birthgpt.data.corpus import CorpusSettings, lines_by_name
 from birthgpt.data.names import NameFinder
@@ -34,7 +35,13 @@ from birthgpt.data.objectives import (
     build_question_answering,
     teaches_unknown,
 )
-from birthgpt.data.questions import MixedQuestionSettings, load_questions, warn_odd_questions, warn_rare_relations
+from birthgpt.data.questions import (
+    QUESTION_RATIO,
+    MixedQuestionSettings,
+    load_questions,
+    warn_odd_questions,
+    warn_rare_relations,
+)
 from birthgpt.data.splits import train_validation_split, warn_unknown_people
 from birthgpt.data.tokenizers import TokenizerSettings, warn_unknown_characters
 from birthgpt.data.unknown_names import UnknownNames
@@ -73,8 +80,15 @@ class PretrainSettings:
     def validate_questions(self):
         """Evaluation and mixing need questions, and given questions must be used."""
         questions, eval_steps = self.questions, self.validation.eval_steps
+        if questions.question_file is None and questions.question_ratio not in (QUESTION_RATIO, 0):
+            raise ValueError(f"question_ratio={questions.question_ratio} is for questions: give question_file")
         if eval_steps and questions.question_file is None:
             raise ValueError("eval_steps evaluates on questions: give question_file")
+        if self.validation.validation_size and questions.question_file is None:
+            raise ValueError(
+                f"validation_size={self.validation.validation_size} holds questions out: give question_file, or set "
+                "validation_size to 0"
+            )
         if eval_steps and not self.validation.validation_size:
             raise ValueError("eval_steps evaluates on questions that are held out: give their number, validation_size")
         if questions.question_file is not None and not questions.question_ratio and not eval_steps:
@@ -120,6 +134,8 @@ def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
         tokenizer_name_or_path=settings.tokenizer.tokenizer_name_or_path,
     )
     accelerator = build_accelerator(training)
+    if accelerator.is_main_process:
+        warn_unused(settings, unused_in_pretraining(settings))
     corpus = read_corpus(settings.corpus, verbose=accelerator.is_main_process)
     block_size = settings.objective.block_size
     specs = build_specs(settings, accelerator)
@@ -136,7 +152,7 @@ def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
     questions = read_questions(settings, corpus, tokenizer, verbose=accelerator.is_main_process)
     asked = () if questions is None else questions["name"]
     unknown_names = build_unknown_names(settings.objective, (row["name"] for row in corpus), asked)
-    objective = build_objective(settings.objective, tokenizer, unknown_names)
+    objective = build_objective(settings.objective, tokenizer, corpus, unknown_names)
     facts = report_data(settings, corpus, questions, objective) if accelerator.is_main_process else {}
     batches, evaluator = build_data(settings, corpus, questions, objective, tokenizer, accelerator, unknown_names)
     if run.dry_run:
@@ -286,7 +302,8 @@ def build_data(
     if questions is None:
         return batches, None
     seed = training.run.seed_of_data
-    trained, held_out = train_validation_split(questions, settings.validation.validation_size, seed)
+    with naming_source(str(settings.questions.question_file)):
+        trained, held_out = train_validation_split(questions, settings.validation.validation_size, seed)
     evaluator = None
     if settings.validation.eval_steps:
         assert held_out is not None

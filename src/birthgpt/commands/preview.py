@@ -41,7 +41,7 @@ def preview(settings: PreviewSettings) -> list[str]:
     asked = () if questions is None else questions["name"]
     unknown_names = build_unknown_names(settings.objective, (row["name"] for row in corpus), asked)
     if questions is None:
-        source, objective = corpus, build_objective(settings.objective, tokenizer, unknown_names)
+        source, objective = corpus, build_objective(settings.objective, tokenizer, corpus, unknown_names)
     else:
         source = questions
         objective = build_question_answering(settings.objective, tokenizer, block_size, unknown_names)

@@ -101,6 +101,44 @@ def answer_questions(
         ValueError: a size is less than 1; the tokenizer has no mask, eos or pad token, or appends tokens; a
             question is too long for the model; scores are not finite, or equal for all tokens.
     """
+    settings: dict[str, Any] = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "num_beams": num_beams}
+    settings |= {"always_answer": always_answer, "progress": progress, "accelerator": accelerator}
+    return [answers[0] for answers in _generate(model, tokenizer, questions, 1, **settings)]
+
+
+def candidate_answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[str],
+    *,
+    num_beams: int,
+    batch_size: int = 256,
+    max_new_tokens: int = 48,
+    always_answer: bool = False,
+) -> list[list[Answer]]:
+    """The answers of all `num_beams` beams to each question, the most likely first; arguments as `answer_questions`.
+
+    Two beams may have the same text, by other tokens.
+    """
+    settings: dict[str, Any] = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "num_beams": num_beams}
+    settings |= {"always_answer": always_answer, "progress": False, "accelerator": None}
+    return _generate(model, tokenizer, questions, num_beams, **settings)
+
+
+def _generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[str],
+    num_answers: int,
+    *,
+    batch_size: int,
+    max_new_tokens: int,
+    num_beams: int,
+    always_answer: bool,
+    progress: bool,
+    accelerator: Accelerator | None,
+) -> list[list[Answer]]:
+    """The first `num_answers` answers to each question."""
     sizes = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "num_beams": num_beams}
     for name, size in sizes.items():
         if size < 1:
@@ -115,11 +153,11 @@ def answer_questions(
         longest_first = longest_first[accelerator.process_index :: accelerator.num_processes]
         progress = progress and accelerator.is_local_main_process
 
-    numbered_answers: list[tuple[int, Answer]] = []
+    numbered_answers: list[tuple[int, list[Answer]]] = []
     with evaluation_mode(model), torch.inference_mode():
         batches = list(_batches(longest_first, budgets, batch_size))
         for batch in tqdm(batches, "answering", disable=not progress):
-            generation_config = _generation_config(tokenizer, budgets[batch[0]], num_beams, always_answer)
+            generation_config = _generation_config(tokenizer, budgets[batch[0]], num_beams, always_answer, num_answers)
             asked = [questions[index] for index in batch]
             answers = _answer_batch(model, tokenizer, asked, generation_config)
             numbered_answers.extend(zip(batch, answers, strict=True))
@@ -128,7 +166,7 @@ def answer_questions(
         numbered_answers = gather_object(numbered_answers)
     answers = [answer for _, answer in sorted(numbered_answers, key=lambda pair: pair[0])]
     # on all processes, after the answers of all of them
-    check_scores([math.isfinite(answer.log_probability) for answer in answers], questions)
+    check_scores(model, [math.isfinite(answer.log_probability) for answer, *_ in answers], questions)
     return answers
 
 
@@ -194,10 +232,12 @@ def _batches(indices: Sequence[int], budgets: Sequence[int], batch_size: int) ->
 
 
 def _generation_config(
-    tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, num_beams: int, always_answer: bool
+    tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, num_beams: int, always_answer: bool, num_answers: int
 ) -> GenerationConfig:
     # without a length penalty a beam's score is the log probability of its answer
-    more: dict[str, Any] = {"num_beams": num_beams, "length_penalty": 0.0} if num_beams > 1 else {}
+    more: dict[str, Any] = {}
+    if num_beams > 1:
+        more = {"num_beams": num_beams, "length_penalty": 0.0, "num_return_sequences": num_answers}
     unknown = unknown_answer_id(tokenizer)
     if always_answer and unknown is not None:
         # scores of a token that is left out are infinite; probabilities are taken from the logits
@@ -233,7 +273,7 @@ def _answer_batch(
     tokenizer: PreTrainedTokenizerBase,
     questions: list[str],
     generation_config: GenerationConfig,
-) -> list[Answer]:
+) -> list[list[Answer]]:
     prompts = [question_prompt(tokenizer, question) for question in questions]
     prompt = tokenizer(prompts, padding=True, padding_side="left", return_attention_mask=True, return_tensors="pt").to(
         model.device
@@ -253,6 +293,7 @@ def _answer_batch(
     else:
         # the first beam of each question has the scores after the question
         usable = can_rank(scores[0][:: generation_config.num_beams])
+        usable = usable.repeat_interleave(generation_config.num_return_sequences)
         log_probabilities = output.sequences_scores.masked_fill(~usable, math.nan)
 
     lengths = (~closed_before & (closings == 0)).sum(dim=1).tolist()
@@ -264,12 +305,14 @@ def _answer_batch(
     )
     # -1 is no token
     unknown = (tokens[:, 0] == (unknown_answer_id(tokenizer) or -1)).tolist()
-    return [
+    answers = [
         Answer("" if is_unknown else text.strip(), log_probability, has_end, is_unknown)
         for text, log_probability, has_end, is_unknown in zip(
             texts, log_probabilities.tolist(), closings.any(dim=1).tolist(), unknown, strict=True
         )
     ]
+    each = len(answers) // len(questions)
+    return [answers[start : start + each] for start in range(0, len(answers), each)]
 
 
 def _greedy_log_probabilities(
@@ -295,11 +338,11 @@ def can_rank(scores: torch.Tensor) -> torch.Tensor:
     return scores.isfinite().all(dim=-1) & (scores.amax(dim=-1) > scores.amin(dim=-1))
 
 
-def check_scores(usable: Sequence[bool], prompts: Sequence[str]) -> None:
-    """Raise ValueError for the first prompt whose scores are not usable."""
+def check_scores(model: PreTrainedModel, usable: Sequence[bool], prompts: Sequence[str]) -> None:
+    """Raise ValueError for the first prompt for which the scores of the model are not usable."""
     for is_usable, prompt in zip(usable, prompts, strict=True):
         if not is_usable:
             raise ValueError(
-                f"the model's scores for {prompt!r} are not finite, or equal for all tokens: its weights are damaged, "
-                "or its training diverged"
+                f"the scores of {model.name_or_path or 'the model'} for {prompt!r} are not finite, or equal for all "
+                "tokens: its weights are damaged, or its training diverged"
             )

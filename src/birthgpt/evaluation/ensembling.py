@@ -1,6 +1,5 @@
 """Ensembles: the answer of several models is chosen by the mean of their probabilities."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,16 +7,9 @@ import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from birthgpt.data.objectives import IGNORE
 from birthgpt.data.tokenizers import UNKNOWN_ANSWER_TOKEN, question_prompt
-from birthgpt.evaluation.answering import (
-    Answer,
-    answer_questions,
-    can_rank,
-    check_scores,
-    evaluation_mode,
-    positions_are_learned,
-)
+from birthgpt.evaluation.answering import Answer, answer_questions
+from birthgpt.evaluation.scoring import score_answers
 
 Member = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
@@ -65,7 +57,6 @@ def ensemble_answers(
     return best
 
 
-@torch.inference_mode()
 def answer_log_probabilities(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -74,39 +65,11 @@ def answer_log_probabilities(
     *,
     batch_size: int = 256,
 ) -> list[float]:
-    """The natural logarithm of p(answer ␃ | question ⁇) of each pair, summed over the answer's tokens and its ␃.
-
-    Tokens that do not fit into a model with learned positions, such as the ␃ of a long answer, are not counted.
+    """The natural logarithm of p(answer ␃ | question ⁇) of each pair, as `score_answers` computes it.
 
     Raises:
         ValueError: scores are not finite, or equal for all tokens.
     """
-    if not len(questions):
-        return []
-    room = model.config.max_position_embeddings if positions_are_learned(model.config) else None
-    prompts = tokenizer([question_prompt(tokenizer, question) for question in questions])["input_ids"]
-    # a question and its answer are tokenized separately, as in training
-    replies = tokenizer(list(answers))["input_ids"]
-    rows = [
-        ((prompt + reply)[:room], ([IGNORE] * (len(prompt) - 1) + reply + [tokenizer.eos_token_id])[:room])
-        for prompt, reply in zip(prompts, replies, strict=True)
-    ]
-    found = []
-    with evaluation_mode(model):
-        for start in range(0, len(rows), batch_size):
-            batch = rows[start : start + batch_size]
-            inputs = _filled_up([tokens for tokens, _ in batch], tokenizer.pad_token_id).to(model.device)
-            targets = _filled_up([labels for _, labels in batch], IGNORE).to(model.device)
-            logits = model(input_ids=inputs, use_cache=False).logits  # (batch, length, vocab_size)
-            losses = torch.nn.functional.cross_entropy(
-                logits.transpose(1, 2).float(), targets, ignore_index=IGNORE, reduction="none"
-            )
-            usable = can_rank(logits) | (targets == IGNORE)  # (batch, length)
-            found += (-losses.sum(dim=1)).masked_fill(~usable.all(dim=1), math.nan).tolist()
-    check_scores([math.isfinite(score) for score in found], questions)
-    return found
-
-
-def _filled_up(rows: Sequence[list[int]], fill: int) -> torch.Tensor:
-    """A tensor (rows, longest), padded on the right, which has no effect in a causal model."""
-    return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=fill)
+    prompts = [question_prompt(tokenizer, question) for question in questions]
+    scores = score_answers(model, tokenizer, prompts, answers, batch_size=batch_size)
+    return [score.log_probability for score in scores]

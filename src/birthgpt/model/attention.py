@@ -17,7 +17,7 @@ class AttentionType:
     config_class: type[BaseConfig] = BaseConfig
     """The dataclass with the settings of this type."""
 
-    mask_type: str | None = "causal"
+    mask_type: str | None = "full"
     """The type of its mask, as in `masks.build_mask`; None: no mask."""
 
     cache_type: str = STATE_LAYER
@@ -35,6 +35,9 @@ class AttentionType:
     supports_branches: bool = False
     """Whether it supports `branch_ids`: a branch does not see other branches."""
 
+    supports_bidirectional: bool = False
+    """Whether it has a bidirectional form, for `is_causal=False`: each token sees the tokens on both sides."""
+
     @classmethod
     def check_config(cls, config: BaseConfig) -> None:
         """Raise ValueError for settings that cannot be combined; `config` is the configuration of one layer."""
@@ -47,6 +50,9 @@ class AttentionType:
 
 class Attention(AttentionType, nn.Module):
     """Base class of attention types: each token reads itself and the tokens before it.
+
+    With `is_causal=False` in the configuration, it also reads the tokens after it, as in an encoder. Both forms have
+    the same equation, and differ in what a token may see. The bidirectional form has no cache and no branches.
 
     An attention type is strictly causal, supports padding on both sides, and returns the same with and without a cache.
     It finds tokens by `position_ids`, or by the number of tokens before them in their row, never by tensor index:
@@ -65,6 +71,7 @@ class Attention(AttentionType, nn.Module):
         self.config = config
         self.layer_config = config.per_layer_config[layer_idx]
         self.layer_idx = layer_idx
+        self.is_causal = config.is_causal
 
     def between_updates(self, step: int, generator: torch.Generator) -> None:
         """Change what is not trained, such as random features. The trainer calls it after `step` > 0 updates."""

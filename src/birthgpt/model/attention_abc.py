@@ -5,7 +5,8 @@ A head has a fixed number of slots. Slot s contains a running mean over all toke
     K̃_t[s] = Σ_{j≤t} w_sj k_j / Σ_{j≤t} w_sj,   Ṽ_t[s] with v_j;   o_t = softmax(q_t K̃_tᵀ / √d_head) Ṽ_t
     w_sj = exp(W x_j)_s (`content`) or exp(E_sj) (`position`), which is Linformer's E made causal
 
-Rotary positions rotate queries and keys before the keys enter the slots.
+In the bidirectional form, the means are over all tokens: every token reads the same K̃ and Ṽ. Rotary positions rotate
+queries and keys before the keys enter the slots.
 """
 
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ class ABCAttention(Attention):
 
     config_class = ABCConfig
     mask_type = None
+    supports_bidirectional = True
 
     layer_config: ABCConfig
 
@@ -75,7 +77,7 @@ class ABCAttention(Attention):
         past_key_values: Cache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Causal self-attention; see `Attention.forward`.
+        """Self-attention; see `Attention.forward`.
 
         Raises:
             ValueError: with `abc_weights="position"`, a position of `max_position_embeddings` or more.
@@ -94,7 +96,9 @@ class ABCAttention(Attention):
             if cache is not None and "log_sums" in cache.states:
                 state = (cache.states["log_sums"], cache.states["slot_keys"], cache.states["slot_values"])
             dropout = self.config.attention_dropout if self.training else 0.0
-            if torch.compiler.is_exporting() and cache is None:
+            if not self.is_causal:
+                mixed, weights = bidirectional_abc_attention(*inputs, dropout)
+            elif torch.compiler.is_exporting() and cache is None:
                 mixed, weights = dense_abc_attention(*inputs)
             else:
                 mixed, weights, state = abc_attention(*inputs, state, dropout)  # (batch, heads, length, ·)
@@ -150,6 +154,16 @@ def naive_abc_attention(
         scores = slot_keys @ queries[:, :, t, :, None] * queries.shape[-1] ** -0.5  # (batch, heads, slots, 1)
         mixed.append((scores.softmax(dim=-2) * slot_values).sum(dim=-2))
     return torch.stack(mixed, dim=2)
+
+
+def bidirectional_abc_attention(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, log_weights: torch.Tensor, dropout: float = 0.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention to slots with the mean of all tokens; it returns the first two results of `abc_attention`."""
+    shares = log_weights.softmax(dim=2).transpose(-1, -2)  # (batch, heads, slots, length)
+    scores = queries @ (shares @ keys).transpose(-1, -2) * queries.shape[-1] ** -0.5
+    weights = attention_weights(scores, dropout)
+    return weights @ (shares @ values), weights
 
 
 def dense_abc_attention(

@@ -1,10 +1,12 @@
-"""Causal BigBird: softmax attention to global, near and random blocks (Zaheer et al., 2007.14062, section 2).
+"""BigBird: softmax attention to global, near and random blocks (Zaheer et al., 2007.14062, section 2).
 
     o_t = Σ_{s ∈ S(t)} softmax_{s ∈ S(t)}(q_tᵀ k_s / √d_head) v_s
 
 Positions are divided into blocks of b. i = ⌊t / b⌋ is the block of t. S(t) contains the positions s ≤ t in the blocks
     global: {0, …, g − 1}        near: {i − w + 1, …, i}        random: r of {g, …, i − w}
-The model of the paper is an encoder: its window extends to both sides, and its global tokens see all tokens.
+The model of the paper is an encoder. In this bidirectional form, S(t) contains all positions in the blocks
+    global: {0, …, g − 1}        near: {i − w + 1, …, i + w − 1}        random: r of the others
+and if i is global itself, all positions.
 """
 
 import random
@@ -34,9 +36,11 @@ class BigBirdConfig(BaseConfig):
     """The settings of `bigbird`."""
 
     bigbird_block: int = setting(16, "tokens in a block", min=1)
-    bigbird_global: int = setting(1, "blocks at the start that every token sees", min=0)
-    bigbird_window: int = setting(2, "blocks seen up to the own block", min=1)
-    bigbird_random: int = setting(1, "older blocks seen, drawn at random", min=0)
+    bigbird_global: int = setting(
+        1, "blocks at the start that every token sees; in an encoder, their tokens see every token", min=0
+    )
+    bigbird_window: int = setting(2, "blocks seen up to the own block; in an encoder, on each side", min=1)
+    bigbird_random: int = setting(1, "older blocks seen, drawn at random; in an encoder, from both sides", min=0)
     bigbird_seed: int = setting(0, "seed of the random blocks")
     bigbird_implementation: Literal["gathered", "dense", "flex"] = setting(
         "gathered", "gathered: sparse; dense: the same by a mask; flex: FlexAttention, CUDA only"
@@ -50,6 +54,7 @@ class BigBirdAttention(Attention):
     config_class = BigBirdConfig
     mask_type = None
     cache_can_crop = True
+    supports_bidirectional = True
 
     layer_config: BigBirdConfig
     random_blocks: torch.Tensor
@@ -78,7 +83,7 @@ class BigBirdAttention(Attention):
         past_key_values: Cache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Sparse causal self-attention; see `Attention.forward`. Only `dense` returns weights.
+        """Sparse self-attention; see `Attention.forward`. Only `dense` returns weights.
 
         Raises:
             ValueError: a position of `max_position_embeddings` or more, or positions that do not increase in a row.
@@ -120,13 +125,16 @@ class BigBirdAttention(Attention):
         """The function f(batch, head, query, key) of tensor indices: whether the query sees the key."""
         blocks = torch.arange(self.random_blocks.shape[1], device=positions.device)
         is_global, is_near = blocks < self.global_blocks, blocks > blocks[:, None] - self.window
+        if not self.is_causal:
+            is_near = is_near & (blocks < blocks[:, None] + self.window) | is_global[:, None]
         is_drawn = (self.random_blocks[..., None] == blocks).any(dim=2)
         in_pattern = is_global | is_near | is_drawn  # (heads, query blocks, key blocks)
 
         def sees(batch, head, query, key):
             query_at, key_at = positions[batch, query], key_positions[batch, key]
             is_chosen = in_pattern[head, query_at.clamp(min=0) // self.block, key_at.clamp(min=0) // self.block]
-            return is_chosen & (key_at <= query_at) & (key_at != INVALID_POSITION)
+            may_see = key_at <= query_at if self.is_causal else True
+            return is_chosen & may_see & (key_at != INVALID_POSITION)
 
         return sees
 
@@ -151,11 +159,13 @@ class BigBirdAttention(Attention):
         queries = scatter_to_slots(queries, slots, blocks.shape[1] * self.block).unflatten(2, (-1, self.block))
 
         seen = self._seen_blocks(blocks, keys.shape[2])  # (batch, heads, blocks, g + w + r)
+        from_global = None if self.is_causal else self._attend_from_global_blocks(queries, keys, values, exists)
         keys, values, exists = (gather_blocks(states, seen) for states in (keys, values, exists))
         query_at = self._positions_in(blocks)[:, None, ..., None]  # (batch, 1, blocks, b, 1)
         key_at = self._positions_in(seen).flatten(-2).unsqueeze(-2)  # (batch, heads, blocks, 1, (g + w + r)·b)
         # a slot without a token sees itself, so that its weights sum to one
-        visible = (key_at == query_at) | (key_at < query_at) & (key_at >= 0) & exists.transpose(-1, -2)
+        may_see = (key_at < query_at) & (key_at >= 0) if self.is_causal else key_at >= 0
+        visible = (key_at == query_at) | may_see & exists.transpose(-1, -2)
         mixed = nn.functional.scaled_dot_product_attention(
             queries.flatten(0, 1),
             keys.flatten(0, 1),
@@ -165,7 +175,19 @@ class BigBirdAttention(Attention):
             scale=self.scaling,
         )  # (batch · heads, blocks, b, d_head)
         mixed = mixed.flatten(1, 2).unflatten(0, queries.shape[:2])  # (batch, heads, blocks · b, d_head)
+        if from_global is not None:
+            mixed = torch.cat((from_global, mixed[:, :, from_global.shape[2] :]), dim=2)
         return gather_from_slots(mixed, slots, length).transpose(1, 2), None
+
+    def _attend_from_global_blocks(self, queries, keys, values, exists) -> torch.Tensor:
+        """The mixed values of the queries in global blocks, which see every token: (batch, heads, g · b, d_head)."""
+        queries = queries[:, :, : self.global_blocks].flatten(2, 3)
+        keys, values, exists = (states.flatten(2, 3) for states in (keys, values, exists))
+        own = torch.ones(queries.shape[2], keys.shape[2], dtype=torch.bool, device=keys.device).tril().triu()
+        dropout = self.config.attention_dropout if self.training else 0.0
+        return nn.functional.scaled_dot_product_attention(
+            queries, keys, values, exists.transpose(-1, -2) | own, dropout_p=dropout, scale=self.scaling
+        )
 
     def _lay_out_keys(self, keys, values, positions, is_ordered: bool, cache):
         """Keys, values and whether they exist, (batch, heads or 1, blocks, b, d_head or 1), ordered by position."""
@@ -199,6 +221,9 @@ class BigBirdAttention(Attention):
         is_padding = positions == INVALID_POSITION
         first = positions.masked_fill(is_padding, torch.iinfo(positions.dtype).max).amin(dim=1)
         first = first.clamp(max=self.config.max_position_embeddings - 1) // self.block
+        if not self.is_causal:
+            # without a cache, keys and queries have the same slots
+            first = torch.zeros_like(first)
         slots = positions - first[:, None] * self.block
         return first, slots.masked_fill(is_padding, INVALID_POSITION)
 
@@ -212,11 +237,14 @@ class BigBirdAttention(Attention):
         window = min(self.window, count)
         num_drawn = min(self.random_blocks.shape[2], max(count - self.global_blocks - self.window, 0))
         global_indices = torch.arange(min(self.global_blocks, count), device=device)
-        near = own - torch.arange(window, device=device)
-        near = near.masked_fill(near < self.global_blocks, NO_BLOCK)
+        near = own - torch.arange(0 if self.is_causal else 1 - window, window, device=device)
+        near = near.masked_fill((near < self.global_blocks) | (near >= count), NO_BLOCK)
         drawn = self.random_blocks[:, blocks, :num_drawn].transpose(0, 1)
         # the pattern may have been saved with another window or number of global blocks
-        drawn = drawn.masked_fill((drawn < self.global_blocks) | (drawn > own - self.window), NO_BLOCK)
+        is_near = drawn > own - self.window
+        if not self.is_causal:
+            is_near = is_near & (drawn < own + self.window) | (drawn >= count)
+        drawn = drawn.masked_fill((drawn < self.global_blocks) | is_near, NO_BLOCK)
         shape = drawn.shape[:-1]
         return torch.cat([part.expand(*shape, part.shape[-1]) for part in (global_indices, near, drawn)], dim=-1)
 
@@ -231,9 +259,10 @@ def count_blocks(config: BigBirdConfig) -> int:
 
 
 def draw_random_blocks(config: BigBirdConfig, layer_idx: int) -> torch.Tensor:
-    """The random older blocks of each block, then `NO_BLOCK`: (heads, blocks, bigbird_random).
+    """The random blocks of each block, in order, then `NO_BLOCK`: (heads, blocks, bigbird_random).
 
-    The draw for a block depends only on (bigbird_seed, layer, head, block), never on the number of blocks.
+    The draw for a block depends only on (bigbird_seed, layer, head, block), never on the length of an input. In the
+    bidirectional form, it also depends on `max_position_embeddings`, and a drawn block may be after the last token.
     """
     pattern = [
         [draw_for_block(config, layer_idx, head, block) for block in range(count_blocks(config))]
@@ -244,10 +273,12 @@ def draw_random_blocks(config: BigBirdConfig, layer_idx: int) -> torch.Tensor:
 
 
 def draw_for_block(config: BigBirdConfig, layer_idx: int, head: int, block: int) -> list[int]:
-    """Up to `bigbird_random` blocks between the global blocks and the window, each at most once."""
-    older = range(config.bigbird_global, block - config.bigbird_window + 1)
+    """Up to `bigbird_random` blocks that are neither global nor near, each at most once."""
+    others = list(range(config.bigbird_global, block - config.bigbird_window + 1))
+    if not config.is_causal:
+        others += range(max(config.bigbird_global, block + config.bigbird_window), count_blocks(config))
     generator = random.Random(f"{config.bigbird_seed} {layer_idx} {head} {block}")
-    drawn = sorted(generator.sample(older, min(config.bigbird_random, len(older))))
+    drawn = sorted(generator.sample(others, min(config.bigbird_random, len(others))))
     return drawn + [NO_BLOCK] * (config.bigbird_random - len(drawn))
 
 

@@ -3,6 +3,9 @@
 The state S of a head is an associative memory, d_head × d_head. A token multiplies S by its α. It then writes its value
 under its key: with β = 1, the new value replaces the old value of this key. It then reads the value of its query. Each
 head computes α and β from the token.
+
+The bidirectional form reads the sequence twice with the same weights, forwards and backwards, each time from an empty
+memory. Its output is the mean of the two.
 """
 
 import math
@@ -43,6 +46,7 @@ class GatedDeltaNet(Attention):
 
     config_class = GatedDeltaNetConfig
     mask_type = None
+    supports_bidirectional = True
 
     layer_config: GatedDeltaNetConfig
 
@@ -114,7 +118,13 @@ class GatedDeltaNet(Attention):
         state = cache.states.get("memory") if cache is not None else None
         # autocast would round the sums to half precision
         with maybe_autocast(device_type=queries.device.type, enabled=False):
-            mixed, state = gated_delta_rule(queries, keys, values, log_alpha, beta, state, self.chunk)
+            inputs = (queries, keys, values, log_alpha, beta)
+            mixed, state = gated_delta_rule(*inputs, state, chunk=self.chunk)
+            if not self.is_causal:
+                # padding changes no memory, wherever it is
+                queries, keys, values, log_alpha, beta = (states.flip(2) for states in inputs)
+                backwards, _ = gated_delta_rule(queries, keys, values, log_alpha, beta, chunk=self.chunk)
+                mixed = (mixed + backwards.flip(2)) / 2
         if cache is not None:
             cache.states["memory"] = state
         mixed = self.o_norm(mixed.to(hidden_states.dtype))

@@ -1,16 +1,19 @@
-"""Linformer (Wang et al., 2006.04768) made causal by blocks: attention to projected keys and to the newest tokens.
+"""Linformer (Wang et al., 2006.04768): attention to keys that are projected along the sequence.
 
     paper     o = softmax(Q (E K)ᵀ / √d_head) (F V),   E, F (k × n) trained: every projected key contains every token
-    here      E, F (r × c) project each completed block of c tokens to r keys and values:  K̃_b = E K_b,  Ṽ_b = F V_b;
+    causal    E, F (r × c) project each completed block of c tokens to r keys and values:  K̃_b = E K_b,  Ṽ_b = F V_b;
               o_t = softmax(q_t [K̃_{b ≤ β − w/c}; K_window]ᵀ / √d_head) [Ṽ_{b ≤ β − w/c}; V_window],
               window: the tokens up to t in the block β = ⌊t/c⌋ of t and in the w/c − 1 blocks before it
+
+The bidirectional form is that of the paper. E and F have `max_position_embeddings` columns; of a shorter row, the first
+columns are used. Padding counts as zeros behind the last token.
 
 Rotary positions rotate queries and keys before the keys are projected. The index of a token is the number of tokens
 before it in its row, without padding. It decides the block of the token. `attention_abc.py` is another causal form of
 Linformer, with a fixed number of slots.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -30,21 +33,30 @@ class LinformerConfig(BaseConfig):
     linformer_block: int = setting(16, "tokens that are projected together", min=1)
     linformer_num_slots: int = setting(4, "projected keys a block", min=1)
     linformer_window: int = setting(32, "tokens seen exactly, a multiple of linformer_block", min=1)
+    linformer_rank: int = setting(32, "in an encoder: k, the projected keys of the whole sequence", min=1)
+    linformer_sharing: Literal["none", "headwise", "key_value"] = setting(
+        "none", "in an encoder: headwise: one E and one F for all heads; key_value: also E = F"
+    )
 
 
 @register_attention_type("linformer")
 class LinformerAttention(Attention):
     """Attention to the projected keys of old blocks and to the keys of the tokens in the window.
 
+    In the bidirectional form, attention to the projected keys of the whole sequence.
+
     Under `attn_implementation="eager"` it returns weights, (batch, heads, length, projected keys + w): first those of
     the projected keys, the oldest block first, then those of the tokens from the start of the window's first block to
     the end of the token's own block. Without a cache, a sequence with fewer blocks than a window has a shorter window.
+    The weights of the bidirectional form are (batch, heads, length, k).
     """
 
     config_class = LinformerConfig
     mask_type = None
+    supports_bidirectional = True
 
     layer_config: LinformerConfig
+    value_weights: nn.Parameter
 
     @classmethod
     def check_config(cls, config: BaseConfig) -> None:
@@ -63,13 +75,20 @@ class LinformerAttention(Attention):
         self.block, self.window = settings.linformer_block, settings.linformer_window // settings.linformer_block
         self.scaling = config.head_dim**-0.5
         shape = (config.num_attention_heads, settings.linformer_num_slots, settings.linformer_block)
+        shares_key_weights = False
+        if not self.is_causal:
+            heads = config.num_attention_heads if settings.linformer_sharing == "none" else 1
+            shape = (heads, settings.linformer_rank, config.max_position_embeddings)
+            shares_key_weights = settings.linformer_sharing == "key_value"
         self.key_weights = nn.Parameter(torch.empty(shape))  # E, (heads, r, c)
-        self.value_weights = nn.Parameter(torch.empty(shape))  # F, (heads, r, c)
+        # F, (heads, r, c); None if it is E
+        self.register_parameter("value_weights", None if shares_key_weights else nn.Parameter(torch.empty(shape)))
 
     def initialize_parameters(self) -> None:
         """Draw E and F with standard deviation 1/√c: a projection of independent keys has about the length of a key."""
-        init.normal_(self.key_weights, std=self.block**-0.5)
-        init.normal_(self.value_weights, std=self.block**-0.5)
+        for weights in (self.key_weights, self.value_weights):
+            if weights is not None:
+                init.normal_(weights, std=weights.shape[-1] ** -0.5)
 
     def forward(
         self,
@@ -80,15 +99,44 @@ class LinformerAttention(Attention):
         past_key_values: Cache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Causal self-attention; see `Attention.forward`."""
+        """Self-attention; see `Attention.forward`.
+
+        Raises:
+            ValueError: in the bidirectional form, more than `max_position_embeddings` tokens.
+        """
         queries, keys, values = self.projections(hidden_states, position_embeddings)
         cache = layer_state(past_key_values, self.layer_idx)
         # (batch, heads, length, d_head)
-        if torch.compiler.is_exporting() and cache is None:
+        if not self.is_causal:
+            mixed, weights = self.attend_to_all(queries, keys, values, token_mask)
+        elif torch.compiler.is_exporting() and cache is None:
             mixed, weights = self._attend_densely(queries, keys, values, token_mask), None
         else:
             mixed, weights = self.attend_blockwise(queries, keys, values, token_mask, cache)
         return self.projections.output(mixed.transpose(1, 2)), weights
+
+    def attend_to_all(self, queries, keys, values, token_mask) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The bidirectional form: the mixed values, and the weights or None; see `linformer_attention`."""
+        limit, length = self.key_weights.shape[-1], keys.shape[2]
+        can_read = not (torch.compiler.is_exporting() or keys.is_meta)
+        if can_read and length > limit:
+            count = length if token_mask is None else int(token_mask.sum(dim=1).max())
+            if count > limit:
+                raise ValueError(
+                    f"a sequence of {count} tokens does not fit max_position_embeddings={limit}, the columns of the "
+                    "projection of attention_type='linformer': give a shorter one"
+                )
+        slots: torch.Tensor | int = 0
+        if token_mask is not None:
+            slots = (token_mask.cumsum(dim=1) - 1).masked_fill(~token_mask, INVALID_POSITION)
+        # a graph of any length uses all columns
+        size = limit if torch.compiler.is_exporting() else min(length, limit)
+        keys, values = (scatter_to_slots(states, slots, size) for states in (keys, values))
+        key_weights = self.key_weights[..., :size]
+        value_weights = key_weights if self.value_weights is None else self.value_weights[..., :size]
+        dropout = self.config.attention_dropout if self.training else 0.0
+        mixed, weights = linformer_attention(queries, keys, values, key_weights, value_weights, dropout)
+        return mixed, weights if self.config._attn_implementation == "eager" else None
 
     def attend_blockwise(
         self,
@@ -275,13 +323,14 @@ def naive_blockwise_attention(
     return scores.masked_fill(~visible, -torch.inf).softmax(dim=-1) @ all_values
 
 
-def linformer_noncausal(
+def linformer_attention(
     queries: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
     key_weights: torch.Tensor,
     value_weights: torch.Tensor,
-) -> torch.Tensor:
+    dropout: float = 0.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The attention of the paper (2006.04768, equation 7), softmax(Q (E K)ᵀ / √d_head) (F V): for encoders only.
 
     A mask over the (length, k) scores cannot make it causal. A mask decides which projected keys a token reads. But
@@ -292,9 +341,11 @@ def linformer_noncausal(
     Args:
         queries, keys, values: (batch, heads, length, d_head).
         key_weights, value_weights: E and F, (k, length), or one for each head, (heads, k, length).
+        dropout: the dropout rate of the weights.
 
     Returns:
-        (batch, heads, length, d_head).
+        The mixed values, (batch, heads, length, d_head), and the weights, (batch, heads, length, k).
     """
     scores = queries @ (key_weights @ keys).transpose(-1, -2) * queries.shape[-1] ** -0.5  # (batch, heads, length, k)
-    return scores.softmax(dim=-1) @ (value_weights @ values)
+    weights = attention_weights(scores, dropout)
+    return weights @ (value_weights @ values), weights

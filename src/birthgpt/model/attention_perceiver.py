@@ -1,6 +1,7 @@
 """Perceiver: the blocks between the first and the last process m latents, not tokens (Jaegle et al., 2103.03206).
 
-C is the trained basis of the latents and x the embedded tokens. In each block, y + MLP(LN y) follows:
+C is the trained basis of the latents and x the embedded tokens. In each block, y + MLP(LN y) follows, behind the
+cross-attention if there is an encoder:
 
     first    y = C + Attn(LN C; LN x)             latents attend to tokens
     between  y = y + Attn(LN y; LN y)             latents attend to latents
@@ -17,15 +18,18 @@ So it sees its whole past, up to m·s tokens.
 
 `cs224n`: the form of the CS224N assignment. s = 1, and the last block attends only to latents. It has a blind spot: a
 token at place t ≥ m sees the tokens 0 … m − 1 and itself, and nothing between them.
+
+In the bidirectional form, as published, every latent sees all tokens and all latents. Every token sees all m latents
+and nothing else, because no token is open. Both kinds are then the same, but for the rotary position p_j of a latent.
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from transformers import initialization as init
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, EncoderDecoderCache
 
 from .attention import register_attention_type
 from .attention_softmax import attend
@@ -35,6 +39,7 @@ from .canon import Canon, CanonConfig
 from .configuration_base import BaseConfig
 from .layers import INVALID_POSITION, MLP, Projections, RotaryEmbedding, apply_rotary, build_norm, select_positions
 from .masks import additive_mask
+from .perceiver_latents import KeysAndValues, LatentProgress, gather_keys, in_range
 from .settings import setting
 
 QUERIES_AT_ONCE = 256
@@ -61,6 +66,7 @@ class PerceiverBlock(Block):
 
     config_class = PerceiverConfig
     mask_type = None
+    supports_bidirectional = True
 
     @classmethod
     def check_config(cls, config: BaseConfig) -> None:
@@ -85,9 +91,12 @@ class PerceiverBlock(Block):
         self,
         hidden_states: torch.Tensor,
         inputs_embeds: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
         *,
         positions_to_keep: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
+        encoder_mask: Any = None,
+        cross_cache: EncoderDecoderCache | None = None,
         **kwargs,
     ) -> torch.Tensor:
         """The states after this block: latents, or tokens after the last block; see `Block.forward`.
@@ -99,6 +108,7 @@ class PerceiverBlock(Block):
         hidden_states, mixed, weights = self.attention(hidden_states, inputs_embeds, **kwargs)
         self.shown_weights(weights)
         hidden_states = hidden_states + self.dropout(mixed)
+        hidden_states = self.attend_to_encoder(hidden_states, encoder_hidden_states, encoder_mask, cross_cache)
         normed = self.mlp_norm(hidden_states)
         if self.mlp_canon is not None:
             normed = self.mlp_canon(normed, **kwargs)
@@ -114,46 +124,6 @@ class LatentBasis(nn.Embedding):
         init.xavier_uniform_(self.weight)
 
 
-class KeysAndValues(NamedTuple):
-    """The keys and values, (batch, heads, keys, d_head) each, that queries attend to."""
-
-    keys: torch.Tensor
-    values: torch.Tensor
-    ends: torch.Tensor
-    """(batch or 1, keys), the place of a token or the last place of a latent."""
-
-    def take(self, indices: torch.Tensor) -> "KeysAndValues":
-        """The keys and values at (batch, indices)."""
-        keys, values = (gather_keys(states, indices) for states in (self.keys, self.values))
-        return KeysAndValues(keys, values, self.ends.gather(1, indices))
-
-
-class LatentProgress(NamedTuple):
-    """The tokens of a call, and the number of finished latents of each row before and after it."""
-
-    positions: torch.Tensor
-    """(batch, length), the rotary positions of the tokens."""
-    places: torch.Tensor
-    """(batch, length), the places of the tokens; `INVALID_POSITION` for padding."""
-    newest: torch.Tensor
-    """(batch, length), the place of the newest token up to each index; −1 if there is none."""
-    before: torch.Tensor
-    """(batch, 1), the number of latents that earlier calls finished."""
-    finished: torch.Tensor
-    """(batch, 1), the number of latents that are finished after the call."""
-    most: int
-    """An upper bound of `finished`, computed from lengths; at least one."""
-
-    def numbers(self, new: int) -> torch.Tensor:
-        """(batch, new): the indices of the next latents of each row."""
-        return self.before + torch.arange(new, device=self.before.device)
-
-    def positions_at(self, places: torch.Tensor) -> torch.Tensor:
-        """The rotary positions of the tokens at (batch, new) places; undefined for a place that is not in the call."""
-        indices = torch.searchsorted(self.newest, places).clamp(max=self.newest.shape[1] - 1)
-        return self.positions.gather(1, indices)
-
-
 class PerceiverAttention(nn.Module):
     """Base class for the attention of the three kinds of blocks: counts finished latents, builds masks, attends.
 
@@ -165,7 +135,7 @@ class PerceiverAttention(nn.Module):
 
     def __init__(self, config: PerceiverConfig, layer_idx: int):
         super().__init__()
-        self.config, self.layer_idx = config, layer_idx
+        self.config, self.layer_idx, self.is_causal = config, layer_idx, config.is_causal
         self.projections = Projections(config)
         self.num_latents = config.perceiver_bottleneck
         self.has_segments = config.perceiver_kind == "segments"
@@ -182,16 +152,32 @@ class PerceiverAttention(nn.Module):
             newest, length = newest + cache.token_mask.sum(dim=1, keepdim=True), length + cache.seen
         counts = torch.stack((newest[:, :1] - is_token[:, :1].long(), newest[:, -1:])) + 1  # before and after the call
         before, finished = (counts // self.segment_length).clamp(max=self.num_latents)
-        # a graph of any length has all latents
-        bound = self.num_latents if torch.compiler.is_exporting() else length // self.segment_length
+        if not self.is_causal:
+            before, finished = torch.zeros_like(before), torch.full_like(finished, self.num_latents)
+        bound = self.num_latents if self.has_all_latents() else length // self.segment_length
         most = max(1, min(self.num_latents, bound))
         return LatentProgress(
             positions, newest.masked_fill(~is_token, INVALID_POSITION), newest, before, finished, most
         )
 
+    def has_all_latents(self) -> bool:
+        """Whether all m latents are computed, whatever the length: also in a graph, which is for any length."""
+        return not self.is_causal or torch.compiler.is_exporting()
+
     def latent_ends(self, latents: torch.Tensor) -> torch.Tensor:
         """p_j, the last place of each latent j."""
         return (latents + 1) * self.segment_length - 1
+
+    def latent_positions(self, progress: LatentProgress, ends: torch.Tensor) -> torch.Tensor:
+        """The rotary positions of latents that end at (batch, new) places."""
+        # without causality, a latent may end after the last token
+        return progress.positions_at(ends) if self.is_causal else ends
+
+    def visible(self, ends: torch.Tensor, first: torch.Tensor | int, last: torch.Tensor) -> torch.Tensor:
+        """The mask `in_range`; in the bidirectional form, everything that is not padding is visible."""
+        if self.is_causal:
+            return in_range(ends, first, last)
+        return in_range(ends, 0, torch.full_like(last, torch.iinfo(last.dtype).max))
 
     def queries_at(self, positions: torch.Tensor, normed: torch.Tensor) -> torch.Tensor:
         """(batch, length, hidden_size) → (batch, heads, length, d_head), rotated if positions are rotary."""
@@ -211,7 +197,7 @@ class PerceiverAttention(nn.Module):
     ) -> KeysAndValues:
         """Keys and values of all latents: the cached ones, then those of (batch, new latents, hidden_size)."""
         ends = self.latent_ends(progress.numbers(normed.shape[1]))
-        keys, values, _ = self.keys_at(progress.positions_at(ends), normed, ends)
+        keys, values, _ = self.keys_at(self.latent_positions(progress, ends), normed, ends)
         indices = torch.arange(progress.most, device=normed.device)
         if cache is not None:
             if "keys" in cache.states:
@@ -269,18 +255,18 @@ class DownProjection(PerceiverAttention):
             if cache.seen and not tokens.ends.is_meta and not (progress.finished > progress.before).any():
                 return inputs_embeds[:, :0], inputs_embeds[:, :0], None
         # the most latents that `length` tokens can finish
-        bound = progress.most if torch.compiler.is_exporting() else math.ceil(length / self.segment_length)
+        bound = progress.most if self.has_all_latents() else math.ceil(length / self.segment_length)
         new = min(bound, progress.most)
         numbers = progress.numbers(new)
         latents, ends = self.basis(numbers.clamp(max=self.num_latents - 1)), self.latent_ends(numbers)
-        queries = self.queries_at(progress.positions_at(ends), self.attention_norm(latents))
-        mixed, weights = self.attend_visible(queries, tokens.keys, tokens.values, in_range(tokens.ends, 0, ends))
+        queries = self.queries_at(self.latent_positions(progress, ends), self.attention_norm(latents))
+        mixed, weights = self.attend_visible(queries, tokens.keys, tokens.values, self.visible(tokens.ends, 0, ends))
         return latents, mixed, weights
 
     def _check_length(self, progress: LatentProgress, cache: StateCacheLayer | None) -> None:
         limit, newest = self.num_latents * self.segment_length, progress.newest
         # places are read only beyond the limit, where padding may explain the length
-        reads = self.has_segments and not torch.compiler.is_exporting()
+        reads = self.has_segments and not self.has_all_latents()
         if not reads or newest.shape[1] + (cache.seen if cache is not None else 0) <= limit:
             return
         length = newest.shape[1] if newest.is_meta else int(newest.max()) + 1
@@ -306,7 +292,8 @@ class LatentAttention(PerceiverAttention):
         normed = self.attention_norm(hidden_states)
         latents = self.latent_keys(normed, progress, cache)
         ends = self.latent_ends(progress.numbers(normed.shape[1]))
-        queries, visible = self.queries_at(progress.positions_at(ends), normed), in_range(latents.ends, 0, ends)
+        queries = self.queries_at(self.latent_positions(progress, ends), normed)
+        visible = self.visible(latents.ends, 0, ends)
         mixed, weights = self.attend_visible(queries, latents.keys, latents.values, visible)
         return hidden_states, mixed, weights
 
@@ -330,8 +317,8 @@ class UpProjection(PerceiverAttention):
         if self.canon is not None:
             normed = self.canon(normed, token_mask=token_mask, past_key_values=past_key_values)
         queries = self.queries_at(progress.positions, normed)
-        if not self.has_segments:
-            visible = in_range(latents.ends, 0, places)
+        if not self.has_segments or not self.is_causal:
+            visible = self.visible(latents.ends, 0, places)
             return inputs_embeds, *self.attend_visible(queries, latents.keys, latents.values, visible)
         tokens = self._with_open_tokens(self.keys_at(progress.positions, normed, places), cache)
         in_parts = self.config._attn_implementation == "sdpa" and not torch.compiler.is_exporting()
@@ -380,16 +367,3 @@ class UpProjection(PerceiverAttention):
         newest = tokens.ends.topk(min(self.segment_length - 1, tokens.ends.shape[1]), dim=1).indices
         cache.states |= dict(zip(names, tokens.take(newest), strict=True))
         return tokens
-
-
-def gather_keys(states: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    """The keys or values, (batch, heads, keys, d_head), at (batch or 1, indices)."""
-    # not `take_along_dim`, which fixes the shapes of an exported graph
-    return states.gather(2, indices[:, None, :, None].expand(states.shape[0], states.shape[1], -1, states.shape[3]))
-
-
-def in_range(ends: torch.Tensor, first: torch.Tensor | int, last: torch.Tensor) -> torch.Tensor:
-    """The boolean mask first ≤ end ≤ last, (batch, 1, queries, keys), from (batch, keys) and (batch, queries)."""
-    ends = ends[:, None]
-    first = first[..., None] if isinstance(first, torch.Tensor) else first
-    return ((first <= ends) & (ends <= last[..., None]))[:, None]

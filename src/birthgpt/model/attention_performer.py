@@ -12,6 +12,8 @@ The features of x = q / d_head^¼ or k / d_head^¼ use m random directions, the 
 Exponentials overflow, so φ(x) is stored as exp(s)·f, with features f of at most 1/√m and a scale s. The scale of a
 query cancels. The scale of a key enters o_t as exp(s_j − c_t) ≤ 1, where c_t = max_{j≤t} s_j is the largest scale so
 far. The usual maximum over the whole sequence is not causal: it depends on later keys.
+
+In the bidirectional form, all sums and c are over all tokens: S and z are the same for every t.
 """
 
 from typing import Any, Literal
@@ -65,6 +67,7 @@ class PerformerAttention(Attention):
     config_class = PerformerConfig
     mask_type = None
     supports_branches = True
+    supports_bidirectional = True
 
     layer_config: PerformerConfig
     projection: torch.Tensor
@@ -109,7 +112,7 @@ class PerformerAttention(Attention):
         past_key_values: Cache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Causal self-attention; see `Attention.forward`. Only the quadratic form returns weights."""
+        """Self-attention; see `Attention.forward`. Only the quadratic form returns weights."""
         queries, keys, values = self.projections(hidden_states, position_embeddings)
 
         cache, weights = layer_state(past_key_values, self.layer_idx), None
@@ -122,20 +125,29 @@ class PerformerAttention(Attention):
             # a graph cannot repeat a step as often as the length says
             is_short = torch.compiler.is_exporting() or hidden_states.shape[1] <= QUADRATIC_LENGTH
             if branch_ids is not None or (cache is None and is_short):
-                visible = boolean_mask(hidden_states, token_mask, 0, branch_ids)
+                visible = boolean_mask(hidden_states, token_mask, 0, branch_ids, self.is_causal)
                 weights = quadratic_weights(queries, keys, scales, visible, SMALLEST_SUM[self.kind])
                 weights = nn.functional.dropout(weights, self.config.attention_dropout, self.training)
                 mixed = weights @ values.to(dtype)
             else:
                 if token_mask is not None:
                     scales = scales.masked_fill(~token_mask[:, None], -torch.inf)
-                mixed = self._attend_by_chunks(queries, keys, scales, values.to(dtype), cache)
+                mixed = self._attend_by_sums(queries, keys, scales, values.to(dtype), cache)
         return self.projections.output(mixed.to(values.dtype).transpose(1, 2)), weights
 
-    def _attend_by_chunks(self, queries, keys, scales, values, cache: StateCacheLayer | None) -> torch.Tensor:
-        """(batch, heads, length, d_head): each chunk attends to itself and to the sums over all earlier chunks."""
+    def _attend_by_sums(self, queries, keys, scales, values, cache: StateCacheLayer | None) -> torch.Tensor:
+        """φ(q_t)·S_t / φ(q_t)·z_t, (batch, heads, length, d_head)."""
         # one more value, which is always 1: its sum is z
         values = nn.functional.pad(values, (0, 1), value=1.0)
+        mixed = (
+            self._attend_by_chunks(queries, keys, scales, values, cache)
+            if self.is_causal
+            else queries @ sum_over_all(keys, scales, values)
+        )
+        return mixed[..., :-1] / clamp_abs_min(mixed[..., -1:], SMALLEST_SUM[self.kind])
+
+    def _attend_by_chunks(self, queries, keys, scales, values, cache: StateCacheLayer | None) -> torch.Tensor:
+        """φ(q_t)·S_t: each chunk attends to itself and to the sums over all earlier chunks."""
         if cache is not None and "sums" in cache.states:
             sums, largest = cache.states["sums"], cache.states["largest"]
         else:
@@ -149,8 +161,7 @@ class PerformerAttention(Attention):
         if cache is not None:
             # a copy, so that the memory of the other scales can be freed
             cache.states["sums"], cache.states["largest"] = sums, largest.clone()
-        mixed = torch.cat(outputs, dim=2)
-        return mixed[..., :-1] / clamp_abs_min(mixed[..., -1:], SMALLEST_SUM[self.kind])
+        return torch.cat(outputs, dim=2)
 
 
 def random_features(states: torch.Tensor, projection: torch.Tensor, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -201,6 +212,16 @@ def quadratic_weights(
     largest = scales.detach().amax(dim=-1, keepdim=True)
     weights = (queries @ keys.transpose(-1, -2)) * (scales - largest).exp()
     return weights / clamp_abs_min(weights.sum(dim=-1, keepdim=True), smallest)
+
+
+def sum_over_all(keys: torch.Tensor, scales: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """S over all tokens, divided by exp(largest scale): (batch, heads, features, size).
+
+    It takes the keys, scales and values of `chunk_sums`.
+    """
+    # not −∞: a row may be all padding
+    largest = scales.detach().amax(dim=-1, keepdim=True).clamp(min=torch.finfo(scales.dtype).min)
+    return (keys * (scales - largest).exp()[..., None]).transpose(-1, -2) @ values
 
 
 def chunk_sums(

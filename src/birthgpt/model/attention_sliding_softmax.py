@@ -1,6 +1,8 @@
 """Sliding-window softmax attention: softmax over the newest tokens only (Beltagy et al., 2004.05150).
 
-o_t = Σ_{t−w < s ≤ t} softmax_{t−w < s ≤ t}(q_tᵀ k_s / √d_head) v_s
+o_t = Σ_{s ∈ S(t)} softmax_{s ∈ S(t)}(q_tᵀ k_s / √d_head) v_s
+
+S(t) contains the tokens t − w < s ≤ t; in the bidirectional form, as published, t − w < s < t + w.
 """
 
 import torch
@@ -14,12 +16,14 @@ from .settings import setting
 class SlidingSoftmaxConfig(BaseConfig):
     """The settings of `sliding_softmax`."""
 
-    sliding_window: int | None = setting(None, "tokens that sliding_softmax sees, the own token included", min=1)
+    sliding_window: int | None = setting(
+        None, "tokens that sliding_softmax sees, the own token included; in an encoder, on each side", min=1
+    )
 
 
 @register_attention_type("sliding_softmax")
 class SlidingSoftmaxAttention(SoftmaxAttention):
-    """Softmax attention to the last `sliding_window` tokens, including the token itself."""
+    """Softmax attention to the last `sliding_window` tokens, including the token itself, or to as many on each side."""
 
     config_class = SlidingSoftmaxConfig
     mask_type = "sliding"

@@ -24,11 +24,11 @@ class SoftmaxAttention(Attention):
     }
     cache_can_crop = True
     supports_branches = True
+    supports_bidirectional = True
 
     def __init__(self, config: BaseConfig, layer_idx: int):
         super().__init__(config, layer_idx)
         self.projections = Projections(config)
-        self.is_causal = True
 
     def forward(
         self,
@@ -42,7 +42,7 @@ class SoftmaxAttention(Attention):
         token_mask: torch.Tensor | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Causal self-attention; see `Attention.forward`."""
+        """Self-attention; see `Attention.forward`."""
         queries, keys, values = self.projections(hidden_states, position_embeddings)
         if past_key_values is not None:
             keys, values = past_key_values.update(keys, values, self.layer_idx)
@@ -81,30 +81,6 @@ def attend(
         scaling=config.head_dim**-0.5,
         **kwargs,
     )
-
-
-def cross_attention(
-    attention: SoftmaxAttention,
-    hidden_states: torch.Tensor,
-    context_states: torch.Tensor,
-    attention_mask: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Attention from `hidden_states` to `context_states`, with the parameters of `attention`.
-
-    Args:
-        hidden_states: (batch, length, hidden_size), from which queries are computed.
-        context_states: (batch, keys, hidden_size), from which keys and values are computed.
-        attention_mask: (batch, 1 or heads, length, keys): for sdpa a boolean mask, True for a visible key; for eager a
-            mask that is added to the scores. None: every key is visible.
-
-    Returns:
-        (batch, length, hidden_size), and the weights, or None if the implementation has none.
-    """
-    projections = attention.projections
-    keys, values = projections.keys_and_values(context_states)
-    queries = projections.queries(hidden_states)
-    mixed, weights = attend(attention, attention.config, queries, keys, values, attention_mask, is_causal=False)
-    return projections.output(mixed), weights
 
 
 def eager_attention_forward(

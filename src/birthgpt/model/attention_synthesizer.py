@@ -1,6 +1,7 @@
 """Synthesizer: attention whose scores do not depend on the keys (Tay et al., 2005.00743).
 
     Y_i = softmax(S_i)(X V_i)        S_i[t, p]: the score of token t, in head i, for position p ≤ t
+                                 (for every p in the bidirectional form, as published)
 
     dense              S_i[t] = ReLU(x_t A_i + b₁)B_i + b₂               A_i: d × d_head, B_i: d_head × ℓ
     random             S_i = R_i, trained; fixed_random: not trained     R_i: ℓ × ℓ
@@ -49,6 +50,7 @@ class SynthesizerAttention(Attention):
     mask_type = "boolean"
     cache_can_crop = True
     supports_branches = True
+    supports_bidirectional = True
 
     layer_config: SynthesizerConfig
 
@@ -91,7 +93,7 @@ class SynthesizerAttention(Attention):
         past_key_values: Cache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Causal self-attention; see `Attention.forward`.
+        """Self-attention; see `Attention.forward`.
 
         Raises:
             ValueError: a token at a position that has no scores.

@@ -1,13 +1,16 @@
 """The blocks of the model."""
 
+from typing import Any
+
 import torch
 from torch import nn
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention import Attention, AttentionType
 from .canon import Canon, CanonConfig
 from .configuration_base import BaseConfig
+from .cross_attention import CrossAttention
 from .layers import MLP, HiddenDropout, build_norm, select_positions
 
 
@@ -33,24 +36,44 @@ class Block(AttentionType, GradientCheckpointingLayer):
         self.layer_config = config.per_layer_config[layer_idx]
         self.shown_weights = ShownWeights()
         self.dropout = HiddenDropout(config)
+        self.cross_attention = CrossAttention(config, layer_idx) if config.add_cross_attention else None
+
+    def attend_to_encoder(
+        self,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None,
+        encoder_mask: Any,
+        cross_cache: EncoderDecoderCache | None,
+    ) -> torch.Tensor:
+        """The states after the cross-attention, if this is a block of a decoder that has an encoder."""
+        # a call that finishes no latent of a Perceiver has no states here
+        if self.cross_attention is None or not hidden_states.shape[1]:
+            return hidden_states
+        mixed = self.cross_attention(hidden_states, encoder_hidden_states, encoder_mask, cross_cache)
+        return hidden_states + self.dropout(mixed)
 
     def forward(
         self,
         hidden_states: torch.Tensor,
         inputs_embeds: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
         *,
         positions_to_keep: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
+        encoder_mask: Any = None,
+        cross_cache: EncoderDecoderCache | None = None,
         **kwargs,
     ) -> torch.Tensor:
         """The states after this block.
 
         Args:
             hidden_states: (batch, length, hidden_size).
-            inputs_embeds: (batch, length, hidden_size), the embedded tokens, which every block receives. Both are
-                positional: reentrant gradient checkpointing separates only positional tensors from their graph.
+            inputs_embeds: (batch, length, hidden_size), the embedded tokens, which every block receives.
+            encoder_hidden_states: (batch, keys, hidden_size), for cross-attention. The three are positional: reentrant
+                gradient checkpointing separates only positional tensors from their graph.
             positions_to_keep: the positions whose output is needed, from `layers.flat_positions`; only for the last
                 block.
+            encoder_mask, cross_cache: see `CrossAttention.forward`.
             past_key_values, kwargs: the arguments of `Attention.forward`.
 
         Returns:
@@ -60,7 +83,7 @@ class Block(AttentionType, GradientCheckpointingLayer):
 
 
 class BirthGPTBlock(Block):
-    """Pre-norm block: x + attention(norm x), then x + MLP(norm x).
+    """Pre-norm block: x + attention(norm x), in a decoder x + cross-attention(norm x), then x + MLP(norm x).
 
     With `canon_width`, a Canon layer follows each norm: Canon-A and Canon-C in the paper.
     """
@@ -80,9 +103,12 @@ class BirthGPTBlock(Block):
         self,
         hidden_states: torch.Tensor,
         inputs_embeds: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
         *,
         positions_to_keep: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
+        encoder_mask: Any = None,
+        cross_cache: EncoderDecoderCache | None = None,
         **kwargs,
     ) -> torch.Tensor:
         """See `Block.forward`."""
@@ -93,6 +119,7 @@ class BirthGPTBlock(Block):
         mixed, weights = self.attention(normed, **kwargs)
         self.shown_weights(weights)
         hidden_states = hidden_states + self.dropout(mixed)
+        hidden_states = self.attend_to_encoder(hidden_states, encoder_hidden_states, encoder_mask, cross_cache)
         normed = self.mlp_norm(hidden_states)
         if self.mlp_canon is not None:
             normed = self.mlp_canon(normed, **kwargs)

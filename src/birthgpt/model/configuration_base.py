@@ -45,6 +45,13 @@ class BaseConfig(PreTrainedConfig):
     initializer_range: float = setting(0.02, "standard deviation of the initial weights", min=0, max=100)
     zero_init_residual: bool = setting(False, "start the maps that write into the residual stream at zero")
     tie_word_embeddings: bool = setting(False, "share the weights of token embedding and output head")
+    is_causal: bool = setting(
+        True, "whether a token sees only the tokens before it; if not, both sides, as in an encoder",
+        on_command_line=False,
+    )  # fmt: skip
+    add_cross_attention: bool = setting(
+        False, "whether each block also attends to the states of an encoder", on_command_line=False
+    )
     use_cache: bool = setting(True, "keep the past while generating", on_command_line=False)
     pad_token_id: int | None = setting(None, "the padding token", on_command_line=False)
     bos_token_id: int | None = setting(None, "the token that begins a text", on_command_line=False)

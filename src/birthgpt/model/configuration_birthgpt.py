@@ -130,7 +130,10 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
             )
         for name, layer_config in zip(self.attention_types, self.per_layer_config, strict=True):
             assert isinstance(layer_config, BaseConfig), "it is a copy of this configuration"
-            get_attention_type(name).check_config(layer_config)
+            attention_class = get_attention_type(name)
+            if not (self.is_causal or attention_class.supports_bidirectional):
+                raise ValueError(f"attention_type={name!r} has no bidirectional form: leave is_causal at True")
+            attention_class.check_config(layer_config)
 
 
 def _complete_rope_parameters(given: dict[str, Any], saved: dict[str, Any]) -> None:

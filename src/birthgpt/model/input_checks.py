@@ -11,15 +11,22 @@ from .masks import token_mask_of
 from .predecessors import number_sequences
 
 
-def check_tokens(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None, needs_ids: bool) -> None:
-    """Raise ValueError unless one is given, ids as integers, with at least one token; n-grams need `input_ids`."""
+def check_tokens(
+    input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None, needs_ids: bool, prefix: str = ""
+) -> None:
+    """Raise ValueError unless one is given, ids as integers, with at least one token; n-grams need `input_ids`.
+
+    `prefix` begins their names: `decoder_` for a decoder with an encoder.
+    """
     if (input_ids is None) == (inputs_embeds is None):
-        raise ValueError("give exactly one of input_ids and inputs_embeds")
+        raise ValueError(f"give exactly one of {prefix}input_ids and {prefix}inputs_embeds")
     if input_ids is None and needs_ids:
-        raise ValueError("ngram_orders need token ids: give input_ids instead of inputs_embeds")
+        raise ValueError(f"ngram_orders need token ids: give {prefix}input_ids instead of {prefix}inputs_embeds")
     given: torch.Tensor = inputs_embeds if input_ids is None else input_ids  # type: ignore[assignment]
     if input_ids is not None and (input_ids.is_floating_point() or input_ids.dtype == torch.bool):
-        raise ValueError(f"input_ids must be integers, not {input_ids.dtype}: give embeddings as inputs_embeds")
+        raise ValueError(
+            f"{prefix}input_ids must be integers, not {input_ids.dtype}: give embeddings as {prefix}inputs_embeds"
+        )
     rows, length = given.shape[:2]
     if rows == 0 or length == 0:
         raise ValueError(f"a batch of {rows} rows and {length} tokens is empty: give at least one token a row")
@@ -102,7 +109,7 @@ def packed_sequences(
         _check_flash_packing(position_ids, token_mask, sequences, config, layers)
         return None
     for name, layer in zip(config.attention_types, layers, strict=True):
-        if not layer.supports_branches:
+        if not (layer.supports_branches and config.is_causal):
             if not can_read:
                 return None
             raise ValueError(
@@ -125,6 +132,14 @@ def _check_flash_packing(
             "flash attention separates sequences only in a batch of one row, without attention_mask, where every "
             "sequence starts at the same position: choose attn_implementation sdpa or eager"
         )
+
+
+def check_bidirectional(branch_ids: torch.Tensor | None, past_key_values: Cache | None, use_cache: Any) -> None:
+    """Raise ValueError for what only a causal model has: branches and a cache."""
+    if past_key_values is not None or use_cache:
+        raise ValueError("a bidirectional model has no cache: leave out past_key_values and use_cache")
+    if branch_ids is not None:
+        raise ValueError("a bidirectional model cannot separate branches: leave out branch_ids")
 
 
 def check_branches(

@@ -201,6 +201,15 @@ def select_positions(states: torch.Tensor, positions: torch.Tensor | None) -> to
     return states if positions is None else states.flatten(0, 1)[positions]
 
 
+def select_targets(
+    targets: torch.Tensor, positions: torch.Tensor | None, logits_to_keep: int | torch.Tensor
+) -> torch.Tensor:
+    """(batch, length) targets, or (positions,) where a boolean mask chose the `flat_positions`."""
+    if isinstance(logits_to_keep, torch.Tensor) and logits_to_keep.dtype == torch.bool:
+        targets = targets.flatten()[positions]
+    return targets.contiguous()
+
+
 def scatter_to_slots(
     new: torch.Tensor, slots: torch.Tensor | int, size: int, kept: torch.Tensor | None = None
 ) -> torch.Tensor:

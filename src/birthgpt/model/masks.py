@@ -6,12 +6,16 @@ from typing import Any
 import torch
 from torch import nn
 from transformers.cache_utils import Cache
-from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
+from transformers.masking_utils import (
+    create_bidirectional_mask,
+    create_causal_mask,
+    create_sliding_window_causal_mask,
+)
 from transformers.utils import is_tracing
 
 from .block import Block
 
-LAYER_TYPE_OF_MASK = {"causal": "full_attention", "sliding": "sliding_attention"}
+LAYER_TYPE_OF_MASK = {"full": "full_attention", "sliding": "sliding_attention"}
 """The key of each mask in the dictionary that `generate` makes for a static cache."""
 
 
@@ -41,10 +45,10 @@ def build_mask(
     """The mask of one `mask_type`.
 
     Args:
-        mask_type: `causal` or `sliding`: built by transformers in the form that the attention implementation expects;
+        mask_type: `full` or `sliding`: built by transformers in the form that the attention implementation expects;
             `boolean`: a boolean mask, (batch or 1, 1, length, keys), for attention types that compute their own scores;
             None: no mask.
-        config: the configuration of the model.
+        config: the configuration of the model; with `is_causal=False`, a token sees the tokens on both sides.
         window: the number of tokens that a `sliding` mask shows; padding is not counted.
     """
     if mask_type is None:
@@ -53,7 +57,9 @@ def build_mask(
         return attention_mask[LAYER_TYPE_OF_MASK[mask_type]]
     if mask_type == "boolean":
         seen = past_key_values.get_seq_length() if past_key_values is not None else 0
-        return boolean_mask(inputs_embeds, attention_mask, seen, branch_ids)
+        return boolean_mask(inputs_embeds, attention_mask, seen, branch_ids, config.is_causal)
+    if not config.is_causal:
+        return _bidirectional_mask(config, inputs_embeds, attention_mask, window)
     if branch_ids is not None:
         if position_ids is None:
             position_ids = positions_from_mask(attention_mask, inputs_embeds, seen=0)
@@ -65,7 +71,7 @@ def build_mask(
         # transformers would take gaps between positions for the start of a sequence
         "position_ids": None,
     }
-    if mask_type == "causal":
+    if mask_type == "full":
         return create_causal_mask(config=config, **arguments)
     assert window is not None
     if attention_mask is not None and _may_have_padding_between_tokens(attention_mask, past_key_values, window):
@@ -95,6 +101,7 @@ def boolean_mask(
     attention_mask: torch.Tensor | None = None,
     seen: int = 0,
     branch_ids: torch.Tensor | None = None,
+    is_causal: bool = True,
 ) -> torch.Tensor:
     """The boolean mask, True for a visible key; padding sees itself, so that its weights sum to one.
 
@@ -103,6 +110,7 @@ def boolean_mask(
         attention_mask: (batch, seen + length), False for padding; or a 4-D mask of the caller, boolean or additive.
         seen: the number of tokens in the cache.
         branch_ids: (batch, length), see `BirthGPTModel.forward`.
+        is_causal: whether a token sees only the tokens before it.
 
     Returns:
         (batch or 1, 1, length, seen + length).
@@ -112,7 +120,8 @@ def boolean_mask(
         return attention_mask if attention_mask.dtype == torch.bool else attention_mask == 0
     queries = torch.arange(seen, seen + length, device=device)
     keys = torch.arange(seen + length, device=device)
-    visible = (keys <= queries[:, None])[None]  # (1, length, keys)
+    visible = keys <= queries[:, None] if is_causal else torch.ones_like(keys <= queries[:, None])
+    visible = visible[None]  # (1, length, keys)
     if attention_mask is not None:
         visible = visible & attention_mask[:, None].bool()
     if branch_ids is not None:
@@ -147,6 +156,38 @@ def within_window(branch_ids: torch.Tensor, position_ids: torch.Tensor, window: 
         return near & same_branch(batch, head, query, key)
 
     return mask_function
+
+
+def cross_mask(
+    config, inputs_embeds: torch.Tensor, encoder_hidden_states: torch.Tensor | None, attention_mask: torch.Tensor | None
+) -> Any:
+    """The mask of a cross-attention, which hides padding in the encoder states, for any number of queries.
+
+    Args:
+        config: the configuration of the decoder.
+        inputs_embeds: (batch, length, hidden_size), the embedded tokens of the decoder.
+        encoder_hidden_states: (batch, keys, hidden_size); None if the cache has their keys and values.
+        attention_mask: (batch, keys), 0 for padding; None without padding.
+    """
+    if attention_mask is not None and config._attn_implementation in ("sdpa", "eager"):
+        visible = attention_mask.bool()[:, None, None]
+        return visible if config._attn_implementation == "sdpa" else additive_mask(visible, inputs_embeds.dtype)
+    return create_bidirectional_mask(config, inputs_embeds, attention_mask, encoder_hidden_states=encoder_hidden_states)
+
+
+def _bidirectional_mask(
+    config, inputs_embeds: torch.Tensor, attention_mask: torch.Tensor | None, window: int | None
+) -> Any:
+    """Every token sees every token, or those within a window that counts tokens and not the padding between them."""
+    # flash attention receives the window itself
+    if window is None or "flash" in config._attn_implementation:
+        return create_bidirectional_mask(config, inputs_embeds, attention_mask)
+    indices = positions_from_mask(attention_mask, inputs_embeds, seen=0).expand(inputs_embeds.shape[:2])
+
+    def within_tokens(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        return (indices[batch, query] - indices[batch, key]).abs() < window
+
+    return create_bidirectional_mask(config, inputs_embeds, attention_mask, and_mask_function=within_tokens)
 
 
 def _branch_mask(config, inputs_embeds, attention_mask, position_ids, branch_ids, window: int | None) -> Any:

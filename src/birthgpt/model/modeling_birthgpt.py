@@ -1,129 +1,50 @@
 """The model: embeddings, blocks, `BirthGPTModel` and `BirthGPTForCausalLM`, in reading order."""
 
-import inspect
-import warnings
-from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.generation import GenerationMixin
 from transformers.masking_utils import create_masks_for_generate
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
-from transformers.modeling_utils import PreTrainedModel
-from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .attention_types import build_block, get_attention_type
-from .block import Block, ShownWeights
+from .attention_types import build_block
+from .block import Block
 from .cache import STATE_LAYER, count_tokens
 from .configuration_birthgpt import BirthGPTConfig
 from .input_checks import (
     check_attention_mask,
+    check_bidirectional,
     check_branches,
     check_positions,
     check_tokens,
     packed_sequences,
     reconcile_cached_mask,
 )
-from .layers import HiddenDropout, OutputProjection, RotaryEmbedding, build_norm, flat_positions, select_positions
+from .layers import HiddenDropout, RotaryEmbedding, build_norm, flat_positions, select_positions, select_targets
 from .masks import build_mask, build_masks, positions_from_mask, token_mask_of
+from .modeling_base import (
+    BirthGPTPreTrainedModel,
+    LearnedPositions,
+    as_int64,
+    without_missing_attentions,
+    without_needless_cache,
+)
 from .ngrams import NgramEmbedding
-
-logger = logging.get_logger(__name__)
-
-
-class LearnedPositions(nn.Embedding):
-    """One trained vector for each position; it starts at zero, as in the assignment."""
-
-
-class BirthGPTPreTrainedModel(PreTrainedModel):
-    """Initialisation, loading, saving, and the features of transformers that the model supports."""
-
-    config: BirthGPTConfig
-    config_class = BirthGPTConfig
-    base_model_prefix = "model"
-    supports_gradient_checkpointing = True
-    _skip_keys_device_placement = ["past_key_values"]
-    _supports_flash_attn = True
-    _supports_sdpa = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    _can_compile_fullgraph = True
-    _can_record_outputs = {"hidden_states": Block, "attentions": ShownWeights}
-
-    def __init__(self, config: BirthGPTConfig):
-        config.check_settings()
-        uses_interface = [get_attention_type(name).uses_attention_interface for name in config.attention_types]
-        has_states = STATE_LAYER in config.layer_types
-        # the class has the features of softmax attention; transformers reads those of the model, some already in super
-        self._supports_flash_attn = self._supports_flex_attn = any(uses_interface)
-        self._supports_attention_backend = all(uses_interface) and not has_states
-        self._can_compile_fullgraph = not has_states
-        super().__init__(config)
-
-    def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
-        """Recompute activations in the backward pass, to save memory; see `PreTrainedModel`."""
-        with warnings.catch_warnings():
-            # newer versions of transformers have another name, activation_checkpointing_enable, and call this one
-            warnings.simplefilter("ignore", FutureWarning)
-            super().gradient_checkpointing_enable(*args, **kwargs)
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, LearnedPositions):
-            init.zeros_(module.weight)
-        initialize = getattr(module, "initialize_parameters", None)
-        if initialize is not None:
-            initialize()
-        # by class: in custom models, transformers skips modules that contain others but have no parameter
-        if self.config.zero_init_residual and isinstance(module, OutputProjection):
-            init.zeros_(module.weight)
-
-
-def without_missing_attentions(forward: Callable) -> Callable:
-    """Decorator of `forward`: `attentions` is empty, with a warning, if no layer returned weights."""
-
-    @wraps(forward)
-    def wrapper(self: BirthGPTPreTrainedModel, *args, **kwargs) -> BaseModelOutputWithPast:
-        outputs = forward(self, *args, **kwargs, return_dict=True)
-        if outputs.attentions and all(weights is None for weights in outputs.attentions):
-            logger.warning_once(
-                f"output_attentions: no layer of attention_type={self.config.attention_type!r} returned weights with "
-                f"attn_implementation={self.config._attn_implementation!r}: types that have weights return them with "
-                "attn_implementation='eager'"
-            )
-            outputs.attentions = ()
-        return outputs
-
-    return wrapper
-
-
-def without_cache_in_training(forward: Callable) -> Callable:
-    """Decorator of `forward`: the default of `use_cache` is False in training mode, because no token follows."""
-    index = list(inspect.signature(forward).parameters).index("use_cache") - 1
-
-    @wraps(forward)
-    def wrapper(self: BirthGPTPreTrainedModel, *args, **kwargs) -> BaseModelOutputWithPast:
-        if self.training and len(args) <= index and kwargs.get("use_cache") is None:
-            kwargs["use_cache"] = False
-        return forward(self, *args, **kwargs)
-
-    return wrapper
 
 
 class BirthGPTModel(BirthGPTPreTrainedModel):
-    """The stack of blocks, from token ids to normalised hidden states."""
+    """The stack of blocks, from token ids to normalised hidden states; with `is_causal=False`, an encoder."""
 
     def __init__(self, config: BirthGPTConfig):
         super().__init__(config)
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.embed_ngrams = NgramEmbedding(config) if config.ngram_orders else None
+        # one table of tokens serves both stacks: a decoder with an encoder receives embedded tokens
+        embeds = not config.add_cross_attention
+        self.embed_tokens: Any = nn.Embedding(config.vocab_size, config.hidden_size) if embeds else None
+        self.embed_ngrams = NgramEmbedding(config) if embeds and config.ngram_orders else None
         if config.position_embedding_type == "learned":
             self.embed_positions = LearnedPositions(config.max_position_embeddings, config.hidden_size)
         else:
@@ -136,7 +57,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         self._no_split_modules = {type(layer).__name__ for layer in self.layers}
         self.post_init()
 
-    @without_cache_in_training
+    @without_needless_cache
     @merge_with_config_defaults
     @can_return_tuple
     @without_missing_attentions
@@ -164,7 +85,10 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             past_key_values: the cache to continue from. Packed sequences and branches neither have nor make a cache.
             branch_ids: (batch, length): 0 for the shared prefix, k > 0 for branch k, −1 for padding, as in tree
                 attention. A branch sees only the prefix and itself. `position_ids` restart after the prefix.
-            use_cache: whether to make a cache; by default `config.use_cache`, but not in training mode.
+            kwargs: for a decoder with an encoder, `encoder_hidden_states`, `encoder_mask` and `cross_cache`; see
+                `CrossAttention.forward`. It has no token embeddings, and takes `inputs_embeds`.
+            use_cache: whether to make a cache; by default `config.use_cache`, but not in training mode. An encoder has
+                neither a cache nor branches nor packed sequences.
             positions_to_keep: the positions whose states are returned, from `layers.flat_positions`; None for all.
 
         Raises:
@@ -177,6 +101,8 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         check_tokens(input_ids, inputs_embeds, needs_ids=self.embed_ngrams is not None)
         input_ids, position_ids, branch_ids = (as_int64(ids) for ids in (input_ids, position_ids, branch_ids))
         check_attention_mask(attention_mask, self.config, layers)
+        if not self.config.is_causal:
+            check_bidirectional(branch_ids, past_key_values, use_cache)
         sequences = None
         if branch_ids is not None:
             check_branches(position_ids, past_key_values, self.config, layers)
@@ -239,7 +165,12 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
         return self.dropout(inputs_embeds + self.embed_positions(position_ids)), None
 
     def run_blocks(
-        self, hidden_states: torch.Tensor, masks: list, positions_to_keep: torch.Tensor | None, **kwargs
+        self,
+        hidden_states: torch.Tensor,
+        masks: list,
+        positions_to_keep: torch.Tensor | None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        **kwargs,
     ) -> torch.Tensor:
         """The states after all blocks; the last block returns only the positions to keep."""
         inputs_embeds, last = hidden_states, len(masks) - 1
@@ -247,16 +178,12 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             hidden_states = layer(
                 hidden_states,
                 inputs_embeds,
+                encoder_hidden_states,
                 attention_mask=mask,
                 positions_to_keep=positions_to_keep if index == last else None,
                 **kwargs,
             )
         return hidden_states
-
-
-def as_int64(ids: torch.Tensor | None) -> torch.Tensor | None:
-    """Integers of any type as int64, in which no sum or product of ids overflows; anything else unchanged."""
-    return ids if ids is None or ids.is_floating_point() else ids.long()
 
 
 class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
@@ -267,6 +194,13 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
     _fsdp_plan = {"lm_head": "keep_full_weight"}
 
     def __init__(self, config: BirthGPTConfig):
+        if not config.is_causal:
+            raise ValueError("is_causal=False: a language model must be causal: BirthGPTModel is the encoder")
+        if config.is_encoder_decoder or config.add_cross_attention:
+            raise ValueError(
+                "the configuration is that of an encoder–decoder: load it by AutoModelForSeq2SeqLM, or build "
+                "BirthGPTForConditionalGeneration"
+            )
         super().__init__(config)
         self.model = BirthGPTModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
@@ -375,13 +309,11 @@ class BirthGPTForCausalLM(BirthGPTPreTrainedModel, GenerationMixin):
         if labels is not None and shift_labels is None:
             shift_labels = nn.functional.pad(labels, (0, 1), value=-100)[:, 1:]
         if shift_labels is not None:
-            if isinstance(logits_to_keep, torch.Tensor) and logits_to_keep.dtype == torch.bool:
-                shift_labels = shift_labels.flatten()[positions]
             loss = self.loss_function(
                 logits=logits,
                 labels=labels,
                 vocab_size=self.config.vocab_size,
-                shift_labels=shift_labels.contiguous(),
+                shift_labels=select_targets(shift_labels, positions, logits_to_keep),
                 num_items_in_batch=num_items_in_batch,
             )
         return CausalLMOutputWithPast(

@@ -1,5 +1,8 @@
 """The registry of the objectives, which convert lines to inputs and targets. Each objective has its own file."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from transformers import PreTrainedTokenizerBase
 
 from birthgpt.data.objectives.base import FEATURES, IGNORE, NOT_UNKNOWN, Batch, Objective
@@ -40,13 +43,22 @@ def teaches_unknown(settings: ObjectiveSettings | ExampleSettings) -> bool:
 
 
 def build_objective(
-    settings: ObjectiveSettings, tokenizer: PreTrainedTokenizerBase, unknown_names: UnknownNames | None = None
+    settings: ObjectiveSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    lines: Iterable[Mapping[str, Any]],
+    unknown_names: UnknownNames | None = None,
 ) -> Objective:
-    """The objective that the settings name; with `unknown_names`, some of its examples are about invented names."""
+    """The objective that the settings name.
+
+    Args:
+        lines: the corpus, in which an objective may count words.
+        unknown_names: some of its examples are about these invented names.
+    """
     kind = OBJECTIVES[settings.objective]
     objective = kind(tokenizer, **{entry.name: getattr(settings, entry.name) for entry in settings_of(kind)})
     if isinstance(objective, UnknownAnswers):
         objective.unknown_names = unknown_names
+    objective.read_corpus(lines)
     return objective
 
 
@@ -57,8 +69,13 @@ def build_question_answering(
     unknown_names: UnknownNames | None = None,
 ) -> QuestionAnswering:
     """Questions as examples, in a block of this size; with `unknown_names`, some are about invented names."""
-    ratio = settings.unknown_question_ratio
-    return QuestionAnswering(tokenizer, block_size, unknown_question_ratio=ratio, unknown_names=unknown_names)
+    return QuestionAnswering(
+        tokenizer,
+        block_size,
+        unknown_question_ratio=settings.unknown_question_ratio,
+        question_word_dropout=settings.question_word_dropout,
+        unknown_names=unknown_names,
+    )
 
 
 __all__ = [
