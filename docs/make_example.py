@@ -15,7 +15,7 @@ LINE = "Ada Lovelace. She was born in London. Her life began on December 10, 181
 NAME = "Ada Lovelace"
 QUESTIONS = [("Where was ", " born?", "London"), ("What does ", " work as?", "writer")]
 CONFIG = "quickstart/pretrain"
-EPOCHS = {"pretraining": 3, "another epoch": 71}
+EPOCHS = {"pretraining": 30, "another epoch": 164}
 """The seeds of two epochs: the cues are behind the name, or one of them is before it."""
 
 WIDTH, MARGIN, LEFT = 900, 16, 120
@@ -31,6 +31,8 @@ def examples() -> dict[str, tuple[str, list[Span]]]:
     own = {entry.name for entry in settings_of(SalientSpans)} - {entry.name for entry in settings_of(Objective)}
     values = {name: value for name, value in read_config(CONFIG).items() if name in own}
     objective = SalientSpans(train_character_tokenizer([LINE], model_max_length=128), **values)
+    # a corpus of lines of this form, few of which are about writers
+    objective.read_corpus({"text": text} for text in [LINE] + [LINE.replace("writer", "poet")] * 99)
     found = {}
     for epoch, seed in EPOCHS.items():
         generator = np.random.default_rng(seed)
