@@ -22,16 +22,17 @@ def name_ngram_norms(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
     if not found:
         raise ValueError("the model has no n-gram embeddings: it was trained without ngram_orders")
     (ngrams,) = found
+    tables: list[torch.Tensor] = [table.get_parameter("weight") for table in ngrams.tables]
     rows = []
     for name in names:
         ids = torch.tensor(tokenizer(name)["input_ids"])
         row: list[float] = []
-        for order, table in zip(ngrams.orders, ngrams.tables, strict=True):
+        for order, vectors in zip(ngrams.orders, tables, strict=True):
             if len(ids) < order:
                 row += [0.0, 0.0, 0.0]
                 continue
             places = hash_ngrams(ids.unfold(0, order, 1), ngrams.rows)  # (n-grams,)
-            norms = table.weight[places.to(table.weight.device)].float().norm(dim=-1)
+            norms = vectors[places.to(vectors.device)].float().norm(dim=-1)
             row += [norms.mean().item(), norms.min().item(), norms.max().item()]
         rows.append(row)
     return torch.tensor(rows)
