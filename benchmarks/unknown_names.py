@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -40,7 +39,7 @@ from birthgpt.data.unknown_names import CharacterChain, Part, UnknownNames
 from birthgpt.evaluation.answering import answer_questions
 from birthgpt.evaluation.ensembling import ensemble_answers
 from birthgpt.evaluation.nearest_names import answer_origins, last_states, summarize_origins
-from birthgpt.model.ngrams import NgramEmbedding, hash_ngrams
+from birthgpt.evaluation.ngram_norms import name_ngram_norms
 from birthgpt.settings import make_settings, parse_settings
 from birthgpt.utils.environment import environment_info
 from birthgpt.utils.files import save_json
@@ -233,22 +232,6 @@ def fitted_aurocs(features, data: Data) -> dict[str, float]:
     return aurocs({kind: regression.decision_function(values).tolist() for kind, values in measured.items()})
 
 
-def norms_of_ngrams(member, names: list[str]) -> torch.Tensor:
-    """(names, 3 · orders): the mean, smallest and largest norm of the vectors of the n-grams of each name."""
-    model, tokenizer = member
-    (ngrams,) = (module for module in model.modules() if isinstance(module, NgramEmbedding))
-    rows = []
-    for name in names:
-        ids = torch.tensor(tokenizer(name)["input_ids"])
-        row = []
-        for order, table in zip(ngrams.orders, ngrams.tables, strict=True):
-            grams = ids.unfold(0, order, 1) if len(ids) >= order else ids.new_zeros(0, order)
-            norms = table.weight.detach()[hash_ngrams(grams, ngrams.rows)].norm(dim=-1)
-            row += [norms.mean(), norms.min(), norms.max()] if len(norms) else [torch.tensor(0.0)] * 3
-        rows.append(torch.stack(row))
-    return torch.stack(rows)
-
-
 def alternatives(models: list[Trained], data: Data) -> dict[str, dict[str, float]]:
     """The AUROCs of what tells known from unknown names without examples about invented names."""
     first = models[0]
@@ -264,7 +247,7 @@ def alternatives(models: list[Trained], data: Data) -> dict[str, dict[str, float
     }
     return {
         "linear head on the state at ⁇": fitted_aurocs(lambda asked: first.states(asked.questions), data),
-        "norms of n-gram vectors": fitted_aurocs(lambda asked: norms_of_ngrams(first.member, asked.names), data),
+        "norms of n-gram vectors": fitted_aurocs(lambda asked: name_ngram_norms(*first.member, asked.names), data),
         "likelihood of the name": aurocs(
             {
                 kind: [-chain.log_probability(name) / len(name) for name in asked.names]
@@ -309,14 +292,14 @@ def made_up_answers(model: Trained, data: Data) -> dict[str, dict]:
 @contextmanager
 def asked_again(with_read_names: bool) -> Iterator[None]:
     """Context in which questions are asked again about invented names only, unless `with_read_names`."""
-    whole = QuestionAnswering._asked_again
+    whole = QuestionAnswering.draw_other_names
     if not with_read_names:
         # the first of the two
-        QuestionAnswering._asked_again = lambda *arguments: islice(whole(*arguments), 1)
+        QuestionAnswering.draw_other_names = lambda *arguments: whole(*arguments)[:1]
     try:
         yield
     finally:
-        QuestionAnswering._asked_again = whole
+        QuestionAnswering.draw_other_names = whole
 
 
 def variants(ratios: list[float]) -> dict[str, Variant]:
@@ -325,6 +308,7 @@ def variants(ratios: list[float]) -> dict[str, Variant]:
     return {
         "never taught": Variant(0.0, 0.0, 0.0),
         **{f"taught, {ratio} of lines": Variant(ratio, 1.0, 1.0) for ratio in ratios},
+        **{f"taught, {ratio} of lines, gently": Variant(ratio, 1.0, 0.3) for ratio in ratios},
         "taught in pretraining only": Variant(first, 1.0, 0.0),
         "taught in finetuning only": Variant(0.0, 0.0, 1.0),
         "in finetuning only, without names of the corpus": Variant(0.0, 0.0, 1.0, with_read_names=False),
