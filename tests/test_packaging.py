@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DISTRIBUTION_OF = {"yaml": "PyYAML"}
+DISTRIBUTION_OF = {"sklearn": "scikit-learn", "yaml": "PyYAML"}
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +27,15 @@ def names_of(requirements: list[str]) -> set[str]:
     return {re.match(r"[\w.-]+", requirement)[0] for requirement in requirements}
 
 
-def imported(folder: Path) -> set[str]:
-    """The top-level packages, other than Python's own and this one, that the files of a folder import."""
+def imported(folder: Path, *, at_once: bool = False) -> set[str]:
+    """The top-level packages, other than Python's own and this one, that the files of a folder import.
+
+    With `at_once`, only those that are imported with the file, and not by a function.
+    """
     found = set()
     for path in folder.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in tree.body if at_once else ast.walk(tree):
             if isinstance(node, ast.Import):
                 found |= {name.name.split(".")[0] for name in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -47,8 +51,10 @@ def test_every_folder_of_the_source_is_a_package_of_the_wheel(options):
 
 def test_every_library_that_is_imported_is_declared(options):
     declared = names_of(lines_of(options["options"]["install_requires"]))
-    assert {DISTRIBUTION_OF.get(name, name) for name in imported(ROOT / "src")} <= declared
+    assert {DISTRIBUTION_OF.get(name, name) for name in imported(ROOT / "src", at_once=True)} <= declared
     extras = options["options.extras_require"]
+    optional = names_of(lines_of(extras["confidence"]))
+    assert {DISTRIBUTION_OF.get(name, name) for name in imported(ROOT / "src")} <= declared | optional
     declared |= names_of(lines_of(extras["test"])) | names_of(lines_of(extras["clients"]))
     modules = [path for folder in ("tests", "results", "docs") for path in (ROOT / folder).glob("*.py")]
     packages = (ROOT / "tests").glob("*/__init__.py")
@@ -60,5 +66,5 @@ def test_every_library_that_is_imported_is_declared(options):
 def test_every_declared_library_has_a_tested_version(options):
     pinned = names_of(lines_of((ROOT / "constraints.txt").read_text(encoding="utf-8")))
     extras = options["options.extras_require"]
-    declared = [options["options"]["install_requires"], extras["test"], extras["clients"]]
+    declared = [options["options"]["install_requires"], *extras.values()]
     assert set().union(*(names_of(lines_of(part)) for part in declared)) <= pinned
