@@ -138,9 +138,12 @@ def measure(arguments: argparse.Namespace) -> dict:
 
 def of_part(calibration: Calibration, source: SignalSource, answers: Answers, invented: Answers) -> dict:
     """The metrics of `evaluate`, and coverage and risk of other promised risks."""
+    # what would happen if other wordings were judged as well
+    answers = replace(answers, signals=[replace(one, in_scope=True) for one in answers.signals])
     judged = judge(calibration, answers.signals, 0.05)
     about_invented = judge(calibration, invented.signals, 0.05)
     found = confidence_metrics(Judge(calibration, source, 0.05), judged, answers.right, answers.people, about_invented)
+    del found["other_wordings"]
     for risk in RISKS:
         verdicts = [answer.verdict == "recalled" for answer in judge(calibration, answers.signals, risk)]
         wrong = [not right for right, given in zip(answers.right, verdicts, strict=True) if given]

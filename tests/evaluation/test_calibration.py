@@ -125,6 +125,9 @@ def test_verdicts_follow_the_threshold_and_the_probability_of_unknown(source):
         is_unknown = answer.unknown > calibration.unknown_threshold
         assert answer.verdict == ("unknown" if is_unknown else "recalled" if answer.right >= lowest else "unsure")
         assert answer.text == "Rome" and answer.in_scope
+    # in another wording, nothing is called recalled
+    elsewhere = judge(calibration, [dataclasses.replace(one, in_scope=False) for one in signals], 0.2)
+    assert {answer.verdict for answer in elsewhere} == {"unsure", "unknown"}
     invented = judge(calibration, draw(500, 8, invented=True)[0], 0.2)
     assert sum(answer.verdict == "recalled" for answer in invented) <= 15
     # no risk is so small that everything passes, and none is given without a threshold

@@ -30,7 +30,8 @@ class ConfidentAnswer:
         right, unknown: p(right), and the probability that the model never read the name, both in 0..1.
         verdict: *recalled*: the answer is given, and the risk of all such answers is bounded; *unknown*: the model
             probably never read the name; *unsure*: anything else.
-        in_scope: whether the question has a wording of the calibration. If not, the bound does not hold for it.
+        in_scope: whether the question has a wording of the calibration. If not, the bound does not hold for it, and it
+            is never called recalled.
     """
 
     answer: Answer
@@ -108,7 +109,8 @@ def judge(calibration: Calibration, signals: Sequence[AnswerSignals], max_risk: 
         verdict: Verdict = "unsure"
         if is_unknown:
             verdict = "unknown"
-        elif threshold is not None and right >= threshold.value:
+        # nothing is promised about another wording
+        elif answer.in_scope and threshold is not None and right >= threshold.value:
             verdict = "recalled"
         found.append(ConfidentAnswer(answer.answer, right, unknown, verdict, answer.in_scope))
     return found
