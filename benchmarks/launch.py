@@ -26,7 +26,16 @@ LAUNCHERS = {
 def tokens_per_second(launcher: list[str], people: Path, folder: Path, flops: float) -> float:
     """The speed in `run.json` of a pretraining with this budget; it does not include the start."""
     command = [*launcher, ROOT / "scripts/pretrain.py", "--config", ROOT / "configs/quickstart/pretrain.yaml"]
-    command += ["--train_file", people / WIKI, "--output_dir", folder, "--max_train_flops", flops]
+    command += [
+        "--train_file",
+        people / WIKI,
+        "--output_dir",
+        folder,
+        "--max_train_flops",
+        flops,
+        "--validation_size",
+        0,
+    ]
     subprocess.run(list(map(str, command)), check=True, capture_output=True)
     return json.loads((folder / "run.json").read_text())["tokens_per_second"]
 

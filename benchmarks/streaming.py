@@ -35,7 +35,7 @@ def train_and_watch(corpus: Path, folder: Path, flops: float) -> tuple[list[int]
     """The memory of a streamed pretraining at every second, and its reports."""
     command = [sys.executable, ROOT / "scripts/pretrain.py", "--config", ROOT / "configs/quickstart/pretrain.yaml"]
     command += ["--train_file", corpus, "--output_dir", folder, "--streaming", True, "--logging_steps", 50]
-    command += ["--max_train_flops", flops]
+    command += ["--max_train_flops", flops, "--validation_size", 0]
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL)
     memory = []
     while process.poll() is None:

@@ -5,15 +5,18 @@ from pathlib import Path
 
 import numpy as np
 
-from birthgpt.data.objectives import SalientSpans, Span
+from birthgpt.data.objectives import Objective, SalientSpans, Span
 from birthgpt.data.tokenizers import train_character_tokenizer
+from birthgpt.settings import read_config, settings_of
 from birthgpt.utils.files import write_text
 
 PICTURE = Path(__file__).with_name("example.svg")
-LINE = "Ada Lovelace. Ada Lovelace (born 10 December 1815, London) was an English mathematician ."
+LINE = "Ada Lovelace. She was born in London. Her life began on December 10, 1815. She is a writer."
 NAME = "Ada Lovelace"
-QUESTION = "Where was Ada Lovelace born?"
-SEED = 5
+QUESTIONS = [("Where was ", " born?", "London"), ("What does ", " work as?", "writer")]
+CONFIG = "quickstart/pretrain"
+EPOCHS = {"pretraining": 30, "another epoch": 164}
+"""The seeds of two epochs: the cues are behind the name, or one of them is before it."""
 
 WIDTH, MARGIN, LEFT = 900, 16, 120
 CHARACTER = 8.43  # width of a letter of a monospaced font of 14 pixels
@@ -23,35 +26,46 @@ COLORS = {"plain": "none", "name": "#dbe7f6", "cue": "#f4e3c1", "target": "#cfe8
 Part = tuple[str, str]
 
 
-def spans() -> list[Span]:
-    """What the objective recalls of the line."""
-    objective = SalientSpans(train_character_tokenizer([LINE], model_max_length=128))
-    return objective.cut(LINE, NAME, np.random.default_rng(SEED))
+def examples() -> dict[str, tuple[str, list[Span]]]:
+    """In each epoch, the words before the name, and what the objective recalls of the line."""
+    own = {entry.name for entry in settings_of(SalientSpans)} - {entry.name for entry in settings_of(Objective)}
+    values = {name: value for name, value in read_config(CONFIG).items() if name in own}
+    objective = SalientSpans(train_character_tokenizer([LINE], model_max_length=128), **values)
+    # a corpus of lines of this form, few of which are about writers
+    objective.read_corpus({"text": text} for text in [LINE] + [LINE.replace("writer", "poet")] * 99)
+    found = {}
+    for epoch, seed in EPOCHS.items():
+        generator = np.random.default_rng(seed)
+        found[epoch] = objective.draw_lead(objective.cut(LINE, NAME, generator), generator)
+    return found
 
 
-def draw(spans: list[Span]) -> str:
-    """The picture: the line, the prefix with a branch for each span, and the question of finetuning."""
-    rows: list[tuple[str, list[Part]]] = [
-        ("line", mark(LINE, spans)),
-        ("", []),
-        ("pretraining", [(NAME, "name")]),
-        *[("", branch(span)) for span in spans],
-        ("", []),
-        ("finetuning", [("Where was ", "plain"), (NAME, "name"), (" born?", "plain"), *answer("London")]),
-        ("", []),
-    ]
+def draw(examples: dict[str, tuple[str, list[Span]]]) -> str:
+    """The picture: the line, the prefix with a branch for each span in two epochs, and questions of finetuning."""
+    rows: list[tuple[str, list[Part], float | None]] = [("line", mark(LINE, next(iter(examples.values()))[1]), None)]
+    for epoch, (lead, spans) in examples.items():
+        prefix: list[Part] = [(lead, "cue"), (" ", "plain")] if lead else []
+        start = CHARACTER * sum(len(text) for text, _ in prefix)
+        rows += [("", [], None), (epoch, [*prefix, (NAME, "name")], None)]
+        rows += [("", branch(span), start) for span in spans]
+    rows.append(("", [], None))
+    for number, (before, after, text) in enumerate(QUESTIONS):
+        parts: list[Part] = [(before, "plain"), (NAME, "name"), (after, "plain"), *answer(text)]
+        rows.append(("" if number else "finetuning", parts, None))
+    rows.append(("", [], None))
     height = 2 * MARGIN + ROW * (len(rows) + 1)
     body = [f'<rect width="{WIDTH}" height="{height}" fill="white"/>']
-    first_branch = 3
-    for index, (label, parts) in enumerate(rows):
+    is_first = True
+    for index, (label, parts, name_start) in enumerate(rows):
         y = MARGIN + ROW * index
-        is_branch = first_branch <= index < first_branch + len(spans)
         if label:
             body.append(f'<text x="{MARGIN}" y="{y + 19}" class="label">{label}</text>')
-        indent = CHARACTER * len(NAME) + 16 if is_branch else 0
-        if is_branch:
-            x, top = LEFT + CHARACTER * len(NAME) / 2, y - (5 if index == first_branch else 16)
-            body.append(f'<path d="M{x} {top} V{y + 14} H{LEFT + indent - 8}" class="line"/>')
+        indent = 0.0
+        if name_start is not None:
+            indent = name_start + CHARACTER * len(NAME) + 16
+            x, top = LEFT + name_start + CHARACTER * len(NAME) / 2, y - (5 if is_first else 16)
+            body.append(f'<path d="M{x:.1f} {top} V{y + 14} H{LEFT + indent - 8:.1f}" class="line"/>')
+        is_first = name_start is None
         body += draw_parts(parts, LEFT + indent, y)
     body += draw_legend(MARGIN + ROW * len(rows))
     style = (
@@ -107,4 +121,4 @@ def draw_legend(y: float) -> list[str]:
 
 
 if __name__ == "__main__":
-    write_text(PICTURE, draw(spans()))
+    write_text(PICTURE, draw(examples()))

@@ -41,7 +41,7 @@ def test_generated_pages_are_those_of_the_code_and_of_the_results():
     assert make_settings.PAGE.read_text(encoding="utf-8") == make_settings.settings_page()
     text = make_readme.README.read_text(encoding="utf-8")
     assert make_readme.readme(text) == text
-    assert make_example.PICTURE.read_text(encoding="utf-8") == make_example.draw(make_example.spans())
+    assert make_example.PICTURE.read_text(encoding="utf-8") == make_example.draw(make_example.examples())
 
 
 def test_a_readme_without_markers_is_refused():

@@ -9,7 +9,7 @@ import pytest
 from builders import run_finetuning, run_pretraining
 
 from birthgpt.commands.push import PushSettings, export
-from birthgpt.commands.quickstart import QuickstartSettings, Runner, make_people
+from birthgpt.commands.quickstart import MOST_COMMON, QuickstartSettings, Runner, new_people
 from birthgpt.settings import make_settings
 from birthgpt.utils.folders import RECORD, check_may_empty, record_files, remove_recorded
 
@@ -44,7 +44,8 @@ def finetune_again(target, people_files):
 
 def quickstart_again(target, people_files):
     settings = make_settings(QuickstartSettings, output_dir=str(target), people=120, held_out=20)
-    make_people(settings, Path(target) / "people")
+    with new_people(settings, Path(target)):
+        pass
 
 
 @pytest.fixture
@@ -193,7 +194,7 @@ def test_only_the_evaluations_of_the_quickstart_itself_are_replaced(people_files
     def evaluate_again():
         quickstart_again(tmp_path / "out", people_files)
         run = Runner(settings, tmp_path / "out")
-        run.evaluate("most common place", run.dev, baseline="most_common")
+        run.evaluate(MOST_COMMON)
 
     settings = make_settings(QuickstartSettings, output_dir=str(tmp_path / "out"), people=120, held_out=20)
     evaluate_again()

@@ -16,6 +16,7 @@ COMMANDS = {
     "preview": "print examples as the model sees them",
     "pretrain": "train a new model on a corpus",
     "finetune": "teach a model to answer questions",
+    "calibrate": "learn from held-out people when an answer is right",
     "evaluate": "answer questions, and measure how many answers are right",
     "ask": "ask a checkpoint one question, or many",
     "probe": "measure which answers a checkpoint recalls, and after what",

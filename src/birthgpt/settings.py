@@ -46,6 +46,7 @@ __all__ = [
     "parse_settings",
     "setting",
     "settings_of",
+    "with_default",
 ]
 
 Settings = TypeVar("Settings")
@@ -86,6 +87,13 @@ def collect_settings(*sources: type) -> Callable[[type[Settings]], type[Settings
         return checked(dataclasses.dataclass(kw_only=True)(cls))
 
     return collect
+
+
+def with_default(source: type, name: str, default: Any) -> Any:
+    """The setting of another dataclass, with a default of its own."""
+    made = setting(default)
+    made.metadata = next(entry.metadata for entry in settings_of(source) if entry.name == name)
+    return made
 
 
 def make_settings(settings_class: type[Settings], **values: Any) -> Settings:
@@ -154,22 +162,19 @@ def parse_settings(
         settings_class: the dataclass of a command.
         arguments: the command line; `sys.argv` if None.
         prog: the name of the program in `--help`; the name of the script if None.
-        file_of: the dataclass of another command, whose files can be read too. Settings that only that command has
-            are skipped.
+        file_of: the dataclass of another command, whose files can be read too; what only that command has is skipped.
 
     Raises:
         ValueError: a file is missing or is not a flat YAML mapping; a setting does not exist (the message suggests the
             nearest name), is missing, or has a value that is not allowed.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    description = settings_class.__doc__
-    usage = "%(prog)s [--config FILE.yaml] [--setting value …]"
     parser = _Parser(
         _argument_groups(settings_class),  # type: ignore[arg-type]
         allow_abbrev=False,
-        description=description,
+        description=settings_class.__doc__,
         prog=prog,
-        usage=usage,
+        usage="%(prog)s [--config FILE.yaml] [--setting value …]",
         formatter_class=_HelpFormatter,
     )
     config_help = "settings, one per line: a file, or a name such as wiki/pretrain"

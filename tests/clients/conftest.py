@@ -5,7 +5,6 @@ import pytest
 from birthgpt.cli import main
 from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.data.questions import load_questions
-from birthgpt.data.synthetic import DEV
 
 
 @pytest.fixture(scope="session")
@@ -32,4 +31,4 @@ def model_and_tokenizer(checkpoint):
 @pytest.fixture(scope="session")
 def questions(quickstart):
     """Rows of question and answer about people whose question was never trained on."""
-    return list(load_questions(str(quickstart / "people" / DEV)))
+    return list(load_questions(str(quickstart / "people" / "questions_dev.jsonl")))

@@ -7,7 +7,6 @@ import pytest
 from transformers import pipeline
 
 from birthgpt.data.questions import load_questions
-from birthgpt.data.synthetic import TRAIN
 from birthgpt.evaluation.answering import answer_questions
 
 trl = pytest.importorskip("trl")
@@ -58,7 +57,7 @@ def test_every_way_to_ask_gives_the_same_answers(model_and_tokenizer, questions)
 def test_finetuning_keeps_the_answers(form, model_and_tokenizer, questions, quickstart, tmp_path, caplog, recwarn):
     model, tokenizer = model_and_tokenizer
     before = count_right(model, tokenizer, questions)["evaluation"]
-    train = load_questions(str(quickstart / "people" / TRAIN))
+    train = load_questions(str(quickstart / "people" / "questions_train.jsonl"))
     rows = datasets.Dataset.from_list([ROWS[form](row["question"], row["answer"]) for row in train])
     settings = trl.SFTConfig(
         output_dir=str(tmp_path), max_steps=40, per_device_train_batch_size=16, learning_rate=2e-5, save_strategy="no",

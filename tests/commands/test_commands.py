@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
+from birthgpt.cli import find_command
 from birthgpt.commands import evaluators
 from birthgpt.commands.compare import CompareSettings, compare
 from birthgpt.commands.evaluate import EvaluateSettings, evaluate
@@ -213,9 +214,14 @@ def test_a_dry_run_reports_and_writes_nothing(people_files, tmp_path, capsys):
         ("--question_file nowhere.tsv", "nowhere.tsv"),
         ("--eval_steps 2", "eval_steps evaluates on questions: give question_file"),
         ("--eval_steps 2 --question_file nowhere.tsv", "give their number, validation_size"),
+        ("--question_ratio 0.2", "question_ratio=0.2 is for questions: give question_file"),
+        ("--validation_size 9", "validation_size=9 holds questions out: give question_file, or set validation_size"),
         ("--question_file nowhere.tsv --question_ratio 0", "give eval_steps to evaluate on them"),
         ("--question_file nowhere.tsv --question_ratio 1", "question_ratio=1.0"),
         ("--attn_implementation sdpaa", "sdpaa"),
+        ("--per_layer_config {1:3}", "per_layer_config"),
+        ("--per_layer_config {last:{sliding_window:3}}", "per_layer_config"),
+        ("--per_layer_config {1:[sliding_window]}", "per_layer_config"),
         ("--attn_implementation flash_attention_2", "attn_implementation=flash_attention_2: "),
     ],
 )
@@ -241,7 +247,10 @@ def test_a_corpus_without_names_is_refused_for_name_first(tmp_path):
         ("--model_name_or_path nowhere", "nowhere has no model that can be loaded"),
         ("--model_name_or_path {pretrained} --hidden_size 64", "hidden_size=64 does not fit .* trained with 32"),
         ("--model_name_or_path {pretrained} --tokenizer_name_or_path {pretrained}", "has its own tokenizer"),
-        ("--model_name_or_path {pretrained} --validation_size 100", "validation_size=100 of 100 train questions"),
+        (
+            "--model_name_or_path {pretrained} --validation_size 100",
+            "train.tsv: validation_size=100 of 100 train questions",
+        ),
         ("--model_name_or_path {pretrained} --output_dir {pretrained}", "contains model_name_or_path"),
     ],
 )
@@ -252,6 +261,27 @@ def test_bad_finetuning_settings(people_files, pretrained, tmp_path, arguments, 
             "--train_file", people_files / "birth_places_train.tsv", "--output_dir", tmp_path / "x", *arguments
         )
     assert not (tmp_path / "x").exists()
+
+
+def test_a_recipe_that_holds_out_too_many_questions_says_how_many_are_possible(tmp_path, capsys):
+    """The recipe for relations holds out 200 questions; this file has 150. The model is not even looked for."""
+    questions = "".join(f"Where was P{number} Hill born?\tTown {number % 9}\n" for number in range(150))
+    (tmp_path / "q.tsv").write_text(questions)
+    arguments = [
+        "--config",
+        "relations/finetune",
+        "--train_file",
+        tmp_path / "q.tsv",
+        "--model_name_or_path",
+        "nowhere",
+    ]
+    with pytest.raises(SystemExit, match="2"):
+        find_command("finetune")([*map(str, arguments), "--output_dir", str(tmp_path / "x")])
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert line == (
+        f"error: {tmp_path}/q.tsv: validation_size=200 of 150 train questions leaves none to train on: give a smaller "
+        "number, such as 15, and the same in pretraining and finetuning"
+    )
 
 
 def test_a_checkpoint_without_tokenizer_and_a_long_question_are_named(people_files, pretrained, finetuned, tmp_path):

@@ -19,10 +19,10 @@ def test_compared_runs_are_rows_in_the_order_given(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "there is no such file of metrics"),
-        ("{", "not a file of metrics in JSON"),
-        ("\udcff", "not a file of metrics in JSON"),
-        ("[1]", "metrics are a JSON object, not list"),
+        (None, "cannot be read: No such file"),
+        ("{", "is damaged: it is not JSON"),
+        ("\udcff", "is damaged: it is not UTF-8"),
+        ("[1]", "is damaged: it contains list instead of an object"),
         ('{"accuracy": 0.5}', "'correct', 'total' is missing"),
         ('{"accuracy": NaN, "correct": 1, "total": 2}', "ratio between 0 and 1, not nan"),
     ],
@@ -31,5 +31,5 @@ def test_a_run_that_cannot_be_compared_is_an_error_that_names_its_file(tmp_path,
     path = tmp_path / "metrics.json"
     if content is not None:
         path.write_bytes(content.encode("utf-8", "surrogateescape"))
-    with pytest.raises(ValueError, match=f"{path}: .*{message}"):
+    with pytest.raises(ValueError, match=f"{path}:? .*{message}"):
         comparison_rows([path])

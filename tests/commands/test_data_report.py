@@ -1,5 +1,6 @@
 """What a pretraining says about its data before it begins, streamed or not."""
 
+import json
 import logging
 
 import pytest
@@ -19,9 +20,31 @@ def test_before_training_the_log_and_a_dry_run_say_what_can_be_asked(people_file
         run_pretraining(*files, *settings)
     assert "8 of 32 lines have no word with a capital or a digit: their spans are cut at random" in caplog.text
     assert "8 of 32 lines have no example in an epoch" in caplog.text
-    assert "1 of 3 answers (33.3%) can be a span; 1 are in no line of their person; 1 are in a line" in caplog.text
+    assert "1 of 3 answers (33.3%) can be a span, and an epoch asks " in caplog.text
+    assert " times for each of them; 1 are in no line of their person; 1 are in a line" in caplog.text
     assert "1 questions about a name in no line, first 'Where was No One born?'" in caplog.text
     assert "answers_as_spans   0.333" in capsys.readouterr().out
+    assert "can be a span (%)" not in caplog.text
+
+
+def test_of_several_relations_the_log_says_which_answers_can_be_asked_for(tmp_path, caplog):
+    (tmp_path / "lines.txt").write_text("Bo Li. A poet from Bonn .\nAl Fox. A weaver from Rome .\n" * 20)
+    people = {"Bo Li": ("Bonn", "poet"), "Al Fox": ("Rome", "weaver")}
+    rows = [
+        {"question": f"{relation} of {name}?", "answers": [answer, "x"], "relation": relation}
+        for name, answers in people.items()
+        for relation, answer in zip(("home", "job"), answers, strict=True)
+    ]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    files = ("--train_file", tmp_path / "lines.txt", "--question_file", tmp_path / "train.jsonl")
+    settings = ("--objective", "salient_spans", "--dry_run", True, "--output_dir", tmp_path / "x")
+    with caplog.at_level(logging.INFO):
+        run_pretraining(*files, *settings)
+    home, job = (
+        [line.split() for line in caplog.text.splitlines() if line.startswith(name)][0] for name in ("home", "job")
+    )
+    assert home == ["home", "100.0", "2", "20.0", "–"]
+    assert job == ["job", "0.0", "2", "–", "'poet'", "('job", "of", "Bo", "Li?')"]
 
 
 @pytest.mark.parametrize("streaming", [False, True])

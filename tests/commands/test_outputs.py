@@ -14,8 +14,7 @@ from birthgpt.commands.evaluate import EvaluateSettings, evaluate
 from birthgpt.commands.people import PeopleSettings, make_people
 from birthgpt.commands.probe import ProbeSettings, probe
 from birthgpt.commands.push import PushSettings, export
-from birthgpt.commands.quickstart import QuickstartSettings
-from birthgpt.commands.quickstart import make_people as start_quickstart
+from birthgpt.commands.quickstart import QuickstartSettings, new_people
 from birthgpt.commands.split import SplitSettings, make_folds
 from birthgpt.settings import make_settings
 from birthgpt.utils.files import save_json, write_text
@@ -59,7 +58,8 @@ def run_people(folder, output):
 
 def run_quickstart(folder, output):
     settings = make_settings(QuickstartSettings, output_dir=output, people=120, held_out=20)
-    start_quickstart(settings, Path(output) / "people")
+    with new_people(settings, Path(output)):
+        pass
 
 
 def run_pretrain(folder, output):

@@ -5,11 +5,13 @@ import json
 import pytest
 from builders import run_finetuning
 
-from birthgpt.commands.ensemble import EnsembleSettings, ensemble, is_readable, label_questions
+from birthgpt.commands.ensemble import EnsembleSettings, ensemble
 from birthgpt.commands.evaluate import EvaluateSettings, evaluate
-from birthgpt.commands.probe import ProbeSettings, probe
+from birthgpt.commands.labels import LabelSettings, is_readable, label_questions
+from birthgpt.commands.probe import ProbeSettings, probe, show_recall
 from birthgpt.commands.report_answers import Questions, ReportSettings
-from birthgpt.data.names import normalize
+from birthgpt.data.corpus import load_corpus
+from birthgpt.data.names import normalize, text_after_name
 from birthgpt.data.questions import load_questions
 from birthgpt.evaluation.answering import Answer
 from birthgpt.settings import make_settings
@@ -17,8 +19,9 @@ from birthgpt.settings import make_settings
 
 def test_a_probe_writes_a_row_for_each_kind_of_prompt(people_files, pretrained, tmp_path):
     files = {"question_file": str(people_files / "birth_dev.tsv"), "corpus_file": str(people_files / "wiki.txt")}
-    rows = probe(make_settings(ProbeSettings, model_name_or_path=str(pretrained), output_dir=str(tmp_path), **files))
-    assert len(rows) == 4 and all(row["total"] == 20 for row in rows)
+    settings = make_settings(ProbeSettings, model_name_or_path=str(pretrained), output_dir=str(tmp_path), **files)
+    rows, by_relation = probe(settings)
+    assert not by_relation and len(rows) == 4 and all(row["total"] == 20 for row in rows)
     assert all(row["recall@1"] <= row["recall@3"] <= row["recall@10"] <= row["recall@30"] <= 1 for row in rows)
     assert json.loads((tmp_path / "probe.json").read_text())["rows"] == rows
 
@@ -35,6 +38,35 @@ def test_a_probe_of_people_that_are_not_in_the_corpus_is_refused(people_files, p
                 output_dir=str(tmp_path),
             )
         )
+
+
+def test_a_probe_counts_any_right_answer_and_reports_by_relation(people_files, pretrained, tmp_path, capsys):
+    """The reference probes each relation, and each right answer, alone; the best of them counts."""
+    lines = load_corpus(str(people_files / "wiki.txt")).select(range(6))
+    words = {line["name"]: text_after_name(line["text"], line["name"]).rstrip(" .").split() for line in lines}
+    rows = [
+        {"question": f"{relation} {name}?", "answers": answers, "name": name, "relation": relation}
+        for name, of_line in words.items()
+        for relation, answers in (("first", of_line[:1]), ("last", [of_line[-1], "nowhere"]))
+    ]
+    rows[1]["answers"].reverse()
+
+    def run(name, rows):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        files = {"question_file": str(tmp_path / f"{name}.jsonl"), "corpus_file": str(people_files / "wiki.txt")}
+        output = {"model_name_or_path": str(pretrained), "output_dir": str(tmp_path / name)}
+        return probe(make_settings(ProbeSettings, **files, **output))
+
+    recall = run("all", rows)
+    assert {row["total"] for row in recall.rows} == {12}
+    alone = {
+        relation: run(relation, [row for row in rows if row["relation"] == relation]) for relation in ("first", "last")
+    }
+    assert recall.by_relation == {relation: found.rows for relation, found in alone.items()}
+    assert json.loads((tmp_path / "all" / "probe.json").read_text())["by_relation"] == recall.by_relation
+    show_recall(recall)
+    table = capsys.readouterr().out.split("\n\n")[1].splitlines()
+    assert [line.split()[:2] for line in table[2:]] == [[name, kind] for name in alone for kind in ("name", "question")]
 
 
 def test_an_ensemble_writes_predictions_metrics_and_labelled_questions(people_files, finetuned, tmp_path):
@@ -105,7 +137,7 @@ def test_labels_are_kept_if_they_can_be_read_again(tmp_path, answer, cell):
         assert load_questions(str(tmp_path / "labelled.tsv"))["answer"][:] == [cell]
 
 
-def test_labels_leave_out_known_people_however_they_are_written(tmp_path, monkeypatch, caplog):
+def test_labels_leave_out_known_people_however_they_are_written(tmp_path, caplog):
     (tmp_path / "lines.txt").write_text("Sammy Davis Jr. Born in Harlem .\nBo Li. Born in Bonn .\nAl Fox. Born .\n")
     (tmp_path / "train.tsv").write_text("Where was Sammy Davis Jr born?\tHarlem\n")
     settings = ReportSettings(
@@ -114,11 +146,14 @@ def test_labels_leave_out_known_people_however_they_are_written(tmp_path, monkey
         corpus_file=str(tmp_path / "lines.txt"),
         output_dir=str(tmp_path),
     )
+    labels = LabelSettings(label_names="Where was {name} born?")
     answers = [Answer("Bonn", -1.0), Answer("\t", -1.0)]
-    monkeypatch.setattr("birthgpt.commands.ensemble.ensemble_answers", lambda members, questions, **_: answers)
-    labelled = label_questions([], Questions.load(settings), "Where was {name} born?", {})
-    assert labelled == [("Where was Sammy Davis Jr born?", "Harlem"), ("Where was Bo Li born?", "Bonn")]
-    assert "labelled.tsv: 1 of 2 answers are left out" in caplog.text
+    name, content = label_questions(labels, Questions.load(settings), "", lambda questions: answers)
+    assert (name, content) == (
+        "labelled.tsv",
+        "Where was Sammy Davis Jr born?\tHarlem\nWhere was Bo Li born?\tBonn\n",
+    )
+    assert "labels: 1 of 2 answers are left out" in caplog.text
 
 
 @pytest.fixture
@@ -147,7 +182,8 @@ def test_every_command_takes_the_columns_of_its_corpus(column_files, finetuned, 
         )
     )
     assert metrics["slices"]["answer_end"]["0-24"]["count"] == 8
-    rows = probe(make_settings(ProbeSettings, **columns, **model, question_file=questions, output_dir=str(tmp_path)))
+    settings = make_settings(ProbeSettings, **columns, **model, question_file=questions, output_dir=str(tmp_path))
+    rows = probe(settings).rows
     assert all(row["total"] == 8 for row in rows)
     files = ("--train_file", questions, "--output_dir", tmp_path / "x", "--model_name_or_path", finetuned)
     given = [item for name, value in columns.items() for item in (f"--{name}", value)]
@@ -160,10 +196,15 @@ def test_every_command_takes_the_columns_of_its_corpus(column_files, finetuned, 
     [
         ({"label_names": "Where was {name} born?"}, "label_names needs train_file and corpus_file"),
         ({"label_names": "Where?", "train_file": "birth_places_train.tsv", "corpus_file": "wiki.txt"}, "Where\\?'"),
+        ({"label_names": ["Is {name} {job}?"]}, "{job} is no field: a question has the field {name}"),
+        ({"held_out_file": ["birth_dev.tsv"]}, "held_out_file leaves people out of the labels: give label_names"),
     ],
 )
 def test_labels_need_names_and_a_question(people_files, finetuned, tmp_path, settings, message):
-    settings = {key: value if key == "label_names" else str(people_files / value) for key, value in settings.items()}
+    settings = {
+        key: value if key in ("label_names", "held_out_file") else str(people_files / value)
+        for key, value in settings.items()
+    }
     with pytest.raises(ValueError, match=message):
         ensemble(
             make_settings(

@@ -16,6 +16,12 @@ from accelerate.commands.launch import launch_command_parser
 from birthgpt.cli import COMMANDS, find_command, main
 from birthgpt.commands.building import build_model
 from birthgpt.commands.run_metadata import show_summary
+from birthgpt.commands.unused_settings import (
+    unused_in_evaluation,
+    unused_in_finetuning,
+    unused_in_pretraining,
+    unused_settings,
+)
 from birthgpt.settings import declared_settings, parse_settings, read_config
 from birthgpt.training.state import TrainingSummary
 from birthgpt.utils.environment import use_threads
@@ -50,6 +56,9 @@ CONFIGS = sorted(path for path in ROOT.glob("configs/*/*.yaml") if path.parent.n
 COMMAND_OF_CONFIG = ("pretrain", "finetune", "evaluate", "ensemble", "probe")
 
 
+UNUSED = {"pretrain": unused_in_pretraining, "finetune": unused_in_finetuning, "evaluate": unused_in_evaluation}
+
+
 def command_of(config: Path) -> str:
     """The command of a configuration: the beginning of its name, or `pretrain`."""
     return next((name for name in COMMAND_OF_CONFIG if config.stem.startswith(name)), "pretrain")
@@ -64,7 +73,12 @@ def test_the_values_of_a_config_are_taken_and_its_model_can_be_built(config, cha
     if "finetune" in config.stem and not {"model_name_or_path", "corpus_file"} & given.keys():
         source = "corpus_file" if "without" in config.stem else "model_name_or_path"
         arguments.append(f"--{source}=x")
+    if "question_ratio" in given:
+        arguments.append("--question_file=x")
     settings = parse_settings(settings_class, arguments)
+    # what it says has an effect
+    unused = UNUSED.get(command_of(config))
+    assert not unused or unused_settings(settings, unused(settings)) == []
     if hasattr(settings, "model"):
         with torch.device("meta"):
             build_model(settings.model, characters, 128)
@@ -195,7 +209,7 @@ def test_the_processes_of_torchrun_know_each_other(people_files, tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    "ask compare convert extract people preview push quickstart split synthesize verify".split(),
+    "ask calibrate compare convert extract people preview push quickstart split synthesize verify".split(),
 )
 def test_a_command_of_one_process_is_not_launched_as_two(name, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -1,8 +1,14 @@
 """Folds: every question is held out in one fold, and is a train question in all others."""
 
-import pytest
+import json
 
+import pytest
+from datasets import Dataset
+
+from birthgpt.commands.evaluate import EvaluateSettings, evaluate
 from birthgpt.commands.split import SplitSettings, make_folds
+from birthgpt.data.questions import load_questions
+from birthgpt.settings import make_settings
 
 ROWS = [f"Where was P{number} born?\tTown {number % 3}" for number in range(23)] + ["Where was P3 born?\tElsewhere"]
 
@@ -89,3 +95,78 @@ def test_folds_depend_on_the_seed_alone(question_file, tmp_path):
 def test_an_impossible_number_of_folds_is_refused(question_file, tmp_path, folds, limit):
     with pytest.raises(ValueError, match=f"folds={folds}: .*{limit}"):
         make_folds(SplitSettings(question_file=str(question_file), output_dir=str(tmp_path / "folds"), folds=folds))
+
+
+PEOPLE = [f"P{number} Hill" for number in range(6)]
+RICH_ROWS = [
+    {"question": question.format(name), "answers": answers, "name": name, "relation": relation, "year": year}
+    for year, name in enumerate(PEOPLE)
+    for question, answers, relation in (
+        ("Where does {} live?", [f"Town {year % 2}", "Elsewhere"], "home"),
+        # the name is in its column alone
+        ("What is the job?", ["poet"], "job"),
+    )
+]
+FLAT_ROWS = [
+    {"question": row["question"], "answer": answer, "name": row["name"], "relation": row["relation"], "note": "n"}
+    for row in RICH_ROWS
+    for answer in row["answers"]
+]
+
+
+def write_rows(path, rows):
+    if path.suffix == ".tsv":
+        path.write_text("\n".join(map("\t".join, [rows[0].keys(), *(row.values() for row in rows)])))
+    elif path.suffix == ".jsonl":
+        path.write_text("\n".join(map(json.dumps, rows)))
+    else:
+        getattr(Dataset.from_list(rows), f"to_{path.suffix[1:]}")(path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("q.jsonl", RICH_ROWS),
+        ("q.parquet", RICH_ROWS),
+        ("q.jsonl", FLAT_ROWS),
+        ("q.csv", FLAT_ROWS),
+        ("q.tsv", FLAT_ROWS),
+    ],
+)
+def test_folds_have_the_columns_of_their_source(tmp_path, name, rows):
+    source = write_rows(tmp_path / name, rows)
+    folders = make_folds(SplitSettings(question_file=source, output_dir=str(tmp_path / "folds"), folds=3))
+    suffix = ".tsv" if name.endswith(".tsv") else ".jsonl"
+    whole = {tuple(map(str, row.values())) for row in load_questions(source).remove_columns("question_id")}
+    for folder in folders:
+        sides = [folder / f"{side}{suffix}" for side in ("train", "held_out")]
+        # every row of the source, with all its columns, is on one side
+        assert sorted(str(row) for file in sides for _, row in read_question_file(file)) == sorted(map(str, rows))
+        loaded = [load_questions(str(file)).remove_columns("question_id") for file in sides]
+        assert {tuple(map(str, row.values())) for side in loaded for row in side} == whole
+        train, held_out = (set(side["name"]) for side in loaded)
+        assert not train & held_out and train | held_out == set(PEOPLE)
+
+
+def read_question_file(file):
+    """The rows of a fold by their columns, read without the code that wrote them."""
+    if file.suffix == ".jsonl":
+        return [(file, json.loads(line)) for line in lines(file)]
+    header, *rows = [line.split("\t") for line in lines(file)]
+    return [(file, dict(zip(header, row, strict=True))) for row in rows]
+
+
+def test_an_evaluation_of_a_fold_reports_by_relation_with_any_right_answer(tmp_path):
+    source = write_rows(tmp_path / "q.jsonl", RICH_ROWS)
+    folder, *_ = make_folds(SplitSettings(question_file=source, output_dir=str(tmp_path / "folds"), folds=3))
+    files = {"question_file": str(folder / "held_out.jsonl"), "train_file": str(folder / "train.jsonl")}
+    metrics = evaluate(make_settings(EvaluateSettings, **files, output_dir=str(tmp_path / "out"), baseline="Elsewhere"))
+    assert {name: counts["accuracy"] for name, counts in metrics["slices"]["relation"].items()} == {"home": 1, "job": 0}
+
+
+def test_what_json_cannot_express_is_refused_with_its_row(tmp_path):
+    source = write_rows(tmp_path / "q.parquet", [{"question": f"{who}?", "answer": "A", "photo": b"x"} for who in "AB"])
+    with pytest.raises(ValueError, match=r"q.parquet, row 0: this row cannot be written as JSON \(it contains bytes\)"):
+        make_folds(SplitSettings(question_file=source, output_dir=str(tmp_path / "folds"), folds=2))
+    assert not (tmp_path / "folds").exists()

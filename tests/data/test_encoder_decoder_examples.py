@@ -103,5 +103,5 @@ def test_a_batch_pads_both_sequences_on_the_right(name, sizes, characters):
 
 def test_an_objective_without_output_is_refused(characters):
     with pytest.raises(ValueError, match="objective=language_modeling has no input for an encoder"):
-        build_objective(ObjectiveSettings(objective="language_modeling"), characters, for_encoder_decoder=True)
+        build_objective(ObjectiveSettings(objective="language_modeling"), characters, [], for_encoder_decoder=True)
     assert LanguageModeling.output_mask == 0

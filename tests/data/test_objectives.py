@@ -1,5 +1,6 @@
 """The examples of each objective are compared with its specification."""
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -468,6 +469,38 @@ def test_the_recipe_of_the_assignment_ends_with_the_mask_token():
     batch = {"question_id": [4], "question": [QUESTION], "answer": ["London"]}
     (row,) = rows(QuestionAnswering(tokenizer, BLOCK)(batch, seed=0, epoch=0))
     assert tokenizer.decode([target for target in row["shift_labels"] if target != IGNORE]) == "⁇London⁇"
+
+
+def test_words_of_a_question_are_left_out_but_not_its_name_and_answer(characters):
+    """Each word outside the name is left out with its probability, in each epoch others, in the order of the words."""
+    batch = {
+        "question_id": [4, 5],
+        "question": ["Where was Ada Byron born?", "Where was Byron's house?"],
+        "answer": ["London", "London"],
+        "name": ["Ada Byron", "Byron"],
+    }
+    objective = QuestionAnswering(characters, BLOCK, question_word_dropout=0.3)
+    asked: list[list[str]] = [[], []]
+    for epoch in range(400):
+        for index, row in enumerate(rows(objective(batch, seed=0, epoch=epoch))):
+            question, answer = characters.decode(row["input_ids"]).split("⁇")
+            assert answer == batch["answer"][index]
+            asked[index].append(question)
+    for question in asked[0]:
+        assert re.fullmatch(r"(Where )?(was )?Ada Byron( born\?)?", question)
+    assert all("Byron's" in question for question in asked[1])
+    assert {word for question in asked[0] for word in question.split()} == set(batch["question"][0].split())
+    assert sum("born?" not in question for question in asked[0]) == pytest.approx(0.3 * 400, abs=40)
+    assert rows(objective(batch, seed=0, epoch=3)) == rows(objective(batch, seed=0, epoch=3))
+
+
+@pytest.mark.parametrize("name", ["", "Ada Lovelace"])
+def test_a_question_without_its_name_stays_whole(characters, name):
+    batch = {"question_id": [4], "question": ["Where was Ada born?"], "answer": ["London"], "name": [name]}
+    objective = QuestionAnswering(characters, BLOCK, question_word_dropout=0.9)
+    for epoch in range(20):
+        (row,) = rows(objective(batch, seed=0, epoch=epoch))
+        assert characters.decode(row["input_ids"]) == "Where was Ada born?⁇London"
 
 
 def test_question_answering_refuses_a_question_longer_than_the_block(characters):

@@ -139,6 +139,29 @@ def test_a_name_within_a_name_is_no_second_name(tmp_path, caplog):
     assert not caplog.records
 
 
+@pytest.mark.parametrize(
+    ("names", "other"),
+    [
+        (["Ada", "Ada Byron"], "Ada Byron"),
+        (["Ada Byron", "Ada"], "Ada Byron"),
+        (["Ada", "Lady Ada Jr."], "Lady Ada Jr."),
+        # a part of a word is no name
+        (["Ada", "Adana"], None),
+        (["Ada", "Ada."], None),
+    ],
+)
+def test_questions_with_a_name_that_is_part_of_another_are_counted(tmp_path, caplog, names, other):
+    rows = [{"question": f"{what} of Ada?", "answer": "Rome"} for what in ("Home", "Job")]
+    assert load_questions(write_jsonl(tmp_path / "a.jsonl", *rows), names=NameFinder(names))["name"][:] == ["Ada"] * 2
+    message = f"2 questions contain a name that is part of another, first 'Home of Ada?' ('Ada', {other!r})"
+    assert (message in caplog.text) == (other is not None)
+    caplog.clear()
+    load_questions(write_jsonl(tmp_path / "b.jsonl", *(row | {"name": "Ada"} for row in rows)), names=NameFinder(names))
+    (tmp_path / "c.tsv").write_text("Where was Ada born?\tRome\n")
+    load_questions(str(tmp_path / "c.tsv"), names=NameFinder(names))
+    assert not caplog.records
+
+
 def test_relations_with_one_question_are_counted(caplog):
     rows = [
         {"question": f"{what} of {name}?", "name": name} for what, name in (("Home", "A"), ("Home", "B"), ("Job", "C"))

@@ -151,6 +151,8 @@ def test_odd_questions_are_counted():
         ("Where was Sammy Davis Jr. born?", "Rome", "Sammy Davis Jr."),
         ("Where was Ada Byron Ada Byron was a poet born?", "Rome", "Ada Byron Ada Byron was a poet"),
         ("Where was Jo Hill born?", None, "Jo Hill"),
+        # the column of the name says who is meant, the question does not
+        ("What is the job?", "poet", "Jo Hill"),
     ]
     questions = [dict(zip(("question", "answer", "name"), row, strict=True)) for row in rows]
     train = [
@@ -161,9 +163,10 @@ def test_odd_questions_are_counted():
     lines = {"Ada Byron": [], "Sammy Davis Jr.": [], "Jo Hill": [], "Ada Byron Ada Byron was a poet": []}
     assert odd_questions(questions, lines, train) == {
         "without a known name": ["Who?"],
+        "without their name in them": ["What is the job?"],
         "about a name in no line": ["Where was Bo Li born?"],
         "about a name that looks like a sentence": [rows[4][0]],
-        "about a person of the train questions": [rows[2][0], rows[3][0], rows[5][0]],
+        "about a person of the train questions": [rows[2][0], rows[3][0], rows[5][0], rows[6][0]],
         "with another answer in the train questions": [rows[3][0]],
     }
     assert odd_questions(questions[2:3]) == {}

@@ -21,7 +21,7 @@ GENERIC = {
     "cue_after_probability": 0.25,
     "cue_before_name_probability": 0.5,
     "comma_probability": 0.5,
-    "lower_case_probability": 0.5,
+    "lower_case_probability": 1.0,
 }
 """Answers of any form, with cues on both sides of the name: `configs/relations/pretrain.yaml`."""
 
@@ -137,6 +137,30 @@ def test_an_answer_that_is_no_plain_name_is_a_span_in_some_epoch(bpe, line, answ
 def texts_of(tokenizer, line: str) -> set[str]:
     """The spans of a line about A B in 200 epochs."""
     return {span.text for seed in range(200) for span in salient_spans_of(tokenizer, line, "A B", seed, **GENERIC)}
+
+
+def test_words_in_lower_case_are_asked_for_by_the_fraction_of_lines_that_lack_them(bpe):
+    """Above the fraction t of the lines, a span is kept with probability t / fraction of its rarest word."""
+    lines = [f"Ada {number}. She is known in Rome for {'botany' if number < 4 else 'law'}." for number in range(100)]
+    objective = SalientSpans(bpe, BLOCK, lower_case_probability=1.0, lower_case_frequency=0.05)
+    objective.read_corpus({"text": line} for line in lines)
+    found: Counter[str] = Counter()
+    for seed in range(400):
+        for line in (lines[0], lines[99]):
+            spans = objective.cut(line, line.split(".")[0], np.random.default_rng(seed))
+            found.update(word for span in spans for word in span.text.split())
+    assert found["botany"] == 400
+    # its rarest word is in 96 of 100 lines
+    assert found["law"] == pytest.approx(400 * 0.05 / 0.96, abs=15)
+    # every line has this word
+    assert found["known"] == pytest.approx(800 * 0.05, abs=25)
+
+
+def test_without_spans_in_lower_case_no_word_is_counted(bpe):
+    for settings_ in ({"lower_case_probability": 0.0}, {"lower_case_probability": 1.0, "lower_case_frequency": 1}):
+        objective = SalientSpans(bpe, BLOCK, **settings_)
+        objective.read_corpus({"text": line} for line in LINES)
+        assert objective.line_frequencies == {}
 
 
 def test_without_its_probability_no_span_has_a_comma_or_is_in_lower_case(bpe):

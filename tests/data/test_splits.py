@@ -45,6 +45,14 @@ def test_questions_that_repeat_are_held_out_together():
         train_validation_split(twice, 1, seed=0)
 
 
+@pytest.mark.parametrize(("people", "wordings", "size"), [(15, 2, 30), (15, 2, 200), (10, 3, 28)])
+def test_a_size_that_is_too_large_is_refused_with_one_that_is_possible(people, wordings, size):
+    questions = questions_about(people, wordings)
+    with pytest.raises(ValueError, match=f"validation_size={size}.* of 30 .*: give a smaller number, such as 3,"):
+        train_validation_split(questions, size, seed=0)
+    train_validation_split(questions, 3, seed=0)
+
+
 def test_a_person_is_a_name_however_it_is_written_or_else_a_question():
     jr = {"question": "Who?", "name": "Sammy Davis Jr."}
     assert person_of(jr) == person_of({"question": "Where?", "name": "Sammy\u00a0Davis Jr"})

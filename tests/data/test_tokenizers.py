@@ -1,5 +1,6 @@
 """Both tokenizers: they append nothing, decoding returns the text, and reloading changes nothing."""
 
+import copy
 import logging
 import subprocess
 import sys
@@ -16,12 +17,15 @@ from birthgpt.data.tokenizers import (
     MASK_TOKEN,
     PAD_TOKEN,
     RESERVED_TOKENS,
+    UNKNOWN_ANSWER_TOKEN,
     UNKNOWN_TOKEN,
     UnknownCharacterWarnings,
+    add_unknown_answer_token,
     count_unknown,
     question_prompt,
     train_bpe_tokenizer,
     train_character_tokenizer,
+    unknown_answer_id,
     warn_unknown_characters,
 )
 
@@ -109,7 +113,7 @@ def test_the_vocabulary_of_characters_is_sorted_after_the_special_tokens(charact
 def test_bpe_has_every_byte_and_no_unknown_token(bpe):
     assert (bpe.pad_token_id, bpe.mask_token_id, bpe.eos_token_id, bpe.unk_token_id) == (0, 1, 2, None)
     single_bytes = [token for token in bpe.get_vocab() if len(token) == 1]
-    assert len(single_bytes) == 256 + len(RESERVED_TOKENS)
+    assert len(single_bytes) == 256 + len([PAD_TOKEN, MASK_TOKEN, EOS_TOKEN])
     assert len(bpe) <= 320
 
 
@@ -270,3 +274,23 @@ def test_a_stream_warns_of_each_unknown_character_once(caplog):
     first, second = (record.getMessage() for record in caplog.records)
     assert first.startswith("lines.txt: 3 characters (1 distinct)") and "'x' (3)" in first
     assert second.startswith("lines.txt: 1 characters (1 distinct)") and "'é' (1)" in second
+
+
+def test_the_unknown_answer_token_is_the_last_and_changes_no_other(tokenizer, tmp_path):
+    taught = copy.deepcopy(tokenizer)
+    add_unknown_answer_token(taught)
+    add_unknown_answer_token(taught)
+    assert unknown_answer_id(tokenizer) is None
+    assert unknown_answer_id(taught) == taught.unknown_answer_token_id == len(tokenizer) == len(taught) - 1
+    assert taught.unk_token_id == tokenizer.unk_token_id
+    for text in (*LINES, "Ada⁇London␃"):
+        assert encode(taught, text) == encode(tokenizer, text)
+    taught.save_pretrained(tmp_path)
+    for same in (taught, AutoTokenizer.from_pretrained(tmp_path)):
+        assert same.unknown_answer_token == UNKNOWN_ANSWER_TOKEN
+        assert encode(same, UNKNOWN_ANSWER_TOKEN) == [len(tokenizer)]
+        ids = encode(same, "Ada⁇␀␃")
+        assert ids[-3:] == [same.mask_token_id, len(tokenizer), same.eos_token_id]
+        assert same.decode(ids[-3:], skip_special_tokens=True) == ""
+        chat = [{"role": "user", "content": "Ada?"}, {"role": "assistant", "content": UNKNOWN_ANSWER_TOKEN}]
+        assert same.apply_chat_template(chat, tokenize=False) == "Ada?⁇␀␃"

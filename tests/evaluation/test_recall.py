@@ -52,6 +52,28 @@ def test_an_answer_after_words_begins_with_the_space_between_them(characters, bp
     assert bpe("London", add_special_tokens=False) == bpe(" London", add_special_tokens=False)
 
 
+def test_the_first_right_answer_that_a_line_contains_is_found():
+    question = {
+        "name": "Lise Meitner",
+        "question": "Where?",
+        "answer": "Rome",
+        "answers": ["Rome", "Stockholm", "Berlin"],
+    }
+    ((row, before),) = answerable([question], lines())
+    assert row is question and before.endswith("in Berlin and ")
+
+
+def test_of_several_right_answers_the_likeliest_has_the_rank(bpe):
+    model = tiny_model(vocab_size=len(bpe))
+    prompts, answers = ["Ada⁇", "Lise Meitner⁇ from"], [["London", "Paris", "Vienna"], ["Manchester", "Berlin"]]
+    alone = [
+        [answer_ranks(model, bpe, [prompt], [answer])[0] for answer in right]
+        for prompt, right in zip(prompts, answers, strict=True)
+    ]
+    assert answer_ranks(model, bpe, prompts, answers) == [min(ranks) for ranks in alone]
+    assert len({rank for ranks in alone for rank in ranks}) > 2
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_a_rank_counts_the_tokens_that_are_more_likely(bpe, batch_size):
     model = tiny_model(vocab_size=len(bpe)).train()
@@ -98,5 +120,5 @@ def test_a_tie_counts_against_the_model(bpe):
 def test_scores_that_rank_no_token_have_no_rank(bpe, spoil):
     model = tiny_model(vocab_size=len(bpe), tie_word_embeddings=False)
     torch.nn.init.constant_(model.lm_head.weight, spoil)
-    with pytest.raises(ValueError, match="scores for 'Ada⁇' are not finite, or equal for all tokens"):
+    with pytest.raises(ValueError, match="scores of the model for 'Ada⁇' are not finite, or equal for all tokens"):
         answer_ranks(model, bpe, ["Ada⁇"], ["London"])

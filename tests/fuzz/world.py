@@ -20,6 +20,14 @@ relations:
     texts: ["{subject} plays for {answer}.", "{possessive} team is {answer}."]
     questions: ["Which team does {name} play for?"]
 """
+PATTERNS = """parts:
+  place: '[A-Z][a-z]+'
+relations:
+  place:
+    patterns: ['born .*?in (?P<answer>%{place})']
+    questions: ["Where was {name} born?", "What is the birthplace of {name}?"]
+    new_questions: ["{name} was born where?"]
+"""
 TINY = (
     "--hidden_size 16 --num_hidden_layers 1 --num_attention_heads 2 --tokens_per_batch 500 --block_size 128 "
     "--tokenizer_type bpe --vocab_size 320 --learning_rate 1e-2 --warmup_steps 0"
@@ -30,8 +38,8 @@ COMMANDS = {
     "ask": "ask {model} Where? --max_new_tokens 6",
     "evaluate": "evaluate --model_name_or_path {model} --question_file {dev} --train_file {train} "
     "--corpus_file {lines} --output_dir {out} --max_new_tokens 6",
-    "ensemble": "ensemble --model_names_or_paths {model} {model} --question_file {dev} --output_dir {out} "
-    "--max_new_tokens 6",
+    "ensemble": "ensemble --model_names_or_paths {model} {model} --question_file {dev} --train_file {train} "
+    "--corpus_file {lines} --label_names train_questions --output_dir {out} --max_new_tokens 6",
     "probe": "probe --model_name_or_path {model} --question_file {train} --corpus_file {lines} --output_dir {out}",
     "push": "push --model_name_or_path {model} --output_dir {out}",
     "verify": "verify {model}",
@@ -45,6 +53,7 @@ COMMANDS = {
     "convert": "convert --model_name_or_path {model} --output_dir {out}",
     "people": "people --people 100 --held_out 20 --biographies_per_person 1 --output_dir {out}",
     "synthesize": "synthesize --table {table} --templates {templates} --output_dir {out} --held_out 2",
+    "extract": "extract --corpus_file {lines} --patterns {patterns} --held_out_file {dev} --output_dir {out}",
 }
 """The arguments of each command without a mutation; `{model}` is the folder that is damaged."""
 
@@ -54,6 +63,7 @@ FILES = {
     "dev": "dev.tsv",
     "table": "table.csv",
     "templates": "templates.yaml",
+    "patterns": "patterns.yaml",
 }
 FOLDERS = {"resume": ("unfinished",), "convert": ("earlier",)}
 """The kinds of folder that a command reads; those of `LOADED` where not given."""
@@ -100,6 +110,7 @@ class World:
             (self.source / renamed[name]).write_text("".join(lines[:count]), encoding="utf-8")
         (self.source / "table.csv").write_text(TABLE, encoding="utf-8")
         (self.source / "templates.yaml").write_text(TEMPLATES, encoding="utf-8")
+        (self.source / "patterns.yaml").write_text(PATTERNS, encoding="utf-8")
 
     def _make_models(self) -> None:
         self._run("pretrain", None, "--output_dir", "{model}")

@@ -468,6 +468,32 @@ def test_a_call_without_the_mask_of_a_padded_cache_is_refused_where_it_matters(c
 
 
 @cases
+@pytest.mark.parametrize("length", [1, 3])
+def test_no_mask_says_that_every_entry_of_a_cache_is_a_token(case, length):
+    """As in the models of transformers, no mask is a mask of ones: padding is shown, or the call is refused."""
+    model = case_model(case)
+    tokens, mask = left_padded([random_tokens(1, 4)[0], random_tokens(1, 6, seed=2)[0]], 6)
+    new, found = random_tokens(2, length, seed=3), []
+    for attention_mask in (None, torch.ones(2, 6 + length), torch.cat((mask, torch.ones(2, length)), dim=1)):
+        cache = DynamicCache(config=model.config)
+        with torch.no_grad():
+            model(tokens, attention_mask=mask, past_key_values=cache)
+            try:
+                found.append(model(new, attention_mask=attention_mask, past_key_values=cache).logits)
+            except ValueError as error:
+                assert "takes other tokens of the cache for padding than earlier calls did" in str(error)
+                found.append(None)
+    without, ones, padded = found
+    assert padded is not None and (without is None) == (ones is None)
+    if without is None or ones is None:
+        return
+    assert not cannot_forget(model)
+    torch.testing.assert_close(without, ones, rtol=0, atol=1e-10)
+    # the second row has no padding
+    torch.testing.assert_close(without[1], padded[1], rtol=0, atol=1e-10)
+
+
+@cases
 def test_packed_sequences_with_padding_anywhere_are_kept_apart(case):
     model, tokens = case_model(case), random_tokens(1, 16)
     if not separates_branches(model):

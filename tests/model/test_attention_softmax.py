@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from builders import tiny_config
+from builders import left_padded, random_tokens, tiny_config
 from torch import nn
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from birthgpt.model.attention_softmax import SoftmaxAttention
 from birthgpt.model.cross_attention import CrossAttention
@@ -80,3 +81,19 @@ def test_eager_weights_are_those_of_torch():
     (ours,) = shown
     _, theirs = reference(cross.norm(states), context, context, average_attn_weights=False)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+def test_the_models_of_transformers_take_no_mask_for_a_mask_of_ones_too():
+    """After a padded prompt they see the padding; ours does the same, see the contract of all types."""
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=24, **sizes)).double().eval()
+    tokens, mask = left_padded([random_tokens(1, 4)[0], random_tokens(1, 6, seed=2)[0]], 6)
+    found = []
+    for attention_mask in (None, torch.ones(2, 7), torch.cat((mask, torch.ones(2, 1)), dim=1)):
+        cache = DynamicCache(config=model.config)
+        with torch.no_grad():
+            model(tokens, attention_mask=mask, past_key_values=cache)
+            found.append(model(tokens[:, :1], attention_mask=attention_mask, past_key_values=cache).logits)
+    without, ones, padded = found
+    torch.testing.assert_close(without, ones, rtol=0, atol=1e-12)
+    assert (without[0] - padded[0]).abs().max() > 1e-6

@@ -14,8 +14,16 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Pr
 from birthgpt.commands.data_report import StreamReport
 from birthgpt.commands.loading import load_model_and_tokenizer, load_tokenizer
 from birthgpt.data.batching import EpochBatches, StreamedBatches
-from birthgpt.data.objectives import Objective
-from birthgpt.data.tokenizers import TokenizerSettings, train_tokenizer
+from birthgpt.data.names import NameFinder
+from birthgpt.data.objectives import ExampleSettings, Objective, ObjectiveSettings
+from birthgpt.data.questions import load_questions
+from birthgpt.data.tokenizers import (
+    TokenizerSettings,
+    add_unknown_answer_token,
+    train_tokenizer,
+    unknown_answer_id,
+)
+from birthgpt.data.unknown_names import UnknownNames
 from birthgpt.model import (
     BirthGPTConfig,
     BirthGPTEncoderDecoderConfig,
@@ -60,7 +68,12 @@ class ModelSettings(CollectedSettings):
 
 
 def build_tokenizer(
-    settings: TokenizerSettings, texts: Iterable[str], block_size: int, checkpoints: Iterable[Path] = ()
+    settings: TokenizerSettings,
+    texts: Iterable[str],
+    block_size: int,
+    checkpoints: Iterable[Path] = (),
+    *,
+    unknown_answers: bool = False,
 ) -> PreTrainedTokenizerBase:
     """Load the named tokenizer, or that of a run which goes on, or train one on the first 200,000 of these texts.
 
@@ -69,10 +82,20 @@ def build_tokenizer(
         texts: the lines of a corpus.
         block_size: longest sequence in tokens.
         checkpoints: those of the run, the newest first: the weights belong to their tokenizer.
+        unknown_answers: add the unknown-answer token.
 
     Raises:
         ValueError: the tokenizer cannot be loaded.
     """
+    tokenizer = _load_or_train_tokenizer(settings, texts, block_size, checkpoints)
+    if unknown_answers:
+        add_unknown_answer_token(tokenizer)
+    return tokenizer
+
+
+def _load_or_train_tokenizer(
+    settings: TokenizerSettings, texts: Iterable[str], block_size: int, checkpoints: Iterable[Path]
+) -> PreTrainedTokenizerBase:
     if settings.tokenizer_name_or_path is not None:
         return load_tokenizer(settings.tokenizer_name_or_path)
     for checkpoint in checkpoints:
@@ -86,8 +109,55 @@ def build_tokenizer(
 
 
 def special_token_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The tokens that are not text: padding, mask and end."""
-    return sorted({tokenizer.pad_token_id, tokenizer.mask_token_id, tokenizer.eos_token_id})
+    """The tokens that are not text: padding, mask, end and the unknown answer."""
+    special = {tokenizer.pad_token_id, tokenizer.mask_token_id, tokenizer.eos_token_id, unknown_answer_id(tokenizer)}
+    return sorted(special - {None})
+
+
+def build_unknown_names(
+    settings: ObjectiveSettings | ExampleSettings, names: Iterable[str], excluded: Iterable[str] = ()
+) -> UnknownNames | None:
+    """The invented names of a training; None if the settings ask for none.
+
+    Args:
+        settings: how many, how they are made, and files of questions whose names are never invented.
+        names: the names of the corpus.
+        excluded: further names that are never invented.
+
+    Raises:
+        ValueError: a file cannot be read or its questions have no names, or the names cannot be imitated.
+    """
+    if not settings.unknown_name_ratio:
+        return None
+    names = list(names)
+    of_files: list[str] = []
+    for file in settings.unknown_name_excluded or ():
+        found = list(filter(None, load_questions(file, require_answers=False, names=NameFinder(names))["name"]))
+        if not found:
+            raise ValueError(
+                f"unknown_name_excluded: no question of {file} has a known name: give its questions a column 'name'"
+            )
+        of_files += found
+    new_parts = settings.unknown_name_new_parts
+    return UnknownNames(names, part="training", new_parts=new_parts, excluded=[*excluded, *of_files])
+
+
+def add_unknown_answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give the tokenizer of a model the unknown-answer token, and the model a new row of embeddings for it."""
+    if unknown_answer_id(tokenizer) is not None:
+        return
+    add_unknown_answer_token(tokenizer)
+    embeddings: Any = model.get_input_embeddings()
+    if len(tokenizer) > len(embeddings.weight):
+        # the mean of all rows plus noise would need a covariance matrix
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    # encoder and decoder have configurations of their own
+    configs = {id(part.config): part.config for part in model.modules() if isinstance(part, PreTrainedModel)}
+    for config in configs.values():
+        special = getattr(config, "ngram_special_token_ids", None)
+        if special is not None:
+            # in place: the embeddings of n-grams hold the same list
+            special.append(unknown_answer_id(tokenizer))
 
 
 def build_model(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, block_size: int) -> PreTrainedModel:

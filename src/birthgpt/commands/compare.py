@@ -1,6 +1,5 @@
 """Metrics of several evaluations side by side in one table."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from birthgpt.commands.command import Command
 from birthgpt.evaluation.metrics import read_metrics
 from birthgpt.settings import checked, setting
-from birthgpt.utils.files import check_output_file, save_json
+from birthgpt.utils.files import check_output_file, read_json_list, save_json
 from birthgpt.utils.tables import text_table
 
 COLUMNS = ("name", "accuracy", "correct", "total", "parameters", "tokens", "seconds")
@@ -41,9 +40,9 @@ def compare(settings: CompareSettings) -> list[dict]:
 def contains_rows(file: Path) -> bool:
     """Whether a file contains the rows of an earlier comparison."""
     try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
+        rows = read_json_list(file)
         return bool(rows) and all(row.keys() == set(COLUMNS) for row in rows)
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError):
         return False
 
 

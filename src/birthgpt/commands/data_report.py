@@ -11,6 +11,7 @@ from birthgpt.data.coverage import Coverage, answer_coverage
 from birthgpt.data.names import odd_names
 from birthgpt.data.objectives import Objective, RecallFromName
 from birthgpt.data.tokenizers import UnknownCharacterWarnings
+from birthgpt.utils.tables import limited_table
 
 logger = logging.getLogger(__name__)
 
@@ -77,9 +78,29 @@ class StreamReport:
 def report_coverage(
     source: str, questions: datasets.Dataset, corpus: datasets.Dataset, objective: Objective
 ) -> Coverage | None:
-    """Log how many answers can be a span of the objective; None for an objective without spans of lines."""
+    """Log how many answers can be a span of the objective, in total and by relation if there are several.
+
+    None for an objective without spans of lines.
+    """
     if not isinstance(objective, RecallFromName):
         return None
     coverage = answer_coverage(objective, questions, lines_by_name(corpus))
     logger.info("%s: %s", source, coverage)
+    if len(coverage.by_relation) > 1:
+        logger.info("%s", coverage_by_relation(coverage))
     return coverage
+
+
+def coverage_by_relation(coverage: Coverage) -> str:
+    """A table of the relations: how many answers can be a span, and the first that cannot although a line has it."""
+    rows = [
+        {
+            "relation": relation,
+            "as_span": part.ratio,
+            "count": part.total,
+            "asked_per_epoch": part.asked_per_epoch,
+            "in_a_line_and_never_a_span": part.first_never or None,
+        }
+        for relation, part in coverage.by_relation.items()
+    ]
+    return limited_table(rows, list(rows[0]))

@@ -5,8 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import Accelerator
+from transformers import PreTrainedTokenizerBase
 
 from birthgpt.commands.command import Command
+from birthgpt.commands.confidence_report import (
+    OUTPUTS,
+    ConfidenceSettings,
+    Judge,
+    report_confidence,
+    show_confidence,
+)
 from birthgpt.commands.endless_answers import warn_endless_answers
 from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.commands.report_answers import (
@@ -17,10 +25,12 @@ from birthgpt.commands.report_answers import (
     show_accuracy,
     training_cost,
 )
+from birthgpt.commands.unused_settings import unused_in_evaluation, warn_unused
 from birthgpt.data.questions import answers_of, relation_in
 from birthgpt.data.tokenizers import warn_unknown_characters
 from birthgpt.evaluation.answering import Answer, AnsweringSettings, answer_questions, check_question_lengths
 from birthgpt.evaluation.baselines import constant_place, most_common_answers
+from birthgpt.evaluation.signals import Member
 from birthgpt.settings import checked, setting
 from birthgpt.training.accelerators import ThreadSettings
 from birthgpt.utils.environment import connected_accelerator, use_threads
@@ -36,6 +46,7 @@ class EvaluateSettings:
 
     report: ReportSettings
     answering: AnsweringSettings
+    confidence: ConfidenceSettings
     threads: ThreadSettings
     model_name_or_path: str | None = setting(None, "checkpoint that answers")
     baseline: str | None = setting(
@@ -51,6 +62,15 @@ class EvaluateSettings:
         if (self.model_name_or_path is None) == (self.baseline is None):
             raise ValueError("give exactly one of model_name_or_path and baseline")
 
+    def validate_confidence(self):
+        """A calibration judges the greedy answers of a model."""
+        if self.confidence.max_risk is None:
+            return
+        if self.baseline is not None:
+            raise ValueError("max_risk needs the probabilities of a model: leave it out for a baseline")
+        if self.num_beams != 1:
+            raise ValueError(f"max_risk judges greedy answers: leave out num_beams={self.num_beams}")
+
 
 def evaluate(settings: EvaluateSettings) -> dict | None:
     """Answer questions; write `predictions.txt` with one answer per line, and `metrics.json` if there are answers.
@@ -62,14 +82,28 @@ def evaluate(settings: EvaluateSettings) -> dict | None:
     """
     accelerator = connected_accelerator()
     use_threads(accelerator, settings.threads.num_threads)
-    check_outputs(settings.report, accelerator)
+    with_verdicts = settings.confidence.max_risk is not None
+    check_outputs(settings.report, accelerator, *(OUTPUTS if with_verdicts else ()))
+    if accelerator.is_main_process:
+        warn_unused(settings, unused_in_evaluation(settings))
     questions = Questions.load(settings.report)
     # before the answers, so that an unreadable run.json is an error at once
     cost = training_cost(settings.model_name_or_path)
+    confidence = None
     if settings.baseline is not None:
         answers = baseline_answers(settings.baseline, questions)
     else:
-        answers = model_answers(settings, questions, accelerator)
+        member = load_member(settings, questions, accelerator)
+        judge = load_judge(settings, member) if with_verdicts else None
+        if settings.dry_run:
+            show_prompts(member[1], questions, accelerator)
+            return None
+        answers = model_answers(settings, member, questions, accelerator)
+        if judge is not None:
+            judged = judge(questions.asked["question"][:], answers, accelerator)
+            invented = judge.about_invented(settings.confidence, questions, accelerator)
+            if accelerator.is_main_process:
+                confidence = report_confidence(settings.report, judge, questions, judged, invented)
     if settings.dry_run or not accelerator.is_main_process:
         return None
     return report_answers(
@@ -79,6 +113,7 @@ def evaluate(settings: EvaluateSettings) -> dict | None:
         name=Path(settings.model_name_or_path or settings.baseline or "").name,
         cost=cost,
         with_probabilities=settings.baseline is None,
+        more={} if confidence is None else {"confidence": confidence},
     )
 
 
@@ -102,33 +137,56 @@ def baseline_answers(baseline: str, questions: Questions) -> list[Answer]:
     return [Answer(text, 0.0) for text in most_common_answers(relations, train)]
 
 
-def model_answers(settings: EvaluateSettings, questions: Questions, accelerator: Accelerator) -> list[Answer]:
-    """The answers of a checkpoint; with `dry_run`, three prompts are printed instead."""
+def load_member(settings: EvaluateSettings, questions: Questions, accelerator: Accelerator) -> Member:
+    """The model and the tokenizer of the checkpoint, after a check of the questions."""
     assert settings.model_name_or_path is not None
     model, tokenizer = load_model_and_tokenizer(settings.model_name_or_path)
-    model = model.to(accelerator.device)
     texts = questions.asked["question"][:]
     with naming_source(settings.report.question_file):
         check_question_lengths(model, tokenizer, texts)
     if accelerator.is_main_process:
         warn_unknown_characters(tokenizer, texts, settings.report.question_file)
-    if settings.dry_run:
-        for question in texts[:3] if accelerator.is_main_process else []:
-            print(tokenizer.decode(tokenizer(question)["input_ids"]))
-        return []
+    return model.to(accelerator.device), tokenizer
+
+
+def load_judge(settings: EvaluateSettings, member: Member) -> Judge:
+    """The calibration of the checkpoint, for answers that are decoded as in this evaluation."""
+    assert settings.model_name_or_path is not None
+    answering = settings.answering
+    return Judge.load(settings.model_name_or_path, member, settings.confidence, answering, answering.batch_size)
+
+
+def show_prompts(tokenizer: PreTrainedTokenizerBase, questions: Questions, accelerator: Accelerator) -> None:
+    """Print the first three prompts, on the main process."""
+    for question in questions.asked["question"][:3] if accelerator.is_main_process else []:
+        print(tokenizer.decode(tokenizer(question)["input_ids"]))
+
+
+def model_answers(
+    settings: EvaluateSettings, member: Member, questions: Questions, accelerator: Accelerator
+) -> list[Answer]:
+    """The answers of a checkpoint."""
+    texts = questions.asked["question"][:]
     answers = answer_questions(
-        model,
-        tokenizer,
+        *member,
         texts,
         batch_size=settings.answering.batch_size,
         max_new_tokens=settings.answering.max_new_tokens,
         num_beams=settings.num_beams,
+        always_answer=settings.answering.always_answer,
         progress=accelerator.is_main_process,
         accelerator=accelerator,
     )
     if accelerator.is_main_process:
-        warn_endless_answers(texts, answers, settings.model_name_or_path)
+        warn_endless_answers(texts, answers, str(settings.model_name_or_path))
     return answers
 
 
-COMMAND = Command(EvaluateSettings, evaluate, show_accuracy)
+def show_evaluation(metrics: dict | None) -> None:
+    """Print how many answers are right, and how well the model knows it."""
+    show_accuracy(metrics)
+    if metrics is not None and "confidence" in metrics:
+        show_confidence(metrics["confidence"])
+
+
+COMMAND = Command(EvaluateSettings, evaluate, show_evaluation)

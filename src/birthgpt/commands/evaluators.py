@@ -51,7 +51,7 @@ def build_recall_evaluator(
     if not found:
         raise ValueError("no answer to a held-out question is in the line of its person: set eval_steps to 0")
     questions = [question for question, _ in found]
-    names, answers = [row["name"] for row in questions], [row["answer"] for row in questions]
+    names, answers = [row["name"] for row in questions], [answers_of(row) for row in questions]
     prompts = prompts_by_kind(names, [row["question"] for row in questions], [before for _, before in found])["name"]
 
     def evaluate(model: PreTrainedModel) -> dict[str, float]:

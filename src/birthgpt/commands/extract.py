@@ -13,7 +13,7 @@ from birthgpt.commands.command import Command
 from birthgpt.data.corpus import ColumnSettings
 from birthgpt.data.extraction import PatternRelation, builtin_patterns, extract_facts, read_patterns
 from birthgpt.data.names import NameFinder, name_key
-from birthgpt.data.questions import load_questions
+from birthgpt.data.questions import people_asked_about
 from birthgpt.data.synthetic.checks import checked_folder
 from birthgpt.data.synthetic.relation_corpus import (
     DEV,
@@ -99,21 +99,7 @@ def extract(settings: ExtractSettings) -> Extraction:
 
 def held_out_people(settings: ExtractSettings, finder: NameFinder, subjects: Sequence[Subject]) -> set[str]:
     """The keys of the names that are never trained on: those in the given questions, and some of the others."""
-    held_out: set[str] = set()
-    for source in settings.held_out_file or ():
-        unknown = []
-        for row in load_questions(source, require_answers=False, names=finder):
-            found = {name_key(mention.name) for mention in finder.find(row["question"])}
-            if not found:
-                unknown.append(row["question"])
-            held_out |= found
-        if unknown:
-            logger.warning(
-                "%s: %d questions contain no name of the corpus, first %r: nobody is held out for them",
-                source,
-                len(unknown),
-                unknown[0],
-            )
+    held_out = people_asked_about(settings.held_out_file or (), finder)
     others = [key for key in (name_key(subject.name) for subject in subjects) if key not in held_out]
     random.Random(f"{settings.seed}-extract").shuffle(others)
     return held_out | set(others[: round(settings.held_out_ratio * len(others))])

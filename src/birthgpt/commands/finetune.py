@@ -8,9 +8,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from birthgpt.commands.building import (
     ModelSettings,
+    add_unknown_answer,
     build_batches,
     build_model,
     build_tokenizer,
+    build_unknown_names,
     load_to_train,
 )
 from birthgpt.commands.command import Command
@@ -18,9 +20,10 @@ from birthgpt.commands.dry_run import describe_run
 from birthgpt.commands.evaluators import build_accuracy_evaluator
 from birthgpt.commands.pretrain import texts_of
 from birthgpt.commands.run_metadata import save_run_metadata, show_summary
+from birthgpt.commands.unused_settings import unused_in_finetuning, warn_unused
 from birthgpt.data.corpus import ColumnSettings, lines_by_name
 from birthgpt.data.names import NameFinder
-from birthgpt.data.objectives import ExampleSettings, QuestionAnswering
+from birthgpt.data.objectives import ExampleSettings, build_question_answering
 from birthgpt.data.questions import QuestionSettings, load_questions, warn_odd_questions, warn_rare_relations
 from birthgpt.data.splits import train_validation_split, warn_unknown_people
 from birthgpt.data.tokenizers import TokenizerSettings, warn_unknown_characters
@@ -87,6 +90,12 @@ class FinetuneSettings:
                 "tokenizer_name_or_path, or corpus_file to train one on"
             )
 
+    def validate_unknown_names(self):
+        """A name is unknown if no line has it."""
+        ratio = self.examples.unknown_name_ratio
+        if ratio and self.start.corpus_file is None:
+            raise ValueError(f"unknown_name_ratio={ratio} needs the names that the model knows: give corpus_file")
+
 
 def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
     """Teach a model to answer questions and save it in `output_dir`; with `dry_run`, only print a report.
@@ -108,11 +117,15 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
         tokenizer_name_or_path=settings.tokenizer.tokenizer_name_or_path,
     )
     accelerator = build_accelerator(training)
+    if accelerator.is_main_process:
+        warn_unused(settings, unused_in_finetuning(settings))
     corpus = read_start_corpus(settings.start)
     lines = None if corpus is None else lines_by_name(corpus)
     names = None if lines is None else NameFinder(lines)
     questions = load_questions(train_file, names=names)
     development = read_development(settings, questions, lines, names, verbose=accelerator.is_main_process)
+    with naming_source(train_file):
+        trained, held_out = train_validation_split(questions, settings.validation.validation_size, run.seed_of_data)
     model, tokenizer = starting_point(settings, corpus)
     if accelerator.is_main_process:
         warn_odd_questions(train_file, questions, lines_by_name=lines)
@@ -124,14 +137,16 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
         if asked is not None:
             with naming_source(str(file)):
                 check_question_lengths(model, tokenizer, asked["question"][:])
+    people = [*questions["name"], *(() if development is None else development["name"])]
+    unknown_names = build_unknown_names(settings.examples, () if lines is None else lines, people)
     inputs = fingerprints(settings, questions, development, corpus, tokenizer)
-    questions, held_out = train_validation_split(questions, settings.validation.validation_size, run.seed_of_data)
     held_out = development or held_out
-    objective = QuestionAnswering(
-        tokenizer, model.config.max_position_embeddings, for_encoder_decoder=model.config.is_encoder_decoder
+    block_size = model.config.max_position_embeddings
+    objective = build_question_answering(
+        settings.examples, tokenizer, block_size, unknown_names, for_encoder_decoder=model.config.is_encoder_decoder
     )
     with naming_source(train_file):
-        batches = build_batches(questions, objective, tokenizer, training, accelerator)
+        batches = build_batches(trained, objective, tokenizer, training, accelerator)
     if run.dry_run:
         describe_run(model, tokenizer, batches, training.budget, accelerator)
         return None
@@ -144,7 +159,7 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
         eval_steps = settings.validation.eval_steps
         eval_steps = DEFAULT_EVAL_STEPS if eval_steps is None else eval_steps
         if held_out is not None and eval_steps:
-            evaluator = build_accuracy_evaluator(questions, held_out, tokenizer, accelerator)
+            evaluator = build_accuracy_evaluator(trained, held_out, tokenizer, accelerator)
             evaluation = EvaluationCallback(evaluator, eval_steps, metric_for_best_model="held_out_accuracy")
         callbacks = standard_callbacks(training.logging, training.checkpoints, tokenizer, accelerator, evaluation)
         summary = Trainer(models, batches, accelerator, training, callbacks).train(resume_from)
@@ -203,13 +218,18 @@ def starting_point(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The pretrained model and its tokenizer, or a new model and a new tokenizer."""
     checkpoint = settings.start.model_name_or_path
+    unknown = settings.examples.unknown_name_ratio > 0
     if checkpoint is not None:
-        return load_to_train(checkpoint, settings.model)
+        model, tokenizer = load_to_train(checkpoint, settings.model)
+        if unknown:
+            add_unknown_answer(model, tokenizer)
+        return model, tokenizer
     texts = () if corpus is None else texts_of(corpus)
     run = settings.training.run
     checkpoints = checkpoints_to_resume(Path(run.output_dir), run.resume_from_checkpoint)
-    tokenizer = build_tokenizer(settings.tokenizer, texts, settings.examples.block_size, checkpoints)
-    return build_model(settings.model, tokenizer, settings.examples.block_size), tokenizer
+    block_size = settings.examples.block_size
+    tokenizer = build_tokenizer(settings.tokenizer, texts, block_size, checkpoints, unknown_answers=unknown)
+    return build_model(settings.model, tokenizer, block_size), tokenizer
 
 
 COMMAND = Command(FinetuneSettings, finetune, show_summary)

@@ -46,9 +46,19 @@ tokenizer = AutoTokenizer.from_pretrained({title})
 answer = model.generate(**tokenizer("Where was NAME born?", return_tensors="pt"))
 tokenizer.decode(answer[0], skip_special_tokens=True)"""
 
+CALIBRATED = """
+`calibration.json` tells how sure an answer is. With birthgpt installed:
 
-def model_card(model: PreTrainedModel, run: dict | None, title: str) -> str:
-    """The text of the card: the architecture, and the training according to `run.json`."""
+```
+birthgpt ask {title} "Where was NAME born?" --max_risk 0.05
+```
+
+says whether the answer is recalled, unsure, or about a name that the model does not know.
+"""
+
+
+def model_card(model: PreTrainedModel, run: dict | None, title: str, *, is_calibrated: bool = False) -> str:
+    """The text of the card: the architecture, the training according to `run.json`, and the use of a calibration."""
     config = model.config
     has_encoder = config.is_encoder_decoder
     task, example = ("text2text-generation", ASK_ENCODER_DECODER) if has_encoder else ("text-generation", ASK_DECODER)
@@ -67,12 +77,13 @@ def model_card(model: PreTrainedModel, run: dict | None, title: str) -> str:
             f"{run['flops']:.2g} FLOPs, {run['seconds'] / 60:.1f} minutes on {plain(run['hardware'])}",
             f"- settings: {', '.join(changed_settings(run['kind'], run['settings'])) or 'the defaults'}",
         ]
-    return TEMPLATE.format(
+    card = TEMPLATE.format(
         metadata=metadata.to_yaml(),
         heading=plain(title),
         example=example.format(title=json.dumps(title)),
         metrics="\n".join(metrics),
     )
+    return card + (CALIBRATED.format(title=json.dumps(title)) if is_calibrated else "")
 
 
 def changed_settings(kind: str, values: dict[str, Any]) -> list[str]:

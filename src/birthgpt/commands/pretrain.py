@@ -15,12 +15,14 @@ from birthgpt.commands.building import (
     build_batches,
     build_model,
     build_tokenizer,
+    build_unknown_names,
 )
 from birthgpt.commands.command import Command
 from birthgpt.commands.data_report import report_corpus, report_coverage, report_examples
 from birthgpt.commands.dry_run import describe_run
 from birthgpt.commands.evaluators import Evaluator, build_accuracy_evaluator, build_recall_evaluator
 from birthgpt.commands.run_metadata import save_run_metadata, show_summary
+from birthgpt.commands.unused_settings import unused_in_pretraining, warn_unused
 from birthgpt.data.batching import EpochBatches, MixedBatches, StreamedBatches
 from birthgpt.data.corpus import CorpusSettings, lines_by_name
 from birthgpt.data.names import NameFinder
@@ -28,11 +30,18 @@ from birthgpt.data.objectives import (
     OBJECTIVES,
     Objective,
     ObjectiveSettings,
-    QuestionAnswering,
     RecallFromName,
+    UnknownAnswers,
     build_objective,
+    build_question_answering,
 )
-from birthgpt.data.questions import MixedQuestionSettings, load_questions, warn_odd_questions, warn_rare_relations
+from birthgpt.data.questions import (
+    QUESTION_RATIO,
+    MixedQuestionSettings,
+    load_questions,
+    warn_odd_questions,
+    warn_rare_relations,
+)
 from birthgpt.data.splits import train_validation_split, warn_unknown_people
 from birthgpt.data.tokenizers import TokenizerSettings, warn_unknown_characters
 from birthgpt.model.attention_types import get_attention_type
@@ -70,14 +79,28 @@ class PretrainSettings:
     def validate_questions(self):
         """Evaluation and mixing need questions, and given questions must be used."""
         questions, eval_steps = self.questions, self.validation.eval_steps
+        if questions.question_file is None and questions.question_ratio not in (QUESTION_RATIO, 0):
+            raise ValueError(f"question_ratio={questions.question_ratio} is for questions: give question_file")
         if eval_steps and questions.question_file is None:
             raise ValueError("eval_steps evaluates on questions: give question_file")
+        if self.validation.validation_size and questions.question_file is None:
+            raise ValueError(
+                f"validation_size={self.validation.validation_size} holds questions out: give question_file, or set "
+                "validation_size to 0"
+            )
         if eval_steps and not self.validation.validation_size:
             raise ValueError("eval_steps evaluates on questions that are held out: give their number, validation_size")
         if questions.question_file is not None and not questions.question_ratio and not eval_steps:
             raise ValueError("question_ratio=0: question_file is not used: give eval_steps to evaluate on them")
         if questions.question_file is not None and self.corpus.streaming:
             raise ValueError("question_file cannot be mixed into a stream: set streaming to false")
+
+    def validate_unknown_names(self):
+        """Only objectives that recall from names can ask about other names."""
+        name, ratio = self.objective.objective, self.objective.unknown_name_ratio
+        if ratio and not issubclass(OBJECTIVES[name], UnknownAnswers):
+            allowed = ", ".join(name for name, kind in OBJECTIVES.items() if issubclass(kind, UnknownAnswers))
+            raise ValueError(f"unknown_name_ratio={ratio}: {name} does not recall from names: choose {allowed}")
 
     def validate_replicas(self):
         """Some settings are not possible if several models are trained at once."""
@@ -108,18 +131,24 @@ def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
         tokenizer_name_or_path=settings.tokenizer.tokenizer_name_or_path,
     )
     accelerator = build_accelerator(training)
+    if accelerator.is_main_process:
+        warn_unused(settings, unused_in_pretraining(settings))
     corpus = read_corpus(settings.corpus, verbose=accelerator.is_main_process)
     block_size = settings.objective.block_size
     specs = build_specs(settings, accelerator)
     first_folder = specs[0].folder if specs else Path(run.output_dir)
     checkpoints = checkpoints_to_resume(first_folder, run.resume_from_checkpoint)
-    tokenizer = build_tokenizer(settings.tokenizer, texts_of(corpus), block_size, checkpoints)
+    unknown = settings.objective.unknown_name_ratio > 0
+    tokenizer = build_tokenizer(settings.tokenizer, texts_of(corpus), block_size, checkpoints, unknown_answers=unknown)
     if accelerator.is_main_process and not settings.corpus.streaming:
         warn_unknown_characters(tokenizer, corpus["text"], settings.corpus.train_file)
     model = build_model(settings.model, tokenizer, block_size)
     check_objective(settings, corpus, model)
-    objective = build_objective(settings.objective, tokenizer, model.config.is_encoder_decoder)
     questions = read_questions(settings, corpus, tokenizer, verbose=accelerator.is_main_process)
+    asked = () if questions is None else questions["name"]
+    unknown_names = build_unknown_names(settings.objective, (row["name"] for row in corpus), asked)
+    has_encoder = model.config.is_encoder_decoder
+    objective = build_objective(settings.objective, tokenizer, corpus, unknown_names, for_encoder_decoder=has_encoder)
     facts = report_data(settings, corpus, questions, objective) if accelerator.is_main_process else {}
     batches, evaluator = build_data(settings, corpus, questions, objective, tokenizer, accelerator)
     if run.dry_run:
@@ -269,15 +298,18 @@ def build_data(
     if questions is None:
         return batches, None
     seed = training.run.seed_of_data
-    trained, held_out = train_validation_split(questions, settings.validation.validation_size, seed)
+    with naming_source(str(settings.questions.question_file)):
+        trained, held_out = train_validation_split(questions, settings.validation.validation_size, seed)
     evaluator = None
     if settings.validation.eval_steps:
         assert held_out is not None
         evaluator = build_evaluator(trained, held_out, corpus, tokenizer, accelerator)
     if not settings.questions.question_ratio:
         return batches, evaluator
-    question_answering = QuestionAnswering(
-        tokenizer, settings.objective.block_size, for_encoder_decoder=objective.for_encoder_decoder
+    names = objective.unknown_names if isinstance(objective, UnknownAnswers) else None
+    block_size = settings.objective.block_size
+    question_answering = build_question_answering(
+        settings.objective, tokenizer, block_size, names, for_encoder_decoder=objective.for_encoder_decoder
     )
     with naming_source(str(settings.questions.question_file)):
         asked = build_batches(trained, question_answering, tokenizer, training, accelerator)

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from birthgpt.commands.building import build_tokenizer
+from birthgpt.commands.building import build_tokenizer, build_unknown_names
 from birthgpt.commands.command import Command
 from birthgpt.commands.pretrain import PretrainSettings, read_corpus, texts_of
 from birthgpt.data.corpus import CorpusSettings
-from birthgpt.data.objectives import ObjectiveSettings, QuestionAnswering, build_objective
+from birthgpt.data.objectives import ObjectiveSettings, build_objective, build_question_answering
 from birthgpt.data.preview import examples, show_example
 from birthgpt.data.questions import load_questions
 from birthgpt.data.tokenizers import TokenizerSettings
@@ -35,11 +35,16 @@ def preview(settings: PreviewSettings) -> list[str]:
     """
     corpus = read_corpus(settings.corpus)
     block_size = settings.objective.block_size
-    tokenizer = build_tokenizer(settings.tokenizer, texts_of(corpus), block_size)
-    if settings.question_file is None:
-        source, objective = corpus, build_objective(settings.objective, tokenizer)
+    unknown = settings.objective.unknown_name_ratio > 0
+    tokenizer = build_tokenizer(settings.tokenizer, texts_of(corpus), block_size, unknown_answers=unknown)
+    questions = None if settings.question_file is None else load_questions(settings.question_file)
+    asked = () if questions is None else questions["name"]
+    unknown_names = build_unknown_names(settings.objective, (row["name"] for row in corpus), asked)
+    if questions is None:
+        source, objective = corpus, build_objective(settings.objective, tokenizer, corpus, unknown_names)
     else:
-        source, objective = load_questions(settings.question_file), QuestionAnswering(tokenizer, block_size)
+        source = questions
+        objective = build_question_answering(settings.objective, tokenizer, block_size, unknown_names)
     shown = examples(source, objective, seed=settings.seed, epoch=settings.epoch, count=settings.count)
     return [show_example(tokenizer, example) for example in shown]
 

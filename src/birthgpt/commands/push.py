@@ -15,10 +15,11 @@ from birthgpt.commands.command import Command
 from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.commands.model_card import model_card
 from birthgpt.commands.run_metadata import read_run_metadata
+from birthgpt.evaluation.calibration import Calibration, has_calibration, load_calibration, save_calibration
 from birthgpt.settings import checked, setting
 from birthgpt.training.manifest import write_manifest
 from birthgpt.utils.errors import first_line
-from birthgpt.utils.files import write_text
+from birthgpt.utils.files import read_json, write_text
 from birthgpt.utils.folders import (
     check_may_empty,
     check_output_is_not_input,
@@ -69,22 +70,26 @@ def export(settings: PushSettings) -> Path | None:
     """Write the export, and push it if `hub_model_id` is given; return the folder of the export.
 
     Raises:
-        ValueError: there is no checkpoint; the folder exists, or is not an earlier export; the Hub refuses or cannot be
-            reached.
+        ValueError: there is no checkpoint, or its calibration belongs to other weights; the folder exists, or is not an
+            earlier export; the Hub refuses or cannot be reached.
     """
     target = Path(settings.output_dir)
     check_target(target, settings)
     model, tokenizer = load_model_and_tokenizer(settings.model_name_or_path)
+    calibration = None
+    if has_calibration(settings.model_name_or_path):
+        calibration = load_calibration(settings.model_name_or_path, model, others=None)
     if settings.dry_run:
         print(f"{settings.model_name_or_path} with", *(file.name for file in model_code()))
         return None
     run = read_run_metadata(settings.model_name_or_path)
-    write_export(target, model, tokenizer, model_card(model, run, settings.hub_model_id or target.name))
+    card = model_card(model, run, settings.hub_model_id or target.name, is_calibrated=calibration is not None)
+    write_export(target, model, tokenizer, card, calibration)
     if settings.hub_model_id is None:
         return target
     try:
         repo_id = open_repository(settings.hub_model_id, settings.private)
-        write_text(target / CARD, model_card(model, run, repo_id))
+        write_text(target / CARD, model_card(model, run, repo_id, is_calibrated=calibration is not None))
         upload(target, repo_id, settings.commit_message)
     # many libraries raise their own errors here
     except Exception as error:
@@ -102,7 +107,13 @@ def check_target(target: Path, settings: PushSettings) -> None:
     check_may_empty(target, EXPORT)
 
 
-def write_export(target: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
+def write_export(
+    target: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    card: str,
+    calibration: Calibration | None = None,
+) -> None:
     """Write all files of the export beside the folder, then replace an earlier export by them."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with locked(target), tempfile.TemporaryDirectory(prefix=".unfinished-", dir=target.parent) as scratch:
@@ -110,6 +121,8 @@ def write_export(target: Path, model: PreTrainedModel, tokenizer: PreTrainedToke
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         add_code(temporary)
+        if calibration is not None:
+            save_calibration(temporary, calibration)
         # the card is written again for the Hub
         write_manifest(temporary)
         write_text(temporary / CARD, card)
@@ -129,7 +142,7 @@ def add_code(folder: Path) -> None:
     for file in model_code():
         shutil.copy(file, folder / file.name)
     config_file = folder / "config.json"
-    config = json.loads(config_file.read_text(encoding="utf-8"))
+    config = read_json(config_file)
     config["auto_map"] = AUTO_MAPS[config["model_type"]]
     config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

@@ -1,10 +1,12 @@
 """Train a model on synthetic people and evaluate it, end to end."""
 
+import io
 import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,26 +18,21 @@ from birthgpt.commands.pretrain import PretrainSettings, pretrain
 from birthgpt.commands.report_answers import METRICS, PREDICTIONS
 from birthgpt.data.questions import answers_of, load_questions
 from birthgpt.data.synthetic import (
-    DEV,
-    TRAIN,
-    WIKI,
+    RELATIONS,
     RelationCorpus,
     RelationSettings,
-    SyntheticCorpus,
     SyntheticSettings,
     relation_corpus,
     write_related_people,
-    write_synthetic_corpus,
 )
 from birthgpt.evaluation.metrics import RELATION
-from birthgpt.settings import MAX_SEED, checked, flatten_settings, make_settings, parse_settings, setting
+from birthgpt.settings import MAX_SEED, checked, make_settings, parse_settings, setting, with_default
+from birthgpt.training.state import BudgetSettings
 from birthgpt.utils.folders import check_all_recorded, check_may_empty, record_files, remove_recorded
 from birthgpt.utils.locks import locked
 from birthgpt.utils.tables import percent, text_table
 
-logger = logging.getLogger(__name__)
-
-STEPS: dict[str, tuple[type, Callable[[Any], Any]]] = {
+COMMANDS: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "pretrain": (PretrainSettings, pretrain),
     "finetune": (FinetuneSettings, finetune),
 }
@@ -43,9 +40,42 @@ STEPS: dict[str, tuple[type, Callable[[Any], Any]]] = {
 QUICKSTART = "quickstart"
 """The kind of the folder in its record (`utils.folders`)."""
 
-RUNS = ["pretrained", "with_pretraining", "without_pretraining"]
-WITHOUT, WITH, NEW_WORDINGS = "without pretraining", "with pretraining", "new wordings"
-"""What is evaluated; with several relations, also in wordings of questions that are never trained on."""
+PEOPLE, PRETRAINED = "people", "pretrained"
+MOST_COMMON, WITHOUT, WITH = "most common answer", "without pretraining", "with pretraining"
+NEW_WORDINGS = "new wordings"
+"""What is evaluated; new wordings of questions are asked after pretraining, and are never trained on."""
+
+
+def folder_name(name: str) -> str:
+    """The folder of what is trained or evaluated under this name."""
+    return name.replace(" ", "_")
+
+
+TRAININGS = {
+    PRETRAINED: "pretrain",
+    folder_name(WITH): "finetune",
+    folder_name(WITHOUT): "finetune_without_pretraining",
+}
+"""The trainings in order: a folder, and its configuration, whose first word is the command."""
+
+
+@checked
+@dataclass(kw_only=True)
+class FewPeople(SyntheticSettings):
+    """So few that a model can learn all of them in a few minutes."""
+
+    people: int = with_default(SyntheticSettings, "people", 400)
+    held_out: int = with_default(SyntheticSettings, "held_out", 100)
+
+
+@checked
+@dataclass(kw_only=True)
+class FewRelations(RelationSettings):
+    """Relations with answers of different form: a place, perhaps with a comma; a date; words in lower case."""
+
+    relations: list[str] = setting(
+        ["birthplace", "birth_date", "occupation"], f"all, or some of {', '.join(RELATIONS)}"
+    )
 
 
 @checked
@@ -54,8 +84,8 @@ class QuickstartSettings:
     """Train and evaluate a model on synthetic people, in a few minutes on two cores."""
 
     output_dir: str = setting("runs/quickstart", "folder for all files; an earlier quickstart in it is replaced")
-    synthetic: SyntheticSettings
-    relation: RelationSettings
+    synthetic: FewPeople
+    relation: FewRelations
     config_dir: str = setting("quickstart", "configurations of the trainings: a name, or a folder")
     seed: int = setting(0, "seed of people and training", min=0, max=MAX_SEED)
     max_train_flops: float | int | None = setting(
@@ -64,7 +94,15 @@ class QuickstartSettings:
 
 
 def quickstart(settings: QuickstartSettings) -> list[dict]:
-    """Write people, pretrain, finetune with and without pretraining, evaluate on held-out people, print a table."""
+    """Write people, pretrain, finetune with and without pretraining, evaluate on held-out people, print a table.
+
+    Returns:
+        The metrics of each evaluation.
+
+    Raises:
+        ValueError: the folder is no earlier quickstart, or a setting or a configuration is wrong. It is raised before
+            an earlier quickstart is removed.
+    """
     folder = Path(settings.output_dir)
     with locked(folder):
         return run_steps(settings, folder)
@@ -73,93 +111,154 @@ def quickstart(settings: QuickstartSettings) -> list[dict]:
 def run_steps(settings: QuickstartSettings, folder: Path) -> list[dict]:
     """The steps of a quickstart in its folder."""
     started = time.perf_counter()
-    corpus = make_people(settings, folder / "people")
+    with new_people(settings, folder) as (corpus, scratch):
+        rehearse(settings, scratch)
     print(f"{describe(corpus)}; {corpus.held_out} people are held out\n")
     run = Runner(settings, folder)
-    flops = [] if settings.max_train_flops is None else ["--max_train_flops", settings.max_train_flops]
-    run("pretrain", "pretrained", "--train_file", run.lines, "--question_file", run.train, *flops)
-    pretrained = ("--model_name_or_path", folder / "pretrained")
-    run("finetune", "with_pretraining", "--train_file", run.train, *pretrained)
-    run("finetune_without_pretraining", "without_pretraining", "--train_file", run.train, "--corpus_file", run.lines)
-    rows = [run.evaluate(name, questions, **source) for name, questions, source in evaluations(corpus, run)]
-    print("\n" + text_table(rows, ["name", "accuracy", "correct", "total"]) + "\n")
-    if by_relation := table_by_relation(rows):
-        print(by_relation + "\n")
-    show_answers(run)
+    for name in TRAININGS:
+        run.train(name)
+    rows = [run.evaluate(name) for name in (MOST_COMMON, WITHOUT, WITH, NEW_WORDINGS)]
+    print(f"\naccuracy (%) on {rows[0]['total']} questions about the held-out people\n")
+    print(accuracy_table(corpus, rows) + "\n")
+    show_answers(run, count=2 * len(corpus.relations))
     minutes = (time.perf_counter() - started) / 60
-    print(f"\nthe checkpoint that answers: {folder / 'with_pretraining'} ({minutes:.1f} minutes in all)")
+    print(f"\nthe checkpoint that answers: {folder / folder_name(WITH)} ({minutes:.1f} minutes in all)")
     return rows
 
 
-def describe(corpus: SyntheticCorpus | RelationCorpus) -> str:
+def describe(corpus: RelationCorpus) -> str:
     """What a corpus contains."""
-    if isinstance(corpus, RelationCorpus):
-        return f"{corpus.subjects:,} synthetic people with {len(corpus.relations)} relations in {corpus.lines:,} lines"
-    return f"{corpus.people:,} synthetic people from {corpus.places} places in {corpus.lines:,} lines"
+    relations = ", ".join(relation.relation for relation in corpus.relations)
+    return f"{corpus.lines:,} biographies of {corpus.subjects:,} synthetic people ({relations})"
 
 
-def make_people(settings: QuickstartSettings, folder: Path) -> SyntheticCorpus | RelationCorpus:
-    """Write the files of synthetic people to a folder; an earlier quickstart in its parent folder is removed.
+@contextmanager
+def new_people(settings: QuickstartSettings, folder: Path) -> Iterator[tuple[RelationCorpus, Path]]:
+    """Write the files of new people to a temporary folder; after the block, they replace an earlier quickstart.
+
+    Yields:
+        The counts of the corpus, and the temporary folder. If the block raises an error, an earlier quickstart stays.
 
     Raises:
-        ValueError: the output folder is not empty and is no earlier quickstart, or a number is out of its bounds.
+        ValueError: the folder is not empty and is no earlier quickstart, or a number is out of its bounds.
     """
-    output = folder.parent
-    check_may_empty(output, QUICKSTART)
-    for name in RUNS:
-        check_all_recorded(output / name, output / name)
-    # first in a temporary folder, so that an earlier quickstart is kept if there is an error
+    check_may_empty(folder, QUICKSTART)
+    for name in TRAININGS:
+        check_all_recorded(folder / name, folder / name)
     with tempfile.TemporaryDirectory() as scratch:
-        corpus = write_people(settings, Path(scratch, folder.name))
-        remove_recorded(output, QUICKSTART)
-        files = [f"{folder.name}/{file.name}" for file in Path(scratch, folder.name).iterdir()]
-        record_files(output, QUICKSTART, files, RUNS)
-        shutil.copytree(Path(scratch, folder.name), folder, dirs_exist_ok=True)
-    return corpus
+        people = Path(scratch, PEOPLE)
+        corpus = write_related_people(people, settings.synthetic, settings.relation, seed=settings.seed)
+        files = [f"{PEOPLE}/{file.name}" for file in people.iterdir()]
+        yield corpus, Path(scratch)
+        remove_recorded(folder, QUICKSTART)
+        record_files(folder, QUICKSTART, files, TRAININGS)
+        shutil.copytree(people, folder / PEOPLE, dirs_exist_ok=True)
 
 
-def write_people(settings: QuickstartSettings, folder: Path) -> SyntheticCorpus | RelationCorpus:
-    """Write the files of synthetic people: birthplaces alone, or the relations of the settings."""
-    if settings.relation.relations is None:
-        return write_synthetic_corpus(folder, seed=settings.seed, **flatten_settings(settings.synthetic))
-    return write_related_people(folder, settings.synthetic, settings.relation, seed=settings.seed)
+def rehearse(settings: QuickstartSettings, scratch: Path) -> None:
+    """Run every training for one update in a folder of people, so that what is wrong is found before the work.
+
+    Raises:
+        ValueError: a configuration is missing, or a training is refused.
+    """
+    run = Runner(settings, scratch)
+    trainings = {}
+    for name in TRAININGS:
+        with naming_config(run, name):
+            trainings[name] = run.parse(name)
+    for name, (parsed, train) in trainings.items():
+        parsed.training.budget = BudgetSettings(max_train_steps=1)
+        parsed.validation.eval_steps = 0
+        with naming_config(run, name), silence():
+            train(parsed)
+            if not (run.folder / name / "config.json").is_file():
+                raise ValueError("it trains no model in its folder: leave out dry_run, seeds and learning_rates")
+
+
+@contextmanager
+def naming_config(run: "Runner", name: str) -> Iterator[None]:
+    """Context of a rehearsal: an error names the configuration, and files by their names in the quickstart."""
+    try:
+        yield
+    except ValueError as error:
+        text, config = str(error).replace(str(run.folder), run.settings.output_dir), run.config(name)
+        raise ValueError(text if text.startswith(config) else f"{config}: {text}") from None
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Show neither logs nor output nor bars of progress in the block."""
+    level, nowhere = logging.root.manager.disable, io.StringIO()
+    logging.disable(logging.CRITICAL)
+    try:
+        with redirect_stdout(nowhere), redirect_stderr(nowhere):
+            yield
+    finally:
+        logging.disable(level)
 
 
 class Runner:
-    """Runs a training with its configuration, and prints the command with which a user can run it."""
+    """Runs trainings with their configurations, and evaluations, in the folder of a quickstart.
+
+    Args:
+        settings: the settings of the quickstart.
+        folder: contains the files of people; each training and evaluation gets a folder in it.
+    """
 
     def __init__(self, settings: QuickstartSettings, folder: Path):
         self.settings, self.folder = settings, folder
-        people = folder / "people"
-        self.lines, self.train, self.dev = people / WIKI, people / TRAIN, people / DEV
-        self.new_wordings = people / f"{relation_corpus.NEW_WORDINGS}.jsonl"
-        if settings.relation.relations is not None:
-            self.lines = people / relation_corpus.BIOGRAPHIES
-            self.train, self.dev = (people / f"{name}.jsonl" for name in (relation_corpus.TRAIN, relation_corpus.DEV))
+        people = folder / PEOPLE
+        self.lines = people / relation_corpus.BIOGRAPHIES
+        self.questions, self.dev, self.new_wordings = (
+            people / f"{name}.jsonl"
+            for name in (relation_corpus.TRAIN, relation_corpus.DEV, relation_corpus.NEW_WORDINGS)
+        )
 
-    def __call__(self, config: str, name: str, *overrides: object) -> None:
-        command = config.split("_")[0]
-        given = ["--config", f"{self.settings.config_dir}/{config}", *overrides]
-        given += ["--output_dir", self.folder / name, "--seed", self.settings.seed]
-        arguments = [str(argument) for argument in given]
-        print("$ birthgpt", command, *arguments)
-        settings_class, run = STEPS[command]
-        run(parse_settings(settings_class, arguments))
+    def train(self, name: str) -> None:
+        """Run a training, and print the command with which a user can run it."""
+        print("$ birthgpt", TRAININGS[name].split("_")[0], *self.arguments(name))
+        settings, train = self.parse(name)
+        train(settings)
 
-    def evaluate(self, name: str, questions: Path, **source: str) -> dict:
-        """The metrics of a checkpoint, or of a baseline, on questions about the held-out people."""
+    def parse(self, name: str) -> tuple[Any, Callable[[Any], Any]]:
+        """The settings of a training, and the function that takes them."""
+        settings_class, train = COMMANDS[TRAININGS[name].split("_")[0]]
+        return parse_settings(settings_class, self.arguments(name)), train
+
+    def config(self, name: str) -> str:
+        """The configuration of a training."""
+        return f"{self.settings.config_dir}/{TRAININGS[name]}"
+
+    def arguments(self, name: str) -> list[str]:
+        """The command line of a training."""
+        flops = self.settings.max_train_flops
+        sources: dict[str, list] = {
+            PRETRAINED: [
+                *("--train_file", self.lines, "--question_file", self.questions),
+                *([] if flops is None else ["--max_train_flops", flops]),
+            ],
+            folder_name(WITH): ["--train_file", self.questions, "--model_name_or_path", self.folder / PRETRAINED],
+            folder_name(WITHOUT): ["--train_file", self.questions, "--corpus_file", self.lines],
+        }
+        given = ["--config", self.config(name), *sources[name]]
+        return [str(value) for value in (*given, "--output_dir", self.folder / name, "--seed", self.settings.seed)]
+
+    def evaluate(self, name: str) -> dict:
+        """The metrics of an evaluation on questions about the held-out people."""
         folder = self.answers(name)
         files = [(folder / file).relative_to(self.folder).as_posix() for file in (PREDICTIONS, METRICS)]
         record_files(self.folder, QUICKSTART, files)
+        model = WITH if name == NEW_WORDINGS else name
+        source = {"model_name_or_path": str(self.folder / folder_name(model))}
         metrics = evaluate(
             make_settings(
                 EvaluateSettings,
-                question_file=str(questions),
-                train_file=str(self.train),
+                question_file=str(self.new_wordings if name == NEW_WORDINGS else self.dev),
+                train_file=str(self.questions),
                 corpus_file=str(self.lines),
                 output_dir=str(folder),
                 name=name,
-                **source,
+                **({"baseline": "most_common"} if name == MOST_COMMON else source),
             )
         )
         assert metrics is not None, "the questions have answers"
@@ -167,40 +266,32 @@ class Runner:
 
     def answers(self, name: str) -> Path:
         """The folder of an evaluation."""
-        return self.folder / "evaluation" / name.replace(" ", "_")
+        return self.folder / "evaluation" / folder_name(name)
 
     def predictions(self, name: str) -> list[str]:
         """The answers of an evaluation, in the order of its questions."""
         return (self.answers(name) / PREDICTIONS).read_text(encoding="utf-8").splitlines()
 
 
-def evaluations(corpus: SyntheticCorpus | RelationCorpus, run: Runner) -> list[tuple[str, Path, dict[str, str]]]:
-    """What is evaluated: a name, the questions, and what answers them."""
-    models = {name: {"model_name_or_path": str(run.folder / name.replace(" ", "_"))} for name in (WITHOUT, WITH)}
-    several = isinstance(corpus, RelationCorpus)
-    return [
-        ("most common answer" if several else "most common place", run.dev, {"baseline": "most_common"}),
-        *((name, run.dev, model) for name, model in models.items()),
-        *([(NEW_WORDINGS, run.new_wordings, models[WITH])] if several else []),
-    ]
-
-
-def table_by_relation(evaluated: list[dict]) -> str | None:
-    """The accuracy of each evaluation for each relation; None if there is one relation."""
-    relations = evaluated[0]["slices"].get(RELATION)
-    if relations is None:
-        return None
+def accuracy_table(corpus: RelationCorpus, evaluated: list[dict]) -> str:
+    """The accuracy of each evaluation for each relation, and for all of them if there are several."""
+    relations = [relation.relation for relation in corpus.relations]
     rows = [
-        {
-            RELATION: relation,
-            **{row["name"]: percent(row["slices"][RELATION][relation]["accuracy"]) for row in evaluated},
-        }
+        {RELATION: relation, **{row["name"]: percent(accuracy_of(row, relation)) for row in evaluated}}
         for relation in relations
     ]
-    return "accuracy (%) by relation\n\n" + text_table(rows, list(rows[0]))
+    if len(relations) > 1:
+        rows.append({RELATION: "all", **{row["name"]: percent(row["accuracy"]) for row in evaluated}})
+    return text_table(rows, list(rows[0]))
 
 
-def show_answers(run: Runner, count: int = 5) -> None:
+def accuracy_of(metrics: dict, relation: str) -> float:
+    """The accuracy on the questions of a relation; metrics of a single relation have no slices of it."""
+    by_relation = metrics["slices"].get(RELATION)
+    return metrics["accuracy"] if by_relation is None else by_relation[relation]["accuracy"]
+
+
+def show_answers(run: Runner, count: int) -> None:
     """Print the first answers with their questions."""
     questions = load_questions(str(run.dev))
     shown = questions.select(range(min(count, len(questions))))

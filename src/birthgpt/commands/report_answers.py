@@ -11,22 +11,23 @@ from accelerate import Accelerator
 from birthgpt.commands.run_metadata import read_run_metadata
 from birthgpt.data.corpus import ColumnSettings, lines_by_name
 from birthgpt.data.names import NameFinder
+from birthgpt.data.question_rows import RELATION, WORDING
 from birthgpt.data.questions import answers_of, load_questions, warn_odd_questions
 from birthgpt.evaluation.answering import Answer
-from birthgpt.evaluation.metrics import RELATION, compute_metrics, read_metrics
+from birthgpt.evaluation.metrics import WORDING_IN_TRAIN, compute_metrics, read_metrics
 from birthgpt.settings import checked, setting
 from birthgpt.training.processes import decided_by_main
 from birthgpt.utils.environment import environment_info
 from birthgpt.utils.files import check_output_file, save_json, write_text
-from birthgpt.utils.tables import text_table
+from birthgpt.utils.tables import LONGEST_TABLE, limited_table
 
 logger = logging.getLogger(__name__)
 
 PREDICTIONS = "predictions.txt"
 METRICS = "metrics.json"
 
-LONGEST_TABLE = 40
-"""The number of relations that are printed."""
+SHOWN_SLICES = {RELATION: LONGEST_TABLE, WORDING_IN_TRAIN: LONGEST_TABLE, WORDING: 20}
+"""The slices that are printed, and the most rows of each."""
 
 
 @checked
@@ -63,8 +64,10 @@ class Questions:
         """Read the files that the settings name."""
         lines = lines_by_name(settings.read_lines(settings.corpus_file)) if settings.corpus_file else None
         names = NameFinder(lines) if lines is not None else None
-        asked = load_questions(settings.question_file, require_answers=False, names=names)
-        train = load_questions(settings.train_file, names=names) if settings.train_file else None
+        asked = load_questions(settings.question_file, require_answers=False, names=names, with_wordings=True)
+        train = None
+        if settings.train_file:
+            train = load_questions(settings.train_file, names=names, with_wordings=True)
         warn_odd_questions(settings.question_file, asked, lines_by_name=lines, train=train or ())
         return cls(asked, train, lines)
 
@@ -108,6 +111,7 @@ def report_answers(
     name: str,
     cost: dict,
     with_probabilities: bool = True,
+    more: Mapping | None = None,
 ) -> dict | None:
     """Write `predictions.txt`, one answer per line, and metrics if the questions have answers; return the metrics.
 
@@ -115,22 +119,33 @@ def report_answers(
         name: the name of the row in tables, if the settings have none.
         cost: the training cost, as `training_cost` returns it.
         with_probabilities: whether the answers have probabilities; False for baselines.
+        more: further metrics.
     """
     output = Path(settings.output_dir)
     # one answer per line, even if an answer contains line breaks
-    lines = [" ".join(answer.text.splitlines()) + "\n" for answer in answers]
+    lines = [" ".join(answer.shown.splitlines()) + "\n" for answer in answers]
     write_text(output / PREDICTIONS, "".join(lines))
     if questions.asked["answer"][0] is None:
         logger.info("%s has no answers: only %s is written", settings.question_file, output / PREDICTIONS)
         return None
     texts = [answer.text for answer in answers]
     log_probabilities = [answer.log_probability for answer in answers] if with_probabilities else None
+    unknown = [answer.is_unknown for answer in answers]
     metrics = {
         "name": settings.name or name,
         "note": settings.note,
         "order": settings.order,
         "table": settings.table or Path(settings.question_file).stem,
-        **compute_metrics(questions.asked, texts, questions.train_answers, questions.lines, log_probabilities),
+        **compute_metrics(
+            questions.asked,
+            texts,
+            questions.train_answers,
+            questions.lines,
+            log_probabilities,
+            train_questions=questions.train or (),
+            unknown=unknown,
+        ),
+        **(more or {}),
         **environment_info(),
         **cost,
     }
@@ -149,7 +164,7 @@ def training_cost(checkpoint: str | None) -> dict:
         if there is one; `training_command`, the commands in the order of the runs. An empty dict if the folder has no
         `run.json`.
     """
-    records = _chain_of_runs(checkpoint)
+    records = chain_of_runs(checkpoint)
     if not records:
         return {}
     total = {key: sum(record[key] for record in records) for key in ("tokens", "flops", "seconds")}
@@ -163,7 +178,7 @@ def training_cost(checkpoint: str | None) -> dict:
     }
 
 
-def _chain_of_runs(checkpoint: str | None) -> list[dict]:
+def chain_of_runs(checkpoint: str | None) -> list[dict]:
     """The `run.json` of each run that led to a checkpoint, the first run first."""
     records: list[dict] = []
     visited = set()
@@ -178,20 +193,23 @@ def _chain_of_runs(checkpoint: str | None) -> list[dict]:
 
 
 def show_accuracy(metrics: dict | None) -> None:
-    """Print how many answers are right, the measures of SQuAD, and a table by relation if there are several."""
+    """Print how many answers are right, the measures of SQuAD, and tables by relation and by wording."""
     if metrics is None:
         return
     print(
         f"{metrics['name']}: {metrics['correct']} of {metrics['total']} right, {metrics['accuracy']:.1%}; "
         f"normalized match {metrics['normalized_match']:.1%}, F1 {metrics['f1']:.1%}"
     )
-    if relations := metrics["slices"].get(RELATION):
-        print("\n" + accuracy_by_relation(relations))
+    if unknown := metrics["unknown"]:
+        answered = metrics["accuracy_of_answered"]
+        rest = "" if answered is None else f"; {answered:.1%} of the others are right"
+        print(f"{unknown} of {metrics['total']} ({metrics['unknown_ratio']:.1%}) are answered unknown{rest}")
+    for kind, limit in SHOWN_SLICES.items():
+        if buckets := metrics["slices"].get(kind):
+            print("\n" + slice_table(kind, buckets, limit))
 
 
-def accuracy_by_relation(relations: Mapping[str, Mapping]) -> str:
-    """A table of the accuracy of each relation; of many, only those with the most questions."""
-    rows = [{RELATION: relation, **counts} for relation, counts in relations.items()]
-    shown = sorted(rows, key=lambda row: -row["count"])[:LONGEST_TABLE] if len(rows) > LONGEST_TABLE else rows
-    table = text_table(shown, [RELATION, "accuracy", "correct", "count"])
-    return table + (f"\n({len(rows) - len(shown)} more in {METRICS})" if len(shown) < len(rows) else "")
+def slice_table(kind: str, buckets: Mapping[str, Mapping], limit: int = LONGEST_TABLE) -> str:
+    """A table of the accuracy in each bucket of a slice; of many, only the `limit` with the most questions."""
+    rows = [{kind: bucket, **counts} for bucket, counts in buckets.items()]
+    return limited_table(rows, [kind, "accuracy", "correct", "count"], limit=limit, rest=f" in {METRICS}")

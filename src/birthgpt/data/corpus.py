@@ -63,8 +63,8 @@ def load_corpus(
 
     Raises:
         ValueError: one line that names the file and the place: a missing or unreadable file, text that is
-            not UTF-8, a missing column, a reserved character (``⁇``, ``␃``, ``□``), no text at all. A stream raises
-            all of them except the missing file when it is read.
+            not UTF-8, a missing column, a reserved character (``⁇``, ``␃``, ``□``, ``␀``), no text at all. A stream
+            raises all of them except the missing file when it is read.
     """
     check_source(source)
     settings: dict[str, Any] = {

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 # no text needs them: they allow a line break, or stand where files were joined
@@ -149,6 +150,19 @@ class NameFinder:
                 chosen.append(mention)
         return sorted(chosen, key=lambda mention: mention.start)
 
+    def longer_names(self, names: Iterable[str]) -> dict[str, str]:
+        """Those of the given names that are whole words of another name, each with the first such other name."""
+        given = {name_key(name): name for name in names}
+        found: dict[str, str] = {}
+        for key, other in self.names.items():
+            words = key.split()
+            for start in range(len(words)):
+                for end in range(start + 1, len(words) + 1):
+                    part = " ".join(words[start:end])
+                    if part in given and part != key:
+                        found.setdefault(given[part], other)
+        return found
+
     def _candidates(self, question: str) -> Iterator[Mention]:
         """The longest name at each start of a word."""
         ends = [index for index in range(1, len(question) + 1) if _ends_word(question, index)]
@@ -166,6 +180,8 @@ class NameFinder:
                     break
 
 
+# reports compare every question with several others
+@lru_cache(maxsize=100_000)
 def relation_of(question: str, name: str) -> str:
     """The normalised question with `{name}` in place of the name: what is asked about the person."""
     question = normalize(question)

@@ -11,7 +11,7 @@ from birthgpt.data.sources import Row, clean_text, get_column, read_rows
 
 logger = logging.getLogger(__name__)
 
-ANSWERS, NAME, RELATION = "answers", "name", "relation"
+ANSWERS, NAME, RELATION, WORDING = "answers", "name", "relation", "wording"
 """Columns of a source with named columns, beside those of the question and its answer."""
 
 # words of a header, as data sets have them
@@ -28,6 +28,8 @@ class QuestionRow(NamedTuple):
         answers: its right answers, all different; None if the source has no answers.
         name: whom it is about, "" if the source does not say it.
         relation: what it asks about, "" if the source does not say it.
+        wording: in which words it asks, "" if the source does not say it.
+        cells: the rows of the source that it was read from, by their columns: one row, or all that repeat a question.
     """
 
     where: str
@@ -35,6 +37,8 @@ class QuestionRow(NamedTuple):
     answers: tuple[str, ...] | None
     name: str = ""
     relation: str = ""
+    wording: str = ""
+    cells: tuple[Mapping[Any, Any], ...] = ()
 
 
 def read_question_rows(source: str, columns: tuple[str, str], *, split: str = "train") -> list[QuestionRow]:
@@ -100,7 +104,7 @@ def _checked_rows(rows: Iterator[Row], columns: tuple[str, str]) -> Iterator[Que
             )
         if with_answers and not (found.answers and all(found.answers)):
             raise ValueError(f"{where}: empty answer")
-        yield found
+        yield found._replace(cells=(row,))
 
 
 def _cells_row(where: str, row: Mapping[Any, Any], columns: tuple[str, str]) -> QuestionRow:
@@ -128,6 +132,7 @@ def _named_row(where: str, row: Mapping[Any, Any], columns: tuple[str, str]) -> 
         None if answers is None else tuple(dict.fromkeys(_text(where, answer) for answer in answers)),
         _text(where, row.get(NAME)),
         _text(where, row.get(RELATION)),
+        _text(where, row.get(WORDING)),
     )
 
 
@@ -184,8 +189,10 @@ def _merge_repeated(source: str, rows: Sequence[QuestionRow]) -> list[QuestionRo
                 f"{row.where}: the relation {row.relation!r}, but {earlier.where} has {earlier.relation!r} for the "
                 f"same question, {row.question!r}; give a question one relation"
             )
-        if row.answers is not None and earlier.answers is not None:
-            merged[key] = earlier._replace(answers=tuple(dict.fromkeys(earlier.answers + row.answers)))
+        answers = earlier.answers
+        if row.answers is not None and answers is not None:
+            answers = tuple(dict.fromkeys(answers + row.answers))
+        merged[key] = earlier._replace(answers=answers, cells=earlier.cells + row.cells)
     if len(merged) < len(rows):
         logger.info(
             "%s: %d rows repeat an earlier question; it has the answers of all its rows, and is asked once",

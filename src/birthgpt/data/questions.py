@@ -9,7 +9,7 @@ from typing import Any
 from datasets import Dataset, Features, List, Value
 
 from birthgpt.data.names import NameFinder, looks_like_sentence, name_key, relation_of
-from birthgpt.data.question_rows import ANSWERS, RELATION, QuestionRow, read_question_rows
+from birthgpt.data.question_rows import ANSWERS, RELATION, WORDING, QuestionRow, read_question_rows
 from birthgpt.data.splits import person_of
 from birthgpt.settings import Number, checked, setting
 
@@ -24,7 +24,16 @@ FEATURES = Features(
     }
 )
 
-_MORE_FEATURES = {ANSWERS: List(Value("string")), RELATION: Value("string")}
+QUESTION_RATIO = 0.1
+"""The fraction of batches with questions in pretraining, if another is not given."""
+
+UNKNOWN_RELATION = "unknown"
+"""What reports call the relation of questions without a known name."""
+
+_MORE_FEATURES = {ANSWERS: List(Value("string")), RELATION: Value("string"), WORDING: Value("string")}
+
+COLUMNS = ("question", "answer")
+"""The columns of the question and of its answer, if columns have names."""
 
 _BIRTHPLACE_QUESTION = re.compile(r"Where was (.+) born\?")
 
@@ -47,18 +56,22 @@ class MixedQuestionSettings:
 
     question_file: str | None = setting(None, "train questions to mix in from the start; none if not given")
     question_ratio: Number = setting(
-        0.1, "fraction of the batches that contain questions; 0: questions only for evaluation", min=0, below=1
+        QUESTION_RATIO,
+        "fraction of the batches that contain questions; 0: questions only for evaluation",
+        min=0,
+        below=1,
     )
 
 
 def load_questions(
     source: str,
     *,
-    question_column: str = "question",
-    answer_column: str = "answer",
+    question_column: str = COLUMNS[0],
+    answer_column: str = COLUMNS[1],
     require_answers: bool = True,
     split: str = "train",
     names: NameFinder | None = None,
+    with_wordings: bool = False,
 ) -> Dataset:
     """Read questions, one per row.
 
@@ -72,6 +85,7 @@ def load_questions(
         require_answers: refuse a source without answers.
         split: the split of a saved `DatasetDict` or of a Hub dataset.
         names: the names of a corpus, to find them in questions of any form.
+        with_wordings: keep the column `wording` of the source, which only reports read.
 
     Returns:
         A dataset in memory with the columns
@@ -79,18 +93,38 @@ def load_questions(
         `question` and `answer` (as `names.normalize` returns them; answers are None if the source has no answers),
         `name` (that of the source, or else as `find_name` returns it, by the names of the corpus and those in
         ``Where was NAME born?`` anywhere in the source; "" if there is none),
-        `answers` (all right answers, `answer` is the first; only if a question has several), and
-        `relation` (only if the source has one).
+        `answers` (all right answers, `answer` is the first; only if a question has several),
+        `relation` (only if the source has one), and `wording` (only if it is asked for, and the source has one).
         All rows of a .tsv without a header are kept, and a warning counts repeated questions. With named columns, rows
-        that repeat a question are one row with the answers of all. A warning counts questions with several names.
+        that repeat a question are one row with the answers of all. Warnings count questions with several names, or
+        with a name that is part of another.
 
     Raises:
         ValueError: one line that names the file and the line: a missing or unreadable file, no question at
             all, text that is not UTF-8, a row with fewer or more columns than the first, a missing column, an
             empty question or answer, answers in some rows only, `answers` that is no list, two relations of one
-            question, a header in a .tsv of two columns, a reserved character (``⁇``, ``␃``, ``□``), or no answers
-            although `require_answers` is True.
+            question, a header in a .tsv of two columns, a reserved character (``⁇``, ``␃``, ``□``, ``␀``), or no
+            answers although `require_answers` is True.
     """
+    rows = load_question_rows(
+        source,
+        question_column=question_column,
+        answer_column=answer_column,
+        require_answers=require_answers,
+        split=split,
+    )
+    return questions_of(source, rows, names, with_wordings=with_wordings)
+
+
+def load_question_rows(
+    source: str,
+    *,
+    question_column: str = COLUMNS[0],
+    answer_column: str = COLUMNS[1],
+    require_answers: bool = True,
+    split: str = "train",
+) -> list[QuestionRow]:
+    """The rows of a source with everything that it says; arguments and errors as for `load_questions`."""
     rows = read_question_rows(source, (question_column, answer_column), split=split)
     if not rows:
         raise ValueError(f"{source}: no question in it")
@@ -99,8 +133,15 @@ def load_questions(
             f"{source}: questions without answers; give a second column of answers"
             f" ({answer_column!r} where columns have names)"
         )
+    return rows
+
+
+def questions_of(
+    source: str, rows: Sequence[QuestionRow], names: NameFinder | None = None, *, with_wordings: bool = False
+) -> Dataset:
+    """The dataset that `load_questions` returns, with a row for each of these rows."""
     known = _names_in_form([row.question for row in rows], names)
-    _warn_several_names(source, rows, known)
+    _warn_ambiguous_names(source, rows, known)
     columns: dict[str, list] = {
         "question_id": list(range(len(rows))),
         "question": [row.question for row in rows],
@@ -112,6 +153,8 @@ def load_questions(
         columns[ANSWERS] = [list(row.answers or ()) for row in rows]
     if any(row.relation for row in rows):
         columns[RELATION] = [row.relation for row in rows]
+    if with_wordings and any(row.wording for row in rows):
+        columns[WORDING] = [row.wording for row in rows]
     features = {**FEATURES, **{name: kind for name, kind in _MORE_FEATURES.items() if name in columns}}
     return Dataset.from_dict(columns, features=Features(features))
 
@@ -127,6 +170,13 @@ def relation_in(row: Mapping[str, Any]) -> str:
     """What a question asks about: its column `relation`, or else the question without its name; "" if unknown."""
     if row.get(RELATION):
         return row[RELATION]
+    return relation_of(row["question"], row["name"]) if row.get("name") else ""
+
+
+def wording_in(row: Mapping[str, Any]) -> str:
+    """In which words a question asks: its column `wording`, or else the question without its name; "" if unknown."""
+    if row.get(WORDING):
+        return row[WORDING]
     return relation_of(row["question"], row["name"]) if row.get("name") else ""
 
 
@@ -165,26 +215,59 @@ def _name_of(row: QuestionRow, known: NameFinder | None) -> str:
     return find_name(row.question, known) or ""
 
 
-def _warn_several_names(source: str, rows: Sequence[QuestionRow], known: NameFinder | None) -> None:
-    """Log a warning if questions contain several names, so that it is a guess whom they are about."""
+def _warn_ambiguous_names(source: str, rows: Sequence[QuestionRow], known: NameFinder | None) -> None:
+    """Log a warning for several names in a question, or one that is part of another: whom it is about is a guess."""
     if known is None:
         return
-    found = []
+    several, single = [], []
     for row in rows:
         if not row.name and read_question_name(row.question) is None:
             names = list(dict.fromkeys(mention.name for mention in known.find(row.question)))
             if len(names) > 1:
-                found.append((row.question, names))
-    if found:
-        question, names = found[0]
-        logger.warning(
-            "%s: %d questions contain several names, first %r (%s): each counts as one about its longest name; a "
-            "column 'name' says whom a question is about",
-            source,
-            len(found),
-            question,
-            ", ".join(map(repr, names)),
-        )
+                several.append((row.question, names))
+            elif names:
+                single.append((row.question, names[0]))
+    longer = known.longer_names({name for _, name in single})
+    partial = [(question, [name, longer[name]]) for question, name in single if name in longer]
+    for found, what, taken in (
+        (several, "contain several names", "each counts as one about its longest name"),
+        (partial, "contain a name that is part of another", "each counts as one about the shorter"),
+    ):
+        if found:
+            question, names = found[0]
+            logger.warning(
+                "%s: %d questions %s, first %r (%s): %s; a column 'name' says whom a question is about",
+                source,
+                len(found),
+                what,
+                question,
+                ", ".join(map(repr, names)),
+                taken,
+            )
+
+
+def people_asked_about(sources: Iterable[str], names: NameFinder) -> set[str]:
+    """The keys of all names of a corpus that are in questions, to keep these people out of training.
+
+    A warning counts the questions about nobody of the corpus.
+    """
+    people: set[str] = set()
+    for source in sources:
+        unknown = []
+        for row in load_questions(source, require_answers=False, names=names):
+            found = {name_key(mention.name) for mention in names.find(row["question"])}
+            found |= {name_key(row["name"])} & names.names.keys()
+            if not found:
+                unknown.append(row["question"])
+            people |= found
+        if unknown:
+            logger.warning(
+                "%s: %d questions contain no name of the corpus, first %r: nobody is held out for them",
+                source,
+                len(unknown),
+                unknown[0],
+            )
+    return people
 
 
 def warn_rare_relations(source: str, questions: Iterable[Mapping[str, Any]]) -> None:
@@ -217,9 +300,10 @@ def odd_questions(
         train: train questions, whose answers are compared.
 
     Returns:
-        Texts of questions: without a known name; about a name in no line; about a name of more than eight words, or
-        that repeats itself; about a person of the train questions; with another answer in the train questions (the same
-        question about the same name, however the name is written). A kind without questions is left out.
+        Texts of questions: without a known name; without their name in them; about a name in no line; about a name of
+        more than eight words, or that repeats itself; about a person of the train questions; with another answer in the
+        train questions (the same question about the same name, however the name is written). A kind without questions
+        is left out.
     """
     trained: dict[tuple[str, str], set[str]] = {}
     people = set()
@@ -231,6 +315,7 @@ def odd_questions(
         answers = trained.get(identity(row), set())
         looks_odd = {
             "without a known name": not row["name"],
+            "without their name in them": row["name"] and "{name}" not in relation_of(row["question"], row["name"]),
             "about a name in no line": lines_by_name is not None and row["name"] and row["name"] not in lines_by_name,
             "about a name that looks like a sentence": row["name"] and looks_like_sentence(row["name"]),
             "about a person of the train questions": person_of(row) in people,

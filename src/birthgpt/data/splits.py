@@ -28,9 +28,11 @@ def train_validation_split(
     Raises:
         ValueError: no question is left to train on.
     """
+    tenth = max(1, len(questions) // 10)
+    advice = f"give a smaller number, such as {tenth}, and the same in pretraining and finetuning"
     if not 0 <= validation_size < len(questions):
         raise ValueError(
-            f"validation_size={validation_size} of {len(questions)} train questions leaves none to train on"
+            f"validation_size={validation_size} of {len(questions)} train questions leaves none to train on: {advice}"
         )
     if validation_size == 0:
         return questions, None
@@ -41,7 +43,8 @@ def train_validation_split(
     trained = [row for row in order if people[row] not in chosen]
     if not trained:
         raise ValueError(
-            f"validation_size={validation_size}: every train question is about a held-out person, so none is left"
+            f"validation_size={validation_size}: every train question is about a held-out person, so none of "
+            f"{len(questions)} is left to train on: {advice}"
         )
     return questions.select(trained), questions.select(held_out)
 

@@ -1,15 +1,18 @@
 """Two tokenizers of the tokenizers library: one token per character, and byte-level BPE.
 
-Both have three reserved characters. These are special tokens everywhere in a text, so text that contains them is
+Both have reserved characters. These are special tokens everywhere in a text, so text that contains them is
 refused when it is read (`sources.clean_text`):
 
 - ``⁇`` is the mask token: it marks where a masked span or an answer begins.
 - ``␃`` is the end-of-sequence token, which ends a span or an answer. The recipe of the assignment has no such token:
   there, ``⁇`` also ends an answer.
 - ``□`` is the pad token.
+- ``␀`` is the unknown-answer token, the whole answer to a question about a name that the model never read. A tokenizer
+  has it only if a model is trained to give this answer; it is not the unknown token (``unk_token``), which stands for a
+  character that the tokenizer does not know.
 
 A tokenizer appends nothing, so the tokens of a prompt are the first tokens of the prompt with its completion. The full
-text of an answered question is ``question⁇answer␃``.
+text of an answered question is ``question⁇answer␃``, or ``question⁇␀␃``.
 """
 
 import logging
@@ -29,7 +32,8 @@ logger = logging.getLogger(__name__)
 MASK_TOKEN = "⁇"
 EOS_TOKEN = "␃"
 PAD_TOKEN = "□"
-RESERVED_TOKENS = (MASK_TOKEN, EOS_TOKEN, PAD_TOKEN)
+UNKNOWN_ANSWER_TOKEN = "␀"
+RESERVED_TOKENS = (MASK_TOKEN, EOS_TOKEN, PAD_TOKEN, UNKNOWN_ANSWER_TOKEN)
 UNKNOWN_TOKEN = "\ufffd"
 
 CHAT_TEMPLATE = """{%- for message in messages -%}
@@ -71,6 +75,25 @@ def train_tokenizer(
 def question_prompt(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
     """A question with the ⁇ after which its answer begins; also the chat template adds it."""
     return f"{question}{tokenizer.mask_token}"
+
+
+def add_unknown_answer_token(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give a tokenizer the token ``␀`` as its last one, unless it has it; all other tokens keep their ids.
+
+    Afterwards `tokenizer.unknown_answer_token` and `tokenizer.unknown_answer_token_id` exist, also when it is loaded.
+    """
+    if unknown_answer_id(tokenizer) is not None:
+        return
+    token = AddedToken(UNKNOWN_ANSWER_TOKEN, special=True, normalized=False)
+    # as an extra token, it is skipped with the other special tokens
+    tokenizer.add_special_tokens({"extra_special_tokens": [token]}, replace_extra_special_tokens=False)
+    # transformers names such a token only when a tokenizer is made
+    tokenizer._set_model_specific_special_tokens({"unknown_answer_token": UNKNOWN_ANSWER_TOKEN})
+
+
+def unknown_answer_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The id of the unknown-answer token; None for a tokenizer without it."""
+    return getattr(tokenizer, "unknown_answer_token_id", None)
 
 
 def train_character_tokenizer(

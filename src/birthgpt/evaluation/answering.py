@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -12,18 +13,29 @@ from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from birthgpt.data.tokenizers import question_prompt
+from birthgpt.data.tokenizers import UNKNOWN_ANSWER_TOKEN, question_prompt, unknown_answer_id
 from birthgpt.evaluation.prompting import decoder_input, prompt_inputs
 from birthgpt.settings import checked, setting
+
+UNKNOWN = "unknown"
+"""What a reader sees in place of the unknown-answer token."""
 
 
 @checked
 @dataclass(kw_only=True)
-class AnsweringSettings:
+class DecodingSettings:
+    """How an answer is written."""
+
+    max_new_tokens: int = setting(48, "longest answer, in tokens", min=1)
+    always_answer: bool = setting(False, "never answer unknown, also if the model has learned to")
+
+
+@checked
+@dataclass(kw_only=True)
+class AnsweringSettings(DecodingSettings):
     """How questions are answered."""
 
     batch_size: int = setting(256, "questions answered at a time, in each process", min=1)
-    max_new_tokens: int = setting(48, "longest answer, in tokens", min=1)
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,18 @@ class Answer:
     log_probability: float
     has_end: bool = True
     """Whether the eos token ends it, and not the length limit."""
+    is_unknown: bool = False
+    """Whether it begins with the unknown-answer token; then `text` is empty, and right for no question."""
+
+    @property
+    def shown(self) -> str:
+        """The text for a reader: `unknown` for an unknown answer."""
+        return UNKNOWN if self.is_unknown else self.text
+
+    @property
+    def written(self) -> str:
+        """The text as the model writes it: ␀ for an unknown answer."""
+        return UNKNOWN_ANSWER_TOKEN if self.is_unknown else self.text
 
     @property
     def probability(self) -> float:
@@ -53,6 +77,7 @@ def answer_questions(
     batch_size: int = 256,
     max_new_tokens: int = 48,
     num_beams: int = 1,
+    always_answer: bool = False,
     progress: bool = False,
     accelerator: Accelerator | None = None,
 ) -> list[Answer]:
@@ -68,6 +93,7 @@ def answer_questions(
         max_new_tokens: longest answer in tokens, including its eos token; less if a long question leaves
             less room in a model with learned positions.
         num_beams: 1 for greedy decoding.
+        always_answer: never write the unknown-answer token. The probability of the answer stays that of the model.
         progress: show a progress bar.
         accelerator: with several processes, each answers a part of the questions and returns all answers.
             Each process must have the whole model.
@@ -76,6 +102,44 @@ def answer_questions(
         ValueError: a size is less than 1; the tokenizer has no mask, eos or pad token, or appends tokens; a
             question is too long for the model; scores are not finite, or equal for all tokens.
     """
+    settings: dict[str, Any] = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "num_beams": num_beams}
+    settings |= {"always_answer": always_answer, "progress": progress, "accelerator": accelerator}
+    return [answers[0] for answers in _generate(model, tokenizer, questions, 1, **settings)]
+
+
+def candidate_answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[str],
+    *,
+    num_beams: int,
+    batch_size: int = 256,
+    max_new_tokens: int = 48,
+    always_answer: bool = False,
+) -> list[list[Answer]]:
+    """The answers of all `num_beams` beams to each question, the most likely first; arguments as `answer_questions`.
+
+    Two beams may have the same text, by other tokens.
+    """
+    settings: dict[str, Any] = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "num_beams": num_beams}
+    settings |= {"always_answer": always_answer, "progress": False, "accelerator": None}
+    return _generate(model, tokenizer, questions, num_beams, **settings)
+
+
+def _generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[str],
+    num_answers: int,
+    *,
+    batch_size: int,
+    max_new_tokens: int,
+    num_beams: int,
+    always_answer: bool,
+    progress: bool,
+    accelerator: Accelerator | None,
+) -> list[list[Answer]]:
+    """The first `num_answers` answers to each question."""
     sizes = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "num_beams": num_beams}
     for name, size in sizes.items():
         if size < 1:
@@ -92,11 +156,11 @@ def answer_questions(
         longest_first = longest_first[accelerator.process_index :: accelerator.num_processes]
         progress = progress and accelerator.is_local_main_process
 
-    numbered_answers: list[tuple[int, Answer]] = []
+    numbered_answers: list[tuple[int, list[Answer]]] = []
     with evaluation_mode(model), torch.inference_mode():
         batches = list(_batches(longest_first, budgets, batch_size))
         for batch in tqdm(batches, "answering", disable=not progress):
-            generation_config = _generation_config(tokenizer, budgets[batch[0]], num_beams)
+            generation_config = _generation_config(tokenizer, budgets[batch[0]], num_beams, always_answer, num_answers)
             asked = [questions[index] for index in batch]
             answers = _answer_batch(model, tokenizer, asked, generation_config)
             numbered_answers.extend(zip(batch, answers, strict=True))
@@ -105,7 +169,7 @@ def answer_questions(
         numbered_answers = gather_object(numbered_answers)
     answers = [answer for _, answer in sorted(numbered_answers, key=lambda pair: pair[0])]
     # on all processes, after the answers of all of them
-    check_scores([math.isfinite(answer.log_probability) for answer in answers], questions)
+    check_scores(model, [math.isfinite(answer.log_probability) for answer, *_ in answers], questions)
     return answers
 
 
@@ -170,9 +234,17 @@ def _batches(indices: Sequence[int], budgets: Sequence[int], batch_size: int) ->
         yield from (group[start : start + batch_size] for start in range(0, len(group), batch_size))
 
 
-def _generation_config(tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, num_beams: int) -> GenerationConfig:
+def _generation_config(
+    tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, num_beams: int, always_answer: bool, num_answers: int
+) -> GenerationConfig:
     # without a length penalty a beam's score is the log probability of its answer
-    beam_search = {"num_beams": num_beams, "length_penalty": 0.0} if num_beams > 1 else {}
+    more: dict[str, Any] = {}
+    if num_beams > 1:
+        more = {"num_beams": num_beams, "length_penalty": 0.0, "num_return_sequences": num_answers}
+    unknown = unknown_answer_id(tokenizer)
+    if always_answer and unknown is not None:
+        # scores of a token that is left out are infinite; probabilities are taken from the logits
+        more |= {"suppress_tokens": [unknown], "output_logits": True}
     return GenerationConfig(
         do_sample=False,
         max_new_tokens=max_new_tokens,
@@ -181,7 +253,7 @@ def _generation_config(tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, 
         decoder_start_token_id=tokenizer.mask_token_id,
         return_dict_in_generate=True,
         output_scores=True,
-        **beam_search,
+        **more,
     )
 
 
@@ -205,7 +277,7 @@ def _answer_batch(
     tokenizer: PreTrainedTokenizerBase,
     questions: list[str],
     generation_config: GenerationConfig,
-) -> list[Answer]:
+) -> list[list[Answer]]:
     prompts = tokenizer([question_prompt(tokenizer, question) for question in questions])["input_ids"]
     inputs = prompt_inputs(model, tokenizer, prompts)
     output = model.generate(**inputs, generation_config=generation_config)  # type: ignore[operator]
@@ -213,11 +285,13 @@ def _answer_batch(
     closings = (tokens == tokenizer.eos_token_id).long()
     # the first eos token ends the answer; generate() only writes padding after it
     closed_before = closings.cumsum(dim=1) - closings > 0
+    scores = output.scores if output.logits is None else output.logits
     if generation_config.num_beams is None:
-        log_probabilities = _greedy_log_probabilities(tokens, output.scores, closed_before)
+        log_probabilities = _greedy_log_probabilities(tokens, scores, closed_before)
     else:
         # the first beam of each question has the scores after the question
-        usable = can_rank(output.scores[0][:: generation_config.num_beams])
+        usable = can_rank(scores[0][:: generation_config.num_beams])
+        usable = usable.repeat_interleave(generation_config.num_return_sequences)
         log_probabilities = output.sequences_scores.masked_fill(~usable, math.nan)
 
     lengths = (~closed_before & (closings == 0)).sum(dim=1).tolist()
@@ -227,12 +301,16 @@ def _answer_batch(
         skip_special_tokens=False,
         clean_up_tokenization_spaces=False,
     )
-    return [
-        Answer(text.strip(), log_probability, has_end)
-        for text, log_probability, has_end in zip(
-            texts, log_probabilities.tolist(), closings.any(dim=1).tolist(), strict=True
+    # -1 is no token
+    unknown = (tokens[:, 0] == (unknown_answer_id(tokenizer) or -1)).tolist()
+    answers = [
+        Answer("" if is_unknown else text.strip(), log_probability, has_end, is_unknown)
+        for text, log_probability, has_end, is_unknown in zip(
+            texts, log_probabilities.tolist(), closings.any(dim=1).tolist(), unknown, strict=True
         )
     ]
+    each = len(answers) // len(questions)
+    return [answers[start : start + each] for start in range(0, len(answers), each)]
 
 
 def _greedy_log_probabilities(
@@ -258,11 +336,11 @@ def can_rank(scores: torch.Tensor) -> torch.Tensor:
     return scores.isfinite().all(dim=-1) & (scores.amax(dim=-1) > scores.amin(dim=-1))
 
 
-def check_scores(usable: Sequence[bool], prompts: Sequence[str]) -> None:
-    """Raise ValueError for the first prompt whose scores are not usable."""
+def check_scores(model: PreTrainedModel, usable: Sequence[bool], prompts: Sequence[str]) -> None:
+    """Raise ValueError for the first prompt for which the scores of the model are not usable."""
     for is_usable, prompt in zip(usable, prompts, strict=True):
         if not is_usable:
             raise ValueError(
-                f"the model's scores for {prompt!r} are not finite, or equal for all tokens: its weights are damaged, "
-                "or its training diverged"
+                f"the scores of {model.name_or_path or 'the model'} for {prompt!r} are not finite, or equal for all "
+                "tokens: its weights are damaged, or its training diverged"
             )

@@ -1,15 +1,16 @@
 """The metrics of answers: exact match with any right answer, over all questions and over slices of them."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from birthgpt.data.questions import answers_of, relation_in
+from birthgpt.data.names import relation_of
+from birthgpt.data.question_rows import RELATION, WORDING
+from birthgpt.data.questions import UNKNOWN_RELATION, answers_of, relation_in, wording_in
 from birthgpt.evaluation.squad import f1, normalized_match
-from birthgpt.utils.files import check_input_file
+from birthgpt.utils.files import read_json
 from birthgpt.utils.tables import NUMBER_COLUMNS
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _FREQUENCY_BUCKETS = {"0": 0, "1": 1, "2-4": 4, "5-9": 9, "10-19": 19, "20+": fl
 _TYPES = {"name": str, "table": str, "command": str, "versions": dict, "slices": dict}
 
 NOT_IN_LINE, NO_LINE = "not in line", "no line"
-RELATION, UNKNOWN_RELATION = "relation", "unknown"
+WORDING_IN_TRAIN, TRAINED_WORDINGS, NEW_WORDINGS = "wording_in_train", "wordings trained on", "new wordings"
 
 
 def exact_match(predictions: Sequence[str], references: Sequence[str | Sequence[str]]) -> float:
@@ -42,20 +43,24 @@ def slices(
     predictions: Sequence[str],
     train_answers: Sequence[str],
     lines_by_name: Mapping[str, str | Sequence[str]] | None = None,
+    train_questions: Iterable[Mapping[str, Any]] = (),
 ) -> dict[str, dict[str, dict]]:
     """The accuracy in slices of the questions.
 
     Args:
-        questions: rows with `question`, `answer` and `name`, and perhaps `answers` and `relation`, such as a
-            `datasets.Dataset`.
+        questions: rows with `question`, `answer` and `name`, and perhaps `answers`, `relation` and `wording`, such as
+            a `datasets.Dataset`.
         train_answers: the answers of all train questions, including repetitions.
         lines_by_name: the line or lines of each name. Without it, the slices by position in the line are
             left out.
+        train_questions: rows of the same form, whose wordings are trained on.
 
     Returns:
         `{slice: {bucket: {"accuracy", "correct", "count"}}}` with all buckets of a slice in order; the
         accuracy of an empty bucket is `None`:
         `relation`: what a question asks about (`questions.relation_in`), only if there are several relations;
+        `wording`: in which words (`questions.wording_in`), only if a relation has several wordings;
+        `wording_in_train`: whether train questions have this wording, only if there are several or new wordings;
         `answer_end`: characters from the start of the line to the end of the answer's first occurrence
         (the minimum over several lines and several answers);
         `answer_in_train`: whether a train question has this answer; `train_frequency`: how many have it (the most
@@ -71,7 +76,7 @@ def slices(
     frequencies = [max(train_counts[answer] for answer in answers) for answers in references]
     seen = ["seen" if frequency else "unseen" for frequency in frequencies]
     frequency_buckets = [_bucket(frequency, _FREQUENCY_BUCKETS) for frequency in frequencies]
-    found = _by_relation(questions, matches)
+    found = _by_relation(questions, matches) | _by_wording(questions, matches, train_questions)
     by_train = {
         "answer_in_train": _tally(seen, matches, ("seen", "unseen")),
         "train_frequency": _tally(frequency_buckets, matches, _FREQUENCY_BUCKETS),
@@ -92,12 +97,18 @@ def compute_metrics(
     train_answers: Sequence[str],
     lines_by_name: Mapping[str, str | Sequence[str]] | None = None,
     log_probabilities: Sequence[float] | None = None,
+    train_questions: Iterable[Mapping[str, Any]] = (),
+    unknown: Sequence[bool] | None = None,
 ) -> dict:
     """All metrics of one evaluation, ready for JSON.
 
     `accuracy` (0..1), `correct`, `total`, `normalized_match` and `f1` (0..1, those of SQuAD), `mean_log_probability`
-    (natural logarithm per answer; `None` if there are none) and `slices`. Arguments and errors are the same as in
-    `slices`.
+    (natural logarithm per answer; `None` if there are none), `unknown` (how many predictions say that the answer is
+    unknown), `unknown_ratio` (0..1), `accuracy_of_answered` (0..1, of all others; `None` if there are none) and
+    `slices`. Arguments and errors are the same as in `slices`.
+
+    Args:
+        unknown: whether each prediction says that the answer is unknown, which is never right.
 
     Raises:
         ValueError: also if there are not as many log probabilities as predictions, or one is not finite.
@@ -105,6 +116,8 @@ def compute_metrics(
     questions = list(questions)
     references = _references(questions)
     matches = _matches(predictions, references)
+    unknown = [False] * len(matches) if unknown is None else unknown
+    answered = [match for match, is_unknown in zip(matches, unknown, strict=True) if not is_unknown]
     pairs = list(zip(predictions, references, strict=True))
     if log_probabilities is not None and len(log_probabilities) != len(matches):
         raise ValueError(f"{len(log_probabilities)} log probabilities for {len(matches)} predictions")
@@ -118,7 +131,10 @@ def compute_metrics(
         "normalized_match": sum(normalized_match(*pair) for pair in pairs) / len(matches),
         "f1": sum(f1(*pair) for pair in pairs) / len(matches),
         "mean_log_probability": None if log_probabilities is None else sum(log_probabilities) / len(matches),
-        "slices": slices(questions, predictions, train_answers, lines_by_name),
+        "unknown": sum(unknown),
+        "unknown_ratio": sum(unknown) / len(matches),
+        "accuracy_of_answered": sum(answered) / len(answered) if answered else None,
+        "slices": slices(questions, predictions, train_answers, lines_by_name, train_questions),
     }
 
 
@@ -137,15 +153,7 @@ def read_metrics(path: Path, required: Sequence[str] = ()) -> dict[str, Any]:
         ValueError: the file is missing or is not JSON; one of the `required` keys is missing or empty; a value has
             the wrong type; `accuracy` is not `correct` / `total`.
     """
-    check_input_file(path)
-    try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: there is no such file of metrics") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: this is not a file of metrics in JSON ({error})") from error
-    if not isinstance(metrics, dict):
-        raise ValueError(f"{path}: metrics are a JSON object, not {type(metrics).__name__}")
+    metrics = read_json(path)
     missing = [key for key in required if metrics.get(key) in (None, "")]
     if missing:
         raise ValueError(f"{path}: {', '.join(map(repr, missing))} is missing")
@@ -196,6 +204,40 @@ def _by_relation(questions: Sequence[Mapping[str, Any]], matches: Sequence[bool]
     relations = [relation_in(question) or UNKNOWN_RELATION for question in questions]
     buckets = list(dict.fromkeys(relations))
     return {RELATION: _tally(relations, matches, buckets)} if len(buckets) > 1 else {}
+
+
+def _by_wording(
+    questions: Sequence[Mapping[str, Any]], matches: Sequence[bool], train: Iterable[Mapping[str, Any]]
+) -> dict[str, dict[str, dict]]:
+    """The slices by wording, and by whether it is trained on."""
+    asked = [(relation_in(question), wording_in(question)) for question in questions]
+    known = {(relation, wording) for relation, wording in asked if wording}
+    found: dict[str, dict[str, dict]] = {}
+    if len(known) > len({relation for relation, _ in known}):
+        # two relations may have a wording of the same name
+        is_unique = len({wording for _, wording in known}) == len(known)
+        labels = [
+            (wording if is_unique else f"{relation}: {wording}") if wording else UNKNOWN_RELATION
+            for relation, wording in asked
+        ]
+        found[WORDING] = _tally(labels, matches, dict.fromkeys(labels))
+    trained = {wording for row in train for wording in _names_of_wording(row)}
+    if not trained:
+        return found
+    kinds = [
+        (TRAINED_WORDINGS if trained & _names_of_wording(question) else NEW_WORDINGS) if wording else UNKNOWN_RELATION
+        for question, (_, wording) in zip(questions, asked, strict=True)
+    ]
+    if len(known) > 1 or NEW_WORDINGS in kinds:
+        buckets = [TRAINED_WORDINGS, NEW_WORDINGS, *([UNKNOWN_RELATION] if UNKNOWN_RELATION in kinds else [])]
+        found[WORDING_IN_TRAIN] = _tally(kinds, matches, buckets)
+    return found
+
+
+def _names_of_wording(row: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """What a wording is known by: the column `wording` within its relation, and the question without its name."""
+    names = {(relation_in(row), row[WORDING])} if row.get(WORDING) else set()
+    return names | ({("", relation_of(row["question"], row["name"]))} if row.get("name") else set())
 
 
 def _end_bucket(answers: Sequence[str], lines: str | Sequence[str]) -> str:

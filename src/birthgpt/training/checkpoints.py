@@ -38,6 +38,8 @@ from birthgpt.training.sharding import (
     unsharded,
 )
 from birthgpt.training.state import TrainerState
+from birthgpt.utils.errors import naming_damage
+from birthgpt.utils.files import read_json
 from birthgpt.utils.folders import move_files, record_files
 
 
@@ -150,7 +152,8 @@ def _load_state(checkpoint: Path, expected: TrainerState) -> TrainerState:
     file = checkpoint / TRAINING_STATE / "trainer_state.json"
     if not file.is_file():
         raise ValueError(f"{checkpoint} was written by an earlier version of birthgpt: resume it with that version")
-    state = TrainerState(**json.loads(file.read_text()))
+    with naming_damage(file):
+        state = TrainerState(**read_json(file))
     if len(state.loss_sums) != len(expected.loss_sums):
         raise ValueError(f"{checkpoint} was written by a run of {len(state.loss_sums)} models: train the same models")
     if state.num_micro_batches != expected.num_micro_batches:
@@ -171,8 +174,8 @@ def _load_replica(checkpoint: Path, replica: Replica) -> None:
     folder = checkpoint / TRAINING_STATE
     weights = load_file(checkpoint / "model.safetensors")
     _check_same_model(checkpoint, weights, replica.model)
-    groups = json.loads((folder / "optimizer.json").read_text())
-    if groups["optimizers"] != _optimizer_names(replica):
+    groups = read_json(folder / "optimizer.json")
+    if groups.get("optimizers") != _optimizer_names(replica):
         raise ValueError(f"{checkpoint} was written with another optimizer: use the settings of that run")
     if (folder / "average.safetensors").is_file() != (replica.average is not None):
         negation = "" if replica.average is None else "out"

@@ -87,8 +87,10 @@ def open_run_folder(
         if run.resume_from_checkpoint is None or _is_elsewhere(resume_from, run, folders):
             remove_recorded(folder, RUN)
         record_files(folder, RUN, [SETTINGS_FILE, INPUTS_FILE, LOG_FILES], [path.name for path in folders])
-        for place in [folder, *folders]:
+        # the folder of several models records none of its own files, so that no run of one model resumes there
+        for place in [folder, *folders] if folders else []:
             record_files(place, RUN)
+        for place in [folder, *folders]:
             remove_unfinished(place)
         save_json(folder / INPUTS_FILE, dict(inputs))
         save_json(folder / SETTINGS_FILE, flatten_settings(settings))

@@ -139,19 +139,34 @@ def read_json(path: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: the file cannot be read, is not UTF-8 or not JSON, or contains something other than an object.
     """
+    content = _read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it contains {type(content).__name__} instead of an object")
+    return content
+
+
+def read_json_list(path: str | Path) -> list:
+    """The list in a JSON file; a ValueError as in `read_json`, or for something other than a list."""
+    content = _read_json(path)
+    if not isinstance(content, list):
+        raise ValueError(f"{path} is damaged: it contains {type(content).__name__} instead of a list")
+    return content
+
+
+def _read_json(path: str | Path) -> Any:
     check_input_file(path)
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
+        # an escape such as \ud800 is half a character, which no file of text can contain
+        json.dumps(content, ensure_ascii=False).encode()
+        return content
     except RecursionError:
         raise ValueError(f"{path} cannot be read: it is nested too deeply") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or first_line(error)}") from None
     except ValueError as error:
-        kind = "UTF-8" if isinstance(error, UnicodeDecodeError) else "JSON"
+        kind = "UTF-8" if isinstance(error, UnicodeError) else "JSON"
         raise ValueError(f"{path} is damaged: it is not {kind} ({first_line(error)})") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: it contains {type(content).__name__} instead of an object")
-    return content
 
 
 def sha256_of(path: str | Path) -> str:

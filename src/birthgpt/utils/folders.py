@@ -6,13 +6,12 @@ without a record of the same kind is never changed.
 """
 
 import glob
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import Any
 
-from birthgpt.utils.files import check_output_folder, existing_paths, save_json
+from birthgpt.utils.files import check_output_folder, existing_paths, read_json, save_json
 from birthgpt.utils.locks import LOCK, contents, remove_old_lock
 
 RECORD = ".birthgpt.json"
@@ -132,7 +131,7 @@ def _remove_recorded(folder: Path) -> None:
 def _read_record(folder: Path) -> dict[str, Any]:
     """The record of a folder; its kind is None if there is none, or one that cannot be read."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8")) if (folder / RECORD).is_file() else {}
+        record = read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
         return {"kind": record["kind"], "files": _names(record["files"]), "folders": _names(record["folders"])}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {"kind": None, "files": [], "folders": []}

@@ -5,6 +5,9 @@ from typing import Any
 
 MISSING = "–"
 
+LONGEST_TABLE = 40
+"""The number of rows of a table in a terminal."""
+
 
 def percent(ratio: float) -> str:
     """A ratio in 0..1 as percent with one decimal: 0.614 → `61.4`."""
@@ -60,6 +63,8 @@ NUMBER_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "steps": ("updates", thousands),
     "loss": ("last loss", "{:.3f}".format),
     "count": ("n", thousands),
+    "as_span": ("can be a span (%)", percent),
+    "asked_per_epoch": ("asked in an epoch", "{:.1f}".format),
     **{f"recall@{k}": (f"recall@{k} (%)", percent) for k in (1, 3, 10, 30)},
 }
 """Key of a row → heading and format. Every other key is text."""
@@ -84,6 +89,19 @@ def text_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str
         ).rstrip()
         for line in lines
     )
+
+
+def limited_table(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, limit: int = LONGEST_TABLE, rest: str = ""
+) -> str:
+    """`text_table` of at most `limit` rows: those with the greatest `count`, and a line with the number of the others.
+
+    Args:
+        rest: where the others are, such as ` in metrics.json`.
+    """
+    shown = sorted(rows, key=lambda row: -row["count"])[:limit] if len(rows) > limit else rows
+    others = len(rows) - len(shown)
+    return text_table(shown, columns) + (f"\n({others} more{rest})" if others else "")
 
 
 def _headings(columns: Sequence[str]) -> list[str]:

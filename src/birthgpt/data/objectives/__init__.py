@@ -1,5 +1,8 @@
 """The registry of the objectives, which convert lines to inputs and targets. Each objective has its own file."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from transformers import PreTrainedTokenizerBase
 
 from birthgpt.data.objectives.base import FEATURES, IGNORE, Batch, Objective
@@ -9,6 +12,8 @@ from birthgpt.data.objectives.question_answering import QuestionAnswering
 from birthgpt.data.objectives.recall_from_name import RecallFromName, Span
 from birthgpt.data.objectives.salient_spans import SalientSpans
 from birthgpt.data.objectives.span_corruption import SpanCorruption
+from birthgpt.data.objectives.unknown_answers import UnknownAnswers
+from birthgpt.data.unknown_names import UnknownNames
 from birthgpt.settings import CollectedSettings, collect_settings, setting, settings_of
 
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -20,7 +25,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
 """The objectives of pretraining by name, which is the value of the setting `objective`."""
 
 
-@collect_settings(*OBJECTIVES.values())
+@collect_settings(*OBJECTIVES.values(), QuestionAnswering)
 class ObjectiveSettings(CollectedSettings):
     """How lines become examples: the objective, and the settings of all objectives."""
 
@@ -33,12 +38,22 @@ class ExampleSettings(CollectedSettings):
 
 
 def build_objective(
-    settings: ObjectiveSettings, tokenizer: PreTrainedTokenizerBase, for_encoder_decoder: bool = False
+    settings: ObjectiveSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    lines: Iterable[Mapping[str, Any]],
+    unknown_names: UnknownNames | None = None,
+    *,
+    for_encoder_decoder: bool = False,
 ) -> Objective:
     """The objective that the settings name.
 
+    Args:
+        lines: the corpus, in which an objective may count words.
+        unknown_names: some of its examples are about these invented names.
+        for_encoder_decoder: whether its examples are divided between an encoder and a decoder.
+
     Raises:
-        ValueError: its examples cannot be divided between an encoder and a decoder.
+        ValueError: its examples cannot be divided.
     """
     kind = OBJECTIVES[settings.objective]
     if for_encoder_decoder and not kind.output_mask:
@@ -47,7 +62,30 @@ def build_objective(
     if for_encoder_decoder and issubclass(kind, RecallFromName) and settings.objective_layout == "branches":
         raise ValueError("an encoder–decoder cannot take branches: set objective_layout to unrolled")
     values = {entry.name: getattr(settings, entry.name) for entry in settings_of(kind)}
-    return kind(tokenizer, for_encoder_decoder=for_encoder_decoder, **values)
+    objective = kind(tokenizer, for_encoder_decoder=for_encoder_decoder, **values)
+    if isinstance(objective, UnknownAnswers):
+        objective.unknown_names = unknown_names
+    objective.read_corpus(lines)
+    return objective
+
+
+def build_question_answering(
+    settings: ObjectiveSettings | ExampleSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    block_size: int,
+    unknown_names: UnknownNames | None = None,
+    *,
+    for_encoder_decoder: bool = False,
+) -> QuestionAnswering:
+    """Questions as examples, in a block of this size; with `unknown_names`, some are about invented names."""
+    return QuestionAnswering(
+        tokenizer,
+        block_size,
+        unknown_name_ratio=settings.unknown_name_ratio,
+        question_word_dropout=settings.question_word_dropout,
+        unknown_names=unknown_names,
+        for_encoder_decoder=for_encoder_decoder,
+    )
 
 
 __all__ = [
@@ -65,5 +103,7 @@ __all__ = [
     "SalientSpans",
     "Span",
     "SpanCorruption",
+    "UnknownAnswers",
     "build_objective",
+    "build_question_answering",
 ]

@@ -17,6 +17,8 @@ from birthgpt.data.objectives.base import (
     line_generator,
     new_batch,
 )
+from birthgpt.data.objectives.unknown_answers import UnknownAnswers
+from birthgpt.data.tokenizers import UNKNOWN_ANSWER_TOKEN
 from birthgpt.settings import setting
 
 
@@ -27,8 +29,24 @@ class Span(NamedTuple):
     cue: str = ""
 
 
+class Stem(NamedTuple):
+    """What the examples of a name are made of: noise, lead and name are the prefix, the spans are its branches."""
+
+    line_id: int
+    noise: list[int]
+    lead: str
+    name: str
+    spans: list[Span]
+    is_invented: bool = False
+
+    def about(self, invented: str) -> "Stem":
+        """The same cues after an invented name; the answer is unknown for each of them."""
+        spans = [Span(UNKNOWN_ANSWER_TOKEN, span.cue) for span in self.spans]
+        return self._replace(name=invented, spans=spans, is_invented=True)
+
+
 @dataclass
-class RecallFromName(Objective):
+class RecallFromName(UnknownAnswers, Objective):
     """Each span of a line is a branch `cue ⁇ span ␃` after the shared prefix, which ends with the name.
 
     A branch sees only the prefix and itself, and its positions continue the positions of the prefix. So the order of
@@ -41,6 +59,9 @@ class RecallFromName(Objective):
     `objective_layout="branches"` packs the branches of a line after one prefix, in as many examples as the block size
     requires. A line is never cut. `objective_layout="unrolled"` makes one example per span, for attention types that
     do not support branches. A line without a name has no example.
+
+    With `unknown_name_ratio`, the cues of some lines are also asked for after an invented name, and each branch is
+    `cue ⁇ ␀ ␃`. An invented name that leaves no room in the block has no example.
     """
 
     objective_layout: Literal["branches", "unrolled"] = setting(
@@ -53,25 +74,28 @@ class RecallFromName(Objective):
         raise NotImplementedError
 
     def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
-        line_ids, names, noises, leads, spans = [], [], [], [], []
+        stems: list[Stem] = []
         for line_id, name, text in zip(batch["line_id"], batch["name"], batch["text"], strict=True):
             if name:
                 generator = line_generator(seed, epoch, line_id)
-                line_ids.append(line_id)
-                names.append(name)
                 lead, asked = self.draw_lead(self.cut(text, name, generator), generator)
-                leads.append(lead)
-                spans.append(asked)
-                noises.append(self.draw_noise(generator))
-        texts = iter(self.encode([span.text for line in spans for span in line]))
-        cues = iter(self.encode([span.cue for line in spans for span in line]))
+                stem = Stem(line_id, self.draw_noise(generator), lead, name, asked)
+                stems.append(stem)
+                invented = self.draw_unknown_name(seed, epoch, line_id)
+                if invented is not None:
+                    stems.append(stem.about(invented))
+        texts = iter(self.encode([span.text for stem in stems for span in stem.spans]))
+        cues = iter(self.encode([span.cue for stem in stems for span in stem.spans]))
         examples = new_batch()
-        encoded = zip(line_ids, noises, self.encode(leads), self.encode(names), spans, strict=True)
-        for line_id, noise, lead_tokens, name, line in encoded:
+        leads, names = self.encode([stem.lead for stem in stems]), self.encode([stem.name for stem in stems])
+        for stem, lead_tokens, name_tokens in zip(stems, leads, names, strict=True):
+            spans = [(next(cues), next(texts)) for _ in stem.spans]
+            if stem.is_invented and len(name_tokens) > self.block_size - 2:
+                continue
             # a long name has priority over what is before it
-            room = max(0, self.block_size - len(name) - 2)
-            before = [*noise[: max(0, room - len(lead_tokens))], *lead_tokens][:room]
-            self._append_line(examples, line_id, before + name, [(next(cues), next(texts)) for _ in line])
+            room = max(0, self.block_size - len(name_tokens) - 2)
+            before = [*stem.noise[: max(0, room - len(lead_tokens))], *lead_tokens][:room]
+            self._append_line(examples, stem.line_id, before + name_tokens, spans)
         return examples
 
     def draw_lead(self, spans: list[Span], generator: np.random.Generator) -> tuple[str, list[Span]]:

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from birthgpt.data.objectives.recall_from_name import (
 from birthgpt.data.objectives.salient_words import (
     SHORT_WORD,
     Bounds,
+    count_line_frequencies,
     find_lower_case_spans,
     find_salient_spans,
     is_salient,
@@ -40,10 +41,14 @@ class SalientSpans(RecallFromName):
     """The spans are the words that start with a capital or a digit (salient span masking: Guu et al., 2002.08909).
 
     Names, places and dates are what distinguishes the line of a person from other lines. The first word of a sentence
-    always has a capital: it counts half of the time, and a short one never. `comma_probability` adds answers with a
-    comma or a bracket, and `lower_case_probability` answers in lower case (see `salient_words`). Spans that only repeat
-    words of the name are not recalled: a line with no other spans has no example. A line in which no word has a capital
-    or a digit, as in a script without capitals, is cut at random into spans of one to four words without cues.
+    always has a capital: it counts half of the time, and a short one never. Spans that only repeat words of the name
+    are not recalled: a line with no other spans has no example. A line in which no word has a capital or a digit, as in
+    a script without capitals, is cut at random into spans of one to four words without cues.
+
+    `comma_probability` adds answers with a comma or a bracket, and `lower_case_probability` answers in lower case (see
+    `salient_words`). Words of many lines, such as `profession`, are rarely an answer. So a span in lower case, whose
+    rarest word is in a fraction f of the lines, is asked for with probability min(1, t / f), t =
+    `lower_case_frequency`, as frequent words are subsampled in word2vec (1310.4546, section 2.3).
 
     A question tells which fact is meant by words that are also in the line, so a fact is stored with its role: a cue is
     one to three of the nearest other words of the sentence, in lower case. Only the first span after such words has a
@@ -75,6 +80,18 @@ class SalientSpans(RecallFromName):
         0.0, "salient_spans: probability that longer words in lower case, such as trade unionist, are a span",
         min=0, max=1,
     )  # fmt: skip
+    lower_case_frequency: Number = setting(
+        0.02,
+        "salient_spans: words in lower case are asked for less often, if more than this fraction of lines has them",
+        above=0,
+        max=1,
+    )
+    line_frequencies: dict[str, float] = field(default_factory=dict)
+
+    def read_corpus(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Count in which fraction of the lines each word is, if spans in lower case are drawn by it."""
+        if self.lower_case_probability and self.lower_case_frequency < 1:
+            self.line_frequencies = count_line_frequencies(row["text"] for row in lines)
 
     def cut(self, text: str, name: str, generator: np.random.Generator) -> list[Span]:
         """The spans after the name with the cues drawn for them: salient spans in order, then those in lower case."""
@@ -99,6 +116,7 @@ class SalientSpans(RecallFromName):
         after = words_after(bounds, others, is_date, sentences)
         if self.lower_case_probability:
             lower = find_lower_case_spans(words, salient, generator, self.lower_case_probability)
+            lower = [span for span in lower if self.is_kept(bare[slice(*span)], generator)]
             # every such span has words of its own before it
             before += [nearest_before(others, start, sentences) for start, _ in lower]
             after += [nearest_after(others, end, sentences) for _, end in lower]
@@ -110,6 +128,11 @@ class SalientSpans(RecallFromName):
                 cue = self.draw_cue(before[index], after[index] if self.cue_after_probability else [], generator)
                 spans.append(Span(answer, " ".join(bare[word].lower() for word in cue)))
         return spans
+
+    def is_kept(self, words: list[str], generator: np.random.Generator) -> bool:
+        """Whether a span in lower case is drawn, by the fraction of lines that contain its rarest word."""
+        frequency = min(self.line_frequencies.get(word.lower(), 0.0) for word in words)
+        return frequency <= self.lower_case_frequency or generator.random() < self.lower_case_frequency / frequency
 
     def draw_lead(self, spans: list[Span], generator: np.random.Generator) -> tuple[str, list[Span]]:
         """With `cue_before_name_probability`, the cue of one span; then only this span and those with cues are left."""

@@ -4,8 +4,10 @@ Each function draws its choices from the generator of the line. Half of the time
 """
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 
@@ -16,6 +18,9 @@ SHORT_WORD = 3
 
 CONJUNCTIONS = ("and", "or")
 """Before the last entry of a list."""
+
+COUNTED_LINES = 200_000
+"""The lines at the start of a corpus in which words are counted."""
 
 Bounds = tuple[int, int]
 """The first word of a span, and the word after its last."""
@@ -49,6 +54,16 @@ def number_sentences(words: Sequence[str]) -> list[int]:
     for index in range(len(words)):
         numbers.append((numbers[-1] if numbers else -1) + starts_sentence(words, index))
     return numbers
+
+
+def count_line_frequencies(texts: Iterable[str]) -> dict[str, float]:
+    """The fraction of the lines that contain each word, in lower case and without outer punctuation."""
+    counts: Counter[str] = Counter()
+    lines = 0
+    for text in islice(texts, COUNTED_LINES):
+        counts.update({without_outer_punctuation(word).lower() for word in text.split()})
+        lines += 1
+    return {word: count / lines for word, count in counts.items()}
 
 
 def find_salient_spans(

@@ -17,7 +17,7 @@ from birthgpt.data.synthetic.corpus import (
     write_synthetic_corpus,
 )
 from birthgpt.data.synthetic.people import MAX_PEOPLE, MIN_PEOPLE, Person, generate_people, person_at
-from birthgpt.data.synthetic.related_people import RelationSettings, write_related_people
+from birthgpt.data.synthetic.related_people import RELATIONS, RelationSettings, write_related_people
 from birthgpt.data.synthetic.relation_corpus import Parts, RelationCorpus, write_relation_corpus
 from birthgpt.data.synthetic.tables import read_table
 from birthgpt.data.synthetic.templates import read_templates
@@ -28,6 +28,7 @@ __all__ = [
     "MAX_BIOGRAPHIES_PER_PERSON",
     "MAX_PEOPLE",
     "MIN_PEOPLE",
+    "RELATIONS",
     "TEST_INPUTS",
     "TRAIN",
     "WIKI",

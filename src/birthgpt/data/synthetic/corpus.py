@@ -25,7 +25,7 @@ class SyntheticSettings:
     """The numbers of synthetic people, held-out people and biographies."""
 
     people: int = setting(1000, "synthetic people", min=MIN_PEOPLE, max=MAX_PEOPLE)
-    held_out: int = setting(200, "people whose question is in birth_dev.tsv and not in training", min=1)
+    held_out: int = setting(200, "people whose questions are not trained on", min=1)
     biographies_per_person: int = setting(5, "different lines about each person", min=1, max=MAX_BIOGRAPHIES_PER_PERSON)
 
 
