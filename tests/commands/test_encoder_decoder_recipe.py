@@ -1,21 +1,23 @@
 """The recipe with `--architecture encoder_decoder`: pretraining, finetuning, and what reads the result."""
 
+import copy
 import json
 import math
 import shutil
 
 import pytest
 import torch
-from builders import run_finetuning, run_pretraining
+from builders import run_finetuning, run_pretraining, seq2seq_model
 from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from birthgpt import BirthGPTEncoder, BirthGPTForConditionalGeneration
 from birthgpt.commands.ask import AskSettings, ask
+from birthgpt.commands.building import add_unknown_answer
 from birthgpt.commands.evaluate import EvaluateSettings, evaluate
 from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.commands.push import PushSettings, export
 from birthgpt.data.questions import load_questions
-from birthgpt.data.tokenizers import question_prompt
+from birthgpt.data.tokenizers import question_prompt, unknown_answer_id
 from birthgpt.evaluation.answering import answer_questions
 from birthgpt.evaluation.ensembling import answer_log_probabilities, ensemble_answers
 from birthgpt.evaluation.recall import answer_ranks
@@ -184,6 +186,28 @@ def test_finetuning_keeps_the_architecture(which, arguments, message, runs, pret
             "--train_file", people_files / "birth_places_train.tsv", "--model_name_or_path", start,
             "--output_dir", tmp_path / "run", "--architecture", "encoder_decoder", *arguments,
         )  # fmt: skip
+
+
+def test_an_encoder_decoder_may_learn_to_answer_unknown(runs, people_files, tmp_path):
+    run_finetuning(
+        "--train_file", people_files / "birth_places_train.tsv", "--model_name_or_path", runs[0],
+        "--corpus_file", people_files / "wiki.txt", "--unknown_name_ratio", 0.5, "--output_dir", tmp_path / "run",
+    )  # fmt: skip
+    model, tokenizer = load_model_and_tokenizer(str(tmp_path / "run"))
+    assert len(model.encoder.embed_tokens.weight) == len(model.lm_head.weight) == len(tokenizer)
+    for always_answer in (False, True):
+        answer_questions(model, tokenizer, ["Where was Ada Lovelace born?"], always_answer=always_answer)
+
+
+def test_a_new_special_token_is_in_no_ngram_of_either_stack(bpe):
+    tokenizer = copy.deepcopy(bpe)
+    model = seq2seq_model("softmax-ngrams", vocab_size=len(tokenizer))
+    add_unknown_answer(model, tokenizer)
+    token = len(tokenizer) - 1
+    assert token == unknown_answer_id(tokenizer)
+    for config in (model.config, model.encoder.config, model.decoder.config):
+        assert config.ngram_special_token_ids.count(token) == 1
+    assert token in model.encoder.embed_ngrams.special_ids
 
 
 def test_a_dry_run_shows_what_each_stack_reads(people_files, tmp_path, capsys):

@@ -152,10 +152,13 @@ def add_unknown_answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
     if len(tokenizer) > len(embeddings.weight):
         # the mean of all rows plus noise would need a covariance matrix
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    special = getattr(model.config, "ngram_special_token_ids", None)
-    if special is not None:
-        # in place: the embeddings of n-grams hold the same list
-        special.append(unknown_answer_id(tokenizer))
+    # encoder and decoder have configurations of their own
+    configs = {id(part.config): part.config for part in model.modules() if isinstance(part, PreTrainedModel)}
+    for config in configs.values():
+        special = getattr(config, "ngram_special_token_ids", None)
+        if special is not None:
+            # in place: the embeddings of n-grams hold the same list
+            special.append(unknown_answer_id(tokenizer))
 
 
 def build_model(
