@@ -191,7 +191,7 @@ def test_finetuning_keeps_the_architecture(which, arguments, message, runs, pret
 def test_an_encoder_decoder_may_learn_to_answer_unknown(runs, people_files, tmp_path):
     run_finetuning(
         "--train_file", people_files / "birth_places_train.tsv", "--model_name_or_path", runs[0],
-        "--corpus_file", people_files / "wiki.txt", "--unknown_name_ratio", 0.5, "--output_dir", tmp_path / "run",
+        "--corpus_file", people_files / "wiki.txt", "--unknown_question_ratio", 0.5, "--output_dir", tmp_path / "run",
     )  # fmt: skip
     model, tokenizer = load_model_and_tokenizer(str(tmp_path / "run"))
     assert len(model.encoder.embed_tokens.weight) == len(model.lm_head.weight) == len(tokenizer)
