@@ -5,7 +5,7 @@ import re
 import site
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -129,6 +129,11 @@ def tiny_config(variant: str = "modern", **settings) -> BirthGPTConfig:
     return BirthGPTConfig(**{**SIZES, **sizes, **dropout, **VARIANTS[variant], **settings})
 
 
+def is_bidirectional(case: str) -> bool:
+    """Whether every attention type of a case has a bidirectional form."""
+    return all(ATTENTION_TYPES[name].supports_bidirectional for name in case_config(case).attention_types)
+
+
 def case_model(case: str, dtype: torch.dtype = torch.float64, **settings) -> BirthGPTForCausalLM:
     """A seeded model of a case in eval mode, with position vectors that are not zero."""
     return seeded_model(case_config(case, **settings), dtype)
@@ -162,8 +167,10 @@ START = 2
 
 
 def seq2seq_config(case: str, **settings) -> BirthGPTEncoderDecoderConfig:
-    """The configuration of an encoder–decoder: a decoder of a case, with the same type in its encoder."""
+    """The configuration of an encoder–decoder: a decoder of a case, with the same type in its encoder if it can be."""
     case_settings = {"attention_type": case.split("-")[0]} | CASES[case]
+    if not is_bidirectional(case):
+        case_settings["encoder_attention_type"] = "softmax"
     return BirthGPTEncoderDecoderConfig(**SIZES | case_settings | {"decoder_start_token_id": START} | settings)
 
 
@@ -329,11 +336,16 @@ def name_of(line: str) -> str:
 # programs
 
 
-def run_without_package(program: str, directory: Path, **values) -> None:
-    """Run a program without birthgpt; `{paths!r}` in it is replaced by the folders of the other packages."""
+def run_without_package(program: str, directory: Path, *, variables: Mapping[str, str] | None = None, **values) -> None:
+    """Run a program without birthgpt; `{paths!r}` in it is replaced by the folders of the other packages.
+
+    Args:
+        variables: more variables of the environment.
+        values: what replaces the other names in braces.
+    """
     paths = [path for path in (*site.getsitepackages(), site.getusersitepackages()) if os.path.isdir(path)]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    environment["HF_HOME"] = str(directory / "home")
+    environment |= {"HF_HOME": str(directory / "home"), **(variables or {})}
     program = program.format(paths=paths, **values)
     result = subprocess.run(
         [sys.executable, "-S", "-c", program], env=environment, cwd=directory, capture_output=True, text=True

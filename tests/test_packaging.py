@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DISTRIBUTION_OF = {"yaml": "PyYAML"}
+DISTRIBUTION_OF = {"yaml": "PyYAML", "sklearn": "scikit-learn"}
+OF_DEVELOPERS = {"test", "clients"}
+"""The extras that the package itself never imports."""
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +29,15 @@ def names_of(requirements: list[str]) -> set[str]:
     return {re.match(r"[\w.-]+", requirement)[0] for requirement in requirements}
 
 
-def imported(folder: Path) -> set[str]:
-    """The top-level packages, other than Python's own and this one, that the files of a folder import."""
+def imported(folder: Path, at_once: bool = False) -> set[str]:
+    """The top-level packages, other than Python's own and this one, that the files of a folder import.
+
+    With `at_once`, those that are imported with the file, and not in a function.
+    """
     found = set()
     for path in folder.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in tree.body if at_once else ast.walk(tree):
             if isinstance(node, ast.Import):
                 found |= {name.name.split(".")[0] for name in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -47,12 +53,16 @@ def test_every_folder_of_the_source_is_a_package_of_the_wheel(options):
 
 def test_every_library_that_is_imported_is_declared(options):
     declared = names_of(lines_of(options["options"]["install_requires"]))
-    assert {DISTRIBUTION_OF.get(name, name) for name in imported(ROOT / "src")} <= declared
+    assert {DISTRIBUTION_OF.get(name, name) for name in imported(ROOT / "src", at_once=True)} <= declared
     extras = options["options.extras_require"]
+    for_users = set().union(*(names_of(lines_of(extras[name])) for name in extras.keys() - OF_DEVELOPERS))
+    assert {DISTRIBUTION_OF.get(name, name) for name in imported(ROOT / "src")} <= declared | for_users
     declared |= names_of(lines_of(extras["test"])) | names_of(lines_of(extras["clients"]))
     modules = [path for folder in ("tests", "results", "docs") for path in (ROOT / folder).glob("*.py")]
     packages = (ROOT / "tests").glob("*/__init__.py")
-    local = {path.stem.replace("_", "-") for path in [*modules, *(path.parent for path in packages)]}
+    # benchmarks is a package without __init__.py; benchmarks/laws is inside it
+    folders = [*(path.parent for path in packages), ROOT / "benchmarks"]
+    local = {path.stem.replace("_", "-") for path in [*modules, *folders]}
     used = {name.replace("_", "-") for folder in ("tests", "results", "benchmarks") for name in imported(ROOT / folder)}
     assert {DISTRIBUTION_OF.get(name, name) for name in used - local} <= {name.replace("_", "-") for name in declared}
 
@@ -60,5 +70,5 @@ def test_every_library_that_is_imported_is_declared(options):
 def test_every_declared_library_has_a_tested_version(options):
     pinned = names_of(lines_of((ROOT / "constraints.txt").read_text(encoding="utf-8")))
     extras = options["options.extras_require"]
-    declared = [options["options"]["install_requires"], extras["test"], extras["clients"]]
+    declared = [options["options"]["install_requires"], *extras.values()]
     assert set().union(*(names_of(lines_of(part)) for part in declared)) <= pinned

@@ -10,6 +10,7 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
+from birthgpt.code_version import code_version
 from birthgpt.model import (
     BirthGPTConfig,
     BirthGPTEncoder,
@@ -21,8 +22,11 @@ from birthgpt.model import (
     BirthGPTForTokenClassification,
     BirthGPTModel,
 )
+from birthgpt.model.modeling_encoder_decoder_birthgpt import RefusedLanguageModel
 
 __version__ = "0.2.0"
+
+BirthGPTConfig.installed_code = code_version(__version__)
 
 AutoConfig.register(BirthGPTConfig.model_type, BirthGPTConfig, exist_ok=True)
 AutoModel.register(BirthGPTConfig, BirthGPTModel, exist_ok=True)
@@ -33,6 +37,7 @@ AutoModelForTokenClassification.register(BirthGPTConfig, BirthGPTForTokenClassif
 AutoModelForQuestionAnswering.register(BirthGPTConfig, BirthGPTForQuestionAnswering, exist_ok=True)
 AutoConfig.register(BirthGPTEncoderDecoderConfig.model_type, BirthGPTEncoderDecoderConfig, exist_ok=True)
 AutoModel.register(BirthGPTEncoderDecoderConfig, BirthGPTEncoder, exist_ok=True)
+AutoModelForCausalLM.register(BirthGPTEncoderDecoderConfig, RefusedLanguageModel, exist_ok=True)
 AutoModelForSeq2SeqLM.register(BirthGPTEncoderDecoderConfig, BirthGPTForConditionalGeneration, exist_ok=True)
 
 __all__ = [

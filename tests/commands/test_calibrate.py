@@ -16,6 +16,7 @@ from birthgpt.commands.calibrate import CalibrateSettings, calibrate, show_thres
 from birthgpt.commands.evaluate import EvaluateSettings, evaluate, show_evaluation
 from birthgpt.commands.loading import check_folder, load_model_and_tokenizer
 from birthgpt.commands.push import PushSettings, export
+from birthgpt.commands.verify import VerifySettings, verify
 from birthgpt.data.corpus import lines_by_name, load_corpus
 from birthgpt.data.questions import load_questions
 from birthgpt.data.unknown_names import UnknownNames, part_of
@@ -159,6 +160,58 @@ def test_ask_prints_the_verdict(calibrated, held_out, capsys):
     assert "the calibration has no such wording: nothing is promised" in asked("Who is Ada Byron?", max_risk=0.4)
 
 
+def test_ask_looks_up_what_is_not_recalled_and_keeps_it_for_finetuning(calibrated, tmp_path, capsys):
+    table, kept = tmp_path / "people.csv", tmp_path / "unanswered.tsv"
+    table.write_text(
+        "name,relation,answer,year\nÉmilie Unheard,birthplace,Paris,1706\n"
+        "John Unread,birthplace,York,1801\nJohn Unread,birthplace,Leeds,1901\n",
+        encoding="utf-8",
+    )
+
+    def asked(text, max_risk=1e-6):
+        given = {"model_name_or_path": str(calibrated), "question": text, "max_new_tokens": 6, "max_risk": max_risk}
+        ask(make_settings(AskSettings, **given, lookup_file=str(table), unanswered_file=str(kept)))
+        return capsys.readouterr().out.splitlines()
+
+    verdict, answer, row = asked("Where was Emilie Unheard born?")
+    assert verdict.startswith(("unsure", "unknown")) and answer == "Paris (from the table)"
+    assert row == f"  {table}, line 2: name: Émilie Unheard | relation: birthplace | year: 1706 | answer: **Paris**"
+    asked("Where was Emilie Unheard born?")
+    # one letter is wrong, two people have the name, nobody has it, another question
+    for text, shown in (
+        ("Where was Emilie Unherd born?", "from the table, about a similar name: Émilie Unheard"),
+        ("Where was John Unread born?", "York or Leeds (from the table, which has several answers: this may be"),
+        ("Where was Quentin Nobody born?", "the table has nothing about it"),
+        ("Who is John Unread?", "from the table, about this name; no answer is recognised:"),
+    ):
+        _, headline, *rows = asked(text)
+        assert headline.startswith(shown)
+        assert len(rows) == {"Quentin": 0, "John": 2}.get(text.split()[2], 1 if "Emilie" in text else 2)
+    assert kept.read_text("utf-8") == "Where was Emilie Unheard born?\tParis\n"
+    assert load_questions(str(kept))["answer"][:] == ["Paris"]
+    # what is recalled is not looked up
+    assert len(asked("Where was Emilie Unheard born?", max_risk=1 - 1e-9)) in (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lookup_file": "people.csv"}, "lookup_file is asked where the verdict is not recalled: give max_risk too"),
+        ({"unanswered_file": "u.tsv", "max_risk": 0.1}, "unanswered_file: give lookup_file too"),
+        ({"lookup_patterns": "p.yaml", "max_risk": 0.1}, "lookup_patterns: give lookup_file too"),
+        ({"lookup_file": "nowhere.csv", "max_risk": 0.1}, "nowhere.csv: no such file"),
+        ({"lookup_file": "x.csv", "unanswered_file": "u.txt", "max_risk": 0.1}, "give a name that ends with .tsv"),
+    ],
+)
+def test_settings_of_looking_up_that_do_not_fit_are_one_line(calibrated, settings, message):
+    with pytest.raises(ValueError, match=message):
+        ask(
+            make_settings(
+                AskSettings, model_name_or_path=str(calibrated), max_new_tokens=6, question="Who?", **settings
+            )
+        )
+
+
 def test_answers_with_confidence_in_python_are_those_of_an_evaluation(calibrated, held_out, tmp_path):
     run_evaluation(calibrated, held_out, tmp_path / "out", max_risk=0.4)
     rows = [json.loads(line) for line in (tmp_path / "out" / "confidence.jsonl").read_text().splitlines()]
@@ -186,6 +239,9 @@ def test_an_export_carries_the_calibration_and_one_of_other_weights_is_refused(
     shutil.copy(calibrated / CALIBRATION, other)
     with pytest.raises(ValueError, match=f"{CALIBRATION} belongs to another checkpoint"):
         export(PushSettings(model_name_or_path=str(other), output_dir=str(tmp_path / "export_2")))
+    with pytest.raises(ValueError, match=f"{CALIBRATION} belongs to another checkpoint"):
+        verify(VerifySettings(folder=str(other)))
+    assert verify(VerifySettings(folder=str(target)))[target] > 10
 
 
 def test_the_agreement_of_other_checkpoints_is_needed_again(checkpoint, pretrained, held_out, tmp_path):

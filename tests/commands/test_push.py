@@ -5,14 +5,12 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from builders import CASES, case_model, random_tokens, run_without_package, seq2seq_model
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
-from birthgpt.commands import push
 from birthgpt.commands.model_card import changed_settings, model_card
 from birthgpt.commands.push import PushSettings, add_code, export
 from birthgpt.commands.run_metadata import read_run_metadata
@@ -152,9 +150,12 @@ def test_a_name_with_markup_is_shown_as_it_is(finetuned, title):
     heading = tokens[1]
     assert "".join(part.content for part in heading.children) == " ".join(title.split())
     assert {part.type for part in heading.children} <= {"text", "text_special"}
-    (code,) = [token.content for token in tokens if token.type == "fence"]
-    (call,) = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call) and node.func.id == "pipeline"]
-    assert ast.literal_eval(call.args[1]) == title and len(call.args) == 2 and len(call.keywords) == 1
+    codes = [ast.parse(token.content) for token in tokens if token.type == "fence"]
+    for code, keywords in zip(codes, (["trust_remote_code"], []), strict=True):
+        calls = [node for node in ast.walk(code) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+        (call,) = [node for node in calls if node.func.id == "pipeline"]
+        assert ast.literal_eval(call.args[1]) == title and len(call.args) == 2
+        assert [keyword.arg for keyword in call.keywords] == keywords
 
 
 @pytest.mark.slow
@@ -244,66 +245,6 @@ def test_an_existing_folder_is_kept_and_an_unreachable_hub_is_named(exported, fi
     with pytest.raises(ValueError, match="user/name could not be pushed .* the export is in"):
         export(PushSettings(**arguments, overwrite_output_dir=True, hub_model_id="user/name"))
     assert (exported / "config.json").is_file()
-
-
-class Hub:
-    """The requests of a push, answered as the Hub does for the account `you`, in the order in which they arrive."""
-
-    def __init__(self, monkeypatch, **repositories: bool):
-        self.private_by_name, self.requests = repositories, []
-        monkeypatch.setattr(push, "HfApi", lambda: self)
-
-    def create_repo(self, repo_id, *, private, exist_ok):
-        self.requests.append(("create", repo_id, private))
-        name = repo_id.removeprefix("you/")
-        # the visibility of a repository that exists is not changed
-        self.private_by_name.setdefault(name, bool(private))
-        return SimpleNamespace(repo_id=f"you/{name}")
-
-    def model_info(self, repo_id):
-        self.requests.append(("read", repo_id))
-        return SimpleNamespace(id=repo_id, private=self.private_by_name[repo_id.removeprefix("you/")])
-
-    def upload_folder(self, *, repo_id, folder_path, commit_message, allow_patterns):
-        self.requests.append(("upload", repo_id))
-        self.card = (folder_path / "README.md").read_text()
-        self.uploaded = set(allow_patterns)
-
-
-def push_to(hub_model_id, finetuned, tmp_path, **settings):
-    where = {"model_name_or_path": str(finetuned), "output_dir": str(tmp_path / "export")}
-    return export(PushSettings(**where, hub_model_id=hub_model_id, **settings))
-
-
-@pytest.mark.parametrize("private", [None, True, False])
-def test_a_new_repository_is_as_private_as_asked_and_else_as_the_account_is(finetuned, tmp_path, monkeypatch, private):
-    hub = Hub(monkeypatch)
-    settings = {} if private is None else {"private": private}
-    push_to("you/mine", finetuned, tmp_path, **settings)
-    assert hub.requests == [("create", "you/mine", private), ("read", "you/mine"), ("upload", "you/mine")]
-
-
-def test_a_private_push_to_a_public_repository_uploads_nothing(finetuned, tmp_path, monkeypatch):
-    hub = Hub(monkeypatch, mine=False, secret=True)
-    with pytest.raises(ValueError, match="you/mine exists and is public: nothing was uploaded"):
-        push_to("you/mine", finetuned, tmp_path, private=True)
-    assert [kind for kind, *_ in hub.requests] == ["create", "read"]
-    push_to("you/secret", finetuned, tmp_path, private=True, overwrite_output_dir=True)
-    assert hub.requests[-1] == ("upload", "you/secret")
-
-
-def test_a_name_without_user_is_that_of_the_account_also_in_the_card(finetuned, tmp_path, monkeypatch):
-    hub = Hub(monkeypatch)
-    push_to("mine", finetuned, tmp_path)
-    assert hub.requests[-1] == ("upload", "you/mine")
-    assert "# you/mine\n" in hub.card and 'pipeline("text-generation", "you/mine"' in hub.card
-
-
-def test_only_the_export_is_uploaded(exported, finetuned, tmp_path, monkeypatch):
-    hub = Hub(monkeypatch)
-    (exported / "secret.txt").write_text("mine")
-    push_to("you/mine", finetuned, tmp_path, overwrite_output_dir=True)
-    assert hub.uploaded == {path.name for path in exported.iterdir()} - {"secret.txt", ".birthgpt.json"}
 
 
 def test_a_dry_run_writes_nothing(finetuned, tmp_path, capsys):

@@ -115,7 +115,7 @@ def test_what_is_saved_is_loaded_and_judges_the_same(source, calibration, tmp_pa
 def test_verdicts_follow_the_threshold_and_the_probability_of_unknown(source):
     calibration = fit(source, 2000)
     signals, right = draw(3000, seed=6)
-    unsaid = dataclasses.replace(signals[0], answer=Answer("", -0.1, is_unknown=True), name=None)
+    unsaid = dataclasses.replace(signals[0], answer=Answer("", -0.1, is_unknown=True), name=None, in_scope=False)
     answers = judge(calibration, [unsaid, *signals], 0.2)
     assert (answers[0].verdict, answers[0].in_scope, answers[0].right) == ("unknown", False, 0)
     given = [is_right for answer, is_right in zip(answers[1:], right, strict=True) if answer.verdict == "recalled"]
@@ -129,6 +129,30 @@ def test_verdicts_follow_the_threshold_and_the_probability_of_unknown(source):
     assert sum(answer.verdict == "recalled" for answer in invented) <= 15
     # no risk is so small that everything passes, and none is given without a threshold
     assert {answer.verdict for answer in judge(calibration, signals, 1e-6)} <= {"unsure", "unknown"}
+
+
+@pytest.mark.slow
+def test_the_whole_calibration_keeps_its_promise_on_redrawn_people(source):
+    population, right = draw(3000, seed=9)
+    invented = draw(100, 10, invented=True)[0]
+    generator = np.random.default_rng(0)
+    met = answered = 0
+    for seed in range(40):
+        chosen = generator.integers(0, 3000, 600)
+        calibration = fit_calibration(
+            source,
+            [population[index] for index in chosen],
+            [right[index] for index in chosen],
+            range(600),
+            invented,
+            FitSettings(seed=seed),
+        )
+        answers = judge(calibration, population, 0.3)
+        given = [is_right for answer, is_right in zip(answers, right, strict=True) if answer.verdict == "recalled"]
+        met += not given or 1 - np.mean(given) <= 0.3
+        answered += len(given) > 300
+    # 38 are expected at least; fewer than 35 have a probability of 1% then
+    assert met >= 35 and answered > 20
 
 
 def test_a_person_is_never_in_both_parts(source):

@@ -14,6 +14,7 @@ from birthgpt.evaluation.risk import (
     p_value,
     tabulate_thresholds,
     upper_bound,
+    within_person,
 )
 
 GRID = np.linspace(0.2, 0.99, 60).tolist()
@@ -61,8 +62,7 @@ def test_the_promised_risk_is_met_in_95_of_100_redraws(people, risk, questions):
     generator = np.random.default_rng(people)
     met = chosen = 0
     for _ in range(200):
-        scores, right, _ = draw(generator, people, questions)
-        table = tabulate_thresholds(GRID, draw(generator, people, questions), (scores, right))
+        table = tabulate_thresholds(GRID, draw(generator, people, questions), draw(generator, people, questions))
         threshold = choose_threshold(table, risk, confidence=0.95)
         chosen += threshold is not None
         met += threshold is None or true_risk(threshold.value) <= risk
@@ -78,7 +78,7 @@ def test_many_thresholds_do_not_make_a_threshold_pass_by_luck():
     for _ in range(400):
         groups = [
             (generator.random(300), generator.random(300) > 0.101, np.arange(300)),
-            (generator.random(300), generator.random(300) > 0.101),
+            (generator.random(300), generator.random(300) > 0.101, np.arange(300)),
         ]
         table = tabulate_thresholds(GRID, *groups)
         false += choose_threshold(table, 0.1, confidence=0.9) is not None
@@ -90,7 +90,7 @@ def test_many_thresholds_do_not_make_a_threshold_pass_by_luck():
 def test_counts_are_those_of_a_loop():
     generator = np.random.default_rng(2)
     scores, right, people = draw(generator, 50, 3)
-    (row,) = tabulate_thresholds([0.7], (scores, right, people), (scores[:30], right[:30]))
+    (row,) = tabulate_thresholds([0.7], (scores, right, people), (scores[:30], right[:30], people[:30]))
     assert (row.answered, row.wrong) == (
         sum(score >= 0.7 for score in scores),
         sum(score >= 0.7 and not is_right for score, is_right in zip(scores, right, strict=True)),
@@ -98,16 +98,31 @@ def test_counts_are_those_of_a_loop():
     assert row.answered_before == sum(score >= 0.7 for score in scores[:30])
 
 
-def test_independent_questions_have_no_design_effect_and_copies_count_once():
+def test_the_correlation_within_people_is_that_of_all_pairs_of_questions():
+    generator = np.random.default_rng(3)
+    people = generator.integers(0, 40, 150)
+    wrong = generator.random(150) < 0.3 + 0.4 * (people % 2)
+    pairs = [
+        (wrong[one], wrong[other])
+        for one in range(150)
+        for other in range(150)
+        if one != other and people[one] == people[other]
+    ]
+    rate = wrong.mean()
+    expected = np.mean([(one - rate) * (other - rate) for one, other in pairs]) / (rate * (1 - rate))
+    assert within_person(wrong, people) == pytest.approx(expected) and expected > 0.05
+
+
+def test_copies_count_once_and_independent_questions_for_themselves():
     generator = np.random.default_rng(3)
     wrong = generator.random(2000) < 0.2
-    assert design_effect(wrong, np.arange(2000)) == 1
-    # four questions with the same fate are worth one
-    assert design_effect(np.repeat(wrong, 4), np.repeat(np.arange(2000), 4)) == pytest.approx(4, rel=0.02)
-    # questions that are independent within a person are worth themselves
-    assert design_effect(wrong, np.repeat(np.arange(500), 4)) == pytest.approx(1, abs=0.1)
-    # without a wrong answer, the copies are assumed
-    assert design_effect(np.zeros(40, dtype=bool), np.repeat(np.arange(10), 4)) == 4
+    copies, alone = np.repeat(np.arange(2000), 4), np.arange(2000)
+    assert within_person(wrong, alone) == 0 and design_effect(alone, 0.7) == 1
+    assert design_effect(copies, within_person(np.repeat(wrong, 4), copies)) == pytest.approx(4)
+    assert design_effect(copies[:2000], within_person(wrong, copies[:2000])) == pytest.approx(1, abs=0.1)
+    # without a wrong answer, copies are assumed
+    assert within_person(np.zeros(40, dtype=bool), np.repeat(np.arange(10), 4)) == 1
+    assert design_effect(np.array([]), 0.5) == 1
 
 
 def test_effective_counts_are_rounded_to_the_safe_side():

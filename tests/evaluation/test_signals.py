@@ -4,7 +4,9 @@ import math
 
 import pytest
 import torch
+from accelerate import Accelerator
 from builders import CASES, LINES, case_model
+from processes import in_two_processes
 
 from birthgpt.data.tokenizers import (
     add_unknown_answer_token,
@@ -31,11 +33,15 @@ QUESTIONS = ["Where was Bo born?", "Where was Ada Lovelace born?", "Where was it
 NAMES = ["Ada Lovelace", "Lise Meitner", "Émilie du Châtelet"]
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
+def make_tokenizer():
     tokenizer = train_character_tokenizer([*LINES, *QUESTIONS], 64)
     add_unknown_answer_token(tokenizer)
     return tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return make_tokenizer()
 
 
 def model_of(case, tokenizer):
@@ -117,6 +123,28 @@ def test_signals_are_those_of_their_definitions(tokenizer):
         assert values["wording_agreement"] == pytest.approx(max(-30, log_p(f"{name} born in")), abs=1e-3)
         assert values["name_log_probability"] == pytest.approx(max(-30, log_p(name)), abs=1e-3)
         assert values["name_likelihood"] == source.name_likelihood(name)
+
+
+def signals_in_process():
+    return collect_signals(source_of("softmax", make_tokenizer()), QUESTIONS[:3], accelerator=Accelerator(cpu=True))
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_questions_and_both_have_all_signals(tokenizer):
+    expected = collect_signals(source_of("softmax", tokenizer), QUESTIONS[:3])
+    for found in in_two_processes(signals_in_process):
+        assert [signals.answer.text for signals in found] == [signals.answer.text for signals in expected]
+        for one, other in zip(found, expected, strict=True):
+            assert one.values == pytest.approx(other.values, abs=1e-3, nan_ok=True)
+
+
+def test_a_name_that_is_given_has_signals_in_any_wording(tokenizer):
+    source = source_of("softmax", tokenizer)
+    question = "Tell me about Bo?"
+    ((unnamed,), (named,)) = (collect_signals(source, [question], names=names) for names in (None, ["Bo"]))
+    assert (unnamed.name, named.name, unnamed.in_scope, named.in_scope) == (None, "Bo", False, False)
+    assert math.isnan(unnamed.values["name_rank"]) and not math.isnan(named.values["name_rank"])
+    assert named.values["log_probability"] == pytest.approx(unnamed.values["log_probability"], abs=1e-4)
 
 
 def test_answers_are_the_greedy_ones_whether_given_or_not(tokenizer):

@@ -4,7 +4,16 @@ import math
 
 import pytest
 import torch
-from builders import CASES, SIZES, case_config, contributed_attention, left_padded, random_tokens, seeded_encoder
+from builders import (
+    CASES,
+    SIZES,
+    case_config,
+    contributed_attention,
+    is_bidirectional,
+    left_padded,
+    random_tokens,
+    seeded_encoder,
+)
 from torch import nn
 from transformers import AutoModel
 from transformers.models.big_bird import modeling_big_bird
@@ -15,7 +24,7 @@ from birthgpt.model.attention_bigbird import NO_BLOCK
 from birthgpt.model.attention_gated_deltanet import naive_gated_delta_rule
 from birthgpt.model.attention_performer import draw_projection
 
-ENCODERS = CASES | {
+ENCODERS = {case: settings for case, settings in CASES.items() if is_bidirectional(case)} | {
     "linformer-headwise": {"linformer_sharing": "headwise"},
     "linformer-key-value": {"linformer_sharing": "key_value", "linformer_rank": 5},
     "bigbird-two-global": {"bigbird_global": 2, "bigbird_random": 2, "bigbird_block": 2},

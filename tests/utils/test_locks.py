@@ -1,6 +1,7 @@
 """Two programs never write into one folder at the same time, and a killed program leaves no lock."""
 
 import errno
+import multiprocessing
 import os
 import platform
 import time
@@ -17,7 +18,7 @@ from birthgpt.commands.quickstart import QuickstartSettings, quickstart
 from birthgpt.settings import make_settings
 from birthgpt.training.run_folder import RunSettings
 from birthgpt.training.run_lock import locked_folder
-from birthgpt.utils.locks import LOCK, locked
+from birthgpt.utils.locks import LOCK, locked, locked_file
 
 fcntl = pytest.importorskip("fcntl", reason="locks of POSIX")
 
@@ -143,3 +144,26 @@ def test_all_processes_are_told_that_the_folder_is_in_use(tmp_path):
     with held_by_another(tmp_path) as process:
         messages = in_two_processes(lock_in_process, tmp_path)
     assert messages[0] == messages[1] and f"is in use by process {process.pid}" in messages[0]
+
+
+def change_slowly(path: Path, ready, seconds: float) -> None:
+    with locked_file(path):
+        ready.set()
+        time.sleep(seconds)
+        path.write_text("changed")
+
+
+def test_a_file_is_waited_for_and_a_killed_process_leaves_no_lock_on_it(tmp_path):
+    # forked processes start at once, and compute nothing here
+    context = multiprocessing.get_context("fork")
+    for name, seconds in (("waited.tsv", 0.5), ("killed.tsv", 300)):
+        path, ready = tmp_path / name, context.Event()
+        process = context.Process(target=change_slowly, args=(path, ready, seconds), daemon=True)
+        process.start()
+        assert ready.wait(60)
+        if name == "killed.tsv":
+            process.kill()
+        with locked_file(path):
+            assert path.exists() == (name == "waited.tsv")
+        process.join()
+    assert [path.name for path in tmp_path.iterdir()] == ["waited.tsv"]

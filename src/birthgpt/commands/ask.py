@@ -7,6 +7,8 @@ from birthgpt.commands.command import Command
 from birthgpt.commands.confidence_report import Judge, RiskSettings
 from birthgpt.commands.endless_answers import warn_endless_answers
 from birthgpt.commands.loading import load_model_and_tokenizer
+from birthgpt.commands.lookup_answers import LookupDesk, LookupSettings
+from birthgpt.commands.unused_settings import unused_in_asking, warn_unused
 from birthgpt.data.names import normalize
 from birthgpt.data.tokenizers import warn_unknown_characters
 from birthgpt.evaluation.answering import Answer, DecodingSettings, answer_questions
@@ -22,19 +24,27 @@ class AskSettings(DecodingSettings):
     model_name_or_path: str = setting(help="finetuned checkpoint")
     question: str | None = setting(None, "such as: Where was Ada Lovelace born?")
     risk: RiskSettings
+    lookup: LookupSettings
 
 
 def ask(settings: AskSettings) -> None:
     """Print each answer with its probability, or, with `max_risk`, with p(right) and the verdict.
 
+    With `lookup_file`, what the file says is printed below an answer that is not called recalled.
+
     Raises:
         ValueError: there is no checkpoint, or a question is too long for the model; with `max_risk`, the checkpoint has
-            no calibration, or one of another checkpoint.
+            no calibration, or one of another checkpoint; `lookup_file` is given without `max_risk`, or is wrong.
     """
+    if settings.lookup.lookup_file is not None and settings.risk.max_risk is None:
+        raise ValueError("lookup_file is asked where the verdict is not recalled: give max_risk too, such as 0.05")
+    warn_unused(settings, unused_in_asking(settings))
     model, tokenizer = load_model_and_tokenizer(settings.model_name_or_path)
-    judge = None
+    judge = desk = None
     if settings.risk.max_risk is not None:
         judge = Judge.load(settings.model_name_or_path, (model, tokenizer), settings.risk, settings)
+        if settings.lookup.lookup_file is not None:
+            desk = LookupDesk(settings.lookup, judge.source.wordings)
     for question in [settings.question] if settings.question is not None else read_questions():
         asked = [normalize(question)]
         warn_unknown_characters(tokenizer, asked, "the question")
@@ -45,7 +55,13 @@ def ask(settings: AskSettings) -> None:
             max_new_tokens=settings.max_new_tokens,
             always_answer=settings.always_answer,
         )
-        print(describe(answers[0]) if judge is None else describe_verdict(judge(asked, answers)[0]))
+        if judge is None:
+            print(describe(answers[0]))
+        else:
+            (judged,) = judge(asked, answers)
+            print(describe_verdict(judged))
+            if desk is not None and judged.verdict != "recalled":
+                print(desk(asked[0]))
         warn_endless_answers(asked, answers, settings.model_name_or_path)
 
 

@@ -4,7 +4,7 @@ import itertools
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import datasets
 import torch
@@ -24,7 +24,12 @@ from birthgpt.data.tokenizers import (
     unknown_answer_id,
 )
 from birthgpt.data.unknown_names import UnknownNames
-from birthgpt.model import BirthGPTConfig, BirthGPTForCausalLM
+from birthgpt.model import (
+    BirthGPTConfig,
+    BirthGPTEncoderDecoderConfig,
+    BirthGPTForCausalLM,
+    BirthGPTForConditionalGeneration,
+)
 from birthgpt.settings import CollectedSettings, collect_settings, declared_settings, flatten_settings, setting
 from birthgpt.training.losses import teach_known_names
 from birthgpt.training.manifest import check_checkpoint
@@ -39,15 +44,28 @@ TOKENIZER_SAMPLE = 200_000
 MAY_DIFFER_FROM_CHECKPOINT = ("hidden_dropout", "attention_dropout", "attn_implementation", "gradient_checkpointing")
 
 
-@collect_settings(BirthGPTConfig)
-class ModelSettings(CollectedSettings):
-    """The architecture of a new model: the settings of `BirthGPTConfig`."""
+OF_ENCODER = ("num_encoder_layers", "encoder_attention_type")
+"""The settings that only an encoder–decoder has."""
 
+
+@collect_settings(BirthGPTEncoderDecoderConfig)
+class ModelSettings(CollectedSettings):
+    """The architecture of a new model: the settings of `BirthGPTConfig`, and those of an encoder."""
+
+    architecture: Literal["decoder", "encoder_decoder"] = setting(
+        "decoder", "decoder: a language model; encoder_decoder: as in T5, questions are read by an encoder"
+    )
     per_layer_config: dict | None = setting(
         None, "settings of single layers, as YAML: {2: {sliding_window: 8}} for the third layer"
     )
     attn_implementation: str = setting("sdpa", "eager, sdpa, flash_attention_2 or flex_attention")
     gradient_checkpointing: bool = setting(False, "recompute activations in the backward pass to save memory")
+
+    def validate_architecture(self):
+        """Only an encoder–decoder has settings of an encoder."""
+        for name in OF_ENCODER:
+            if self.architecture == "decoder" and getattr(self, name):
+                raise ValueError(f"{name} is for an encoder: set architecture to encoder_decoder, or leave it out")
 
 
 def build_tokenizer(
@@ -147,16 +165,23 @@ def build_model(
 
     Args:
         settings: the architecture.
-        tokenizer: the model gets its vocabulary size and its special tokens.
+        tokenizer: the model gets its vocabulary size and its special tokens. For an encoder–decoder, it pads on the
+            right from now on: others pad labels with it, and the first label follows the token that starts an output.
         block_size: longest sequence in tokens.
         known_names: train it with the loss of questions about names of the corpus (`training.losses`).
     """
     values = flatten_settings(settings)
-    types = values.pop("attention_type")
     attn_implementation, checkpointing = values.pop("attn_implementation"), values.pop("gradient_checkpointing")
-    config = BirthGPTConfig(
+    has_encoder = values.pop("architecture") == "encoder_decoder"
+    if not has_encoder:
+        values = {name: value for name, value in values.items() if name not in OF_ENCODER}
+    values |= {name: single(value) for name, value in values.items() if name.endswith("attention_type")}
+    if has_encoder:
+        tokenizer.padding_side = "right"
+    config_class: Any = BirthGPTEncoderDecoderConfig if has_encoder else BirthGPTConfig
+    config = config_class(
         **values,
-        attention_type=types[0] if isinstance(types, list) and len(types) == 1 else types,
+        **({"decoder_start_token_id": tokenizer.mask_token_id} if has_encoder else {}),
         vocab_size=len(tokenizer),
         max_position_embeddings=block_size,
         pad_token_id=tokenizer.pad_token_id,
@@ -166,7 +191,7 @@ def build_model(
     _check_attn_implementation(attn_implementation, config)
     config._attn_implementation = attn_implementation
     try:
-        model = BirthGPTForCausalLM(config)
+        model: Any = (BirthGPTForConditionalGeneration if has_encoder else BirthGPTForCausalLM)(config)
     except ImportError as error:
         raise ValueError(f"attn_implementation={attn_implementation}: {first_line(error)}") from None
     # such as sizes for which there is no memory
@@ -178,12 +203,18 @@ def build_model(
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        decoder_start_token_id=tokenizer.mask_token_id if has_encoder else None,
         max_new_tokens=min(ANSWER_LENGTH, block_size // 4),
         do_sample=False,
     )
     if known_names:
         teach_known_names(model, tokenizer)
     return _with_checkpointing(model, checkpointing)
+
+
+def single(types: str | list[str] | None) -> str | list[str] | None:
+    """The attention type for all layers if the list has only one."""
+    return types[0] if isinstance(types, list) and len(types) == 1 else types
 
 
 def load_to_train(name_or_path: str, settings: ModelSettings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -274,8 +305,13 @@ def _check_same_architecture(settings: ModelSettings, config: PreTrainedConfig, 
         value = getattr(settings, name)
         if name in MAY_DIFFER_FROM_CHECKPOINT or value in (entry.default, None):
             continue
-        loaded = config.attention_types if name == "attention_type" else getattr(config, name)
+        if name == "architecture":
+            loaded: Any = "encoder_decoder" if config.is_encoder_decoder else "decoder"
+        else:
+            loaded = config.attention_types if name == "attention_type" else getattr(config, name, None)
         if name == "attention_type":
             value, loaded = (value, loaded) if len(value) > 1 else (value[:1], loaded[:1])
+        if name == "encoder_attention_type":
+            value = single(value)
         if value != loaded:
             raise ValueError(f"{name}={value} does not fit {where}, which was trained with {loaded}")

@@ -103,7 +103,7 @@ def calibrate(settings: CalibrateSettings) -> Calibration:
         invented = invented_questions(
             filter(None, lines), questions, settings.invented_names, "calibration", settings.seed
         )
-    found = collect_signals(source, texts)
+    found = collect_signals(source, texts, names=[row["name"] for row in questions])
     calibration = fit_calibration(
         source,
         found,

@@ -94,7 +94,7 @@ def name_positional(arguments: list[str], names: Sequence[str]) -> list[str]:
 def quiet_libraries() -> None:
     """Log our own messages, and hide progress bars and details of the libraries."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for noisy in ("httpx", "filelock", "accelerate", "torch"):
+    for noisy in ("httpx", "httpx2", "filelock", "accelerate", "torch"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()

@@ -115,10 +115,11 @@ class Judge:
         self,
         questions: Sequence[str],
         answers: Sequence[Answer] | None = None,
+        names: Sequence[str] | None = None,
         accelerator: Accelerator | None = None,
     ) -> list[ConfidentAnswer]:
-        """The answers to questions, or the given ones, with verdicts."""
-        signals = collect_signals(self.source, questions, answers=answers, accelerator=accelerator)
+        """The answers to questions, or the given ones, with verdicts; arguments as those of `collect_signals`."""
+        signals = collect_signals(self.source, questions, answers=answers, names=names, accelerator=accelerator)
         return judge(self.calibration, signals, self.risk)
 
     def about_invented(

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from birthgpt.data.batching import EpochBatches, MixedBatches, StreamedBatches, TensorBatch, model_inputs
+from birthgpt.data.batching import (
+    EpochBatches,
+    MixedBatches,
+    StreamedBatches,
+    TensorBatch,
+    count_tokens,
+    model_inputs,
+)
 from birthgpt.data.objectives import IGNORE
 from birthgpt.data.preview import show_example
 from birthgpt.training.model_group import training_flops
@@ -38,15 +45,14 @@ def describe_run(
     measured = list(itertools.islice(iterate(batches), BATCHES_MEASURED))
     if not measured:
         raise ValueError("no line has an example for this objective")
-    tokens = sum(batch["input_ids"].numel() for batch in measured) / len(measured)
-    pads = sum(int((batch["input_ids"] == tokenizer.pad_token_id).sum()) for batch in measured)
+    tokens = sum(map(count_tokens, measured)) / len(measured)
+    ids = [batch[name] for batch in measured for name in ("input_ids", "decoder_input_ids") if name in batch]
+    pads = sum(int((each == tokenizer.pad_token_id).sum()) for each in ids)
     targets = sum(int((batch["shift_labels"] != IGNORE).sum()) for batch in measured)
     model = model.to(accelerator.device).train()
     # the first call is slower than the next calls
     _seconds(model, measured[0], accelerator)
-    seconds = sum(_seconds(model, batch, accelerator) for batch in measured[:3]) / sum(
-        batch["input_ids"].numel() for batch in measured[:3]
-    )
+    seconds = sum(_seconds(model, batch, accelerator) for batch in measured[:3]) / sum(map(count_tokens, measured[:3]))
     run_tokens = _run_tokens(model, batches, budget, tokens)
     metrics = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),

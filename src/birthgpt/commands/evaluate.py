@@ -100,7 +100,8 @@ def evaluate(settings: EvaluateSettings) -> dict | None:
             return None
         answers = model_answers(settings, member, questions, accelerator)
         if judge is not None:
-            judged = judge(questions.asked["question"][:], answers, accelerator)
+            asked = questions.asked
+            judged = judge(asked["question"][:], answers, asked["name"][:], accelerator)
             invented = judge.about_invented(settings.confidence, questions, accelerator)
             if accelerator.is_main_process:
                 confidence = report_confidence(settings.report, judge, questions, judged, invented)

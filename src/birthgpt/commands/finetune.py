@@ -142,10 +142,10 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
     unknown_names = build_unknown_names(settings.examples, () if lines is None else lines, people)
     inputs = fingerprints(settings, questions, development, corpus, tokenizer)
     held_out = development or held_out
-    block_size = model.config.max_position_embeddings
+    block_size, has_encoder = model.config.max_position_embeddings, model.config.is_encoder_decoder
     if unknown_names is not None:
         teach_known_names(model, tokenizer)
-    objective = build_question_answering(settings.examples, tokenizer, block_size, unknown_names)
+    objective = build_question_answering(settings.examples, tokenizer, block_size, unknown_names, has_encoder)
     with naming_source(train_file):
         batches = build_batches(trained, objective, tokenizer, training, accelerator)
     if run.dry_run:

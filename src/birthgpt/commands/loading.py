@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     GenerationConfig,
     PreTrainedConfig,
@@ -25,7 +26,7 @@ from transformers import (
 )
 from transformers.utils import GENERATION_CONFIG_NAME
 
-from birthgpt.model import BirthGPTConfig
+from birthgpt.model import BirthGPTConfig, BirthGPTEncoderDecoderConfig
 from birthgpt.model.attention_types import config_classes
 from birthgpt.settings import did_you_mean
 from birthgpt.training.manifest import check_files, manifest_of
@@ -39,7 +40,7 @@ JSON_FILES = ("config.json", GENERATION_CONFIG_NAME, "model.safetensors.index.js
 
 KEYS_OF_TRANSFORMERS = (
     *("model_type", "auto_map", "per_layer_config", "output_attentions", "quantization_config", "torch_dtype"),
-    *("_name_or_path", "_commit_hash"),
+    *("_name_or_path", "_commit_hash", "code_version"),
 )
 """What a `config.json` may contain beside the fields of its class."""
 
@@ -108,7 +109,9 @@ def _read_model(name_or_path: str, **overrides: Any) -> PreTrainedModel:
             if (Path(name_or_path) / GENERATION_CONFIG_NAME).exists():
                 with naming_damage(f"{name_or_path}/{GENERATION_CONFIG_NAME}"):
                     GenerationConfig.from_pretrained(name_or_path)
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            has_encoder = settings.get("model_type") == BirthGPTEncoderDecoderConfig.model_type
+            auto_class = AutoModelForSeq2SeqLM if has_encoder else AutoModelForCausalLM
+            loaded: Any = auto_class.from_pretrained(
                 name_or_path,
                 output_loading_info=True,
                 # they are refused below, by name
@@ -155,9 +158,11 @@ def _read_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
     """A ValueError for a setting of this package's models that nothing reads; its default would be taken instead."""
-    if settings.get("model_type") != BirthGPTConfig.model_type:
+    configs = {each.model_type: each for each in (BirthGPTConfig, BirthGPTEncoderDecoderConfig)}
+    config_class = configs.get(settings.get("model_type", ""))
+    if config_class is None:
         return
-    classes: list[Any] = [BirthGPTConfig, *config_classes()]
+    classes: list[Any] = [config_class, *config_classes()]
     known = {field.name for cls in classes for field in dataclasses.fields(cls)} | set(KEYS_OF_TRANSFORMERS)
     for name in settings:
         if name not in known:

@@ -114,6 +114,7 @@ class PretrainSettings:
             "torch_compile": self.training.compute.torch_compile,
             "gradient_checkpointing": self.model.gradient_checkpointing,
             "eval_steps": self.validation.eval_steps,
+            "architecture=encoder_decoder": self.model.architecture == "encoder_decoder",
         }
         for name, value in alone.items():
             if value:
@@ -152,7 +153,9 @@ def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
     questions = read_questions(settings, corpus, tokenizer, verbose=accelerator.is_main_process)
     asked = () if questions is None else questions["name"]
     unknown_names = build_unknown_names(settings.objective, (row["name"] for row in corpus), asked)
-    objective = build_objective(settings.objective, tokenizer, corpus, unknown_names)
+    objective = build_objective(
+        settings.objective, tokenizer, corpus, unknown_names, for_encoder_decoder=model.config.is_encoder_decoder
+    )
     facts = report_data(settings, corpus, questions, objective) if accelerator.is_main_process else {}
     batches, evaluator = build_data(settings, corpus, questions, objective, tokenizer, accelerator, unknown_names)
     if run.dry_run:
@@ -310,8 +313,8 @@ def build_data(
         evaluator = build_evaluator(trained, held_out, corpus, tokenizer, accelerator)
     if not settings.questions.question_ratio:
         return batches, evaluator
-    block_size = settings.objective.block_size
-    question_answering = build_question_answering(settings.objective, tokenizer, block_size, unknown_names)
+    block_size, has_encoder = settings.objective.block_size, objective.for_encoder_decoder
+    question_answering = build_question_answering(settings.objective, tokenizer, block_size, unknown_names, has_encoder)
     with naming_source(str(settings.questions.question_file)):
         asked = build_batches(trained, question_answering, tokenizer, training, accelerator)
     assert isinstance(asked, EpochBatches)

@@ -6,19 +6,22 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import HfApi
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-import birthgpt.model
+from birthgpt import BirthGPTConfig
+from birthgpt.code_version import model_code
+from birthgpt.commands.card_metadata import CardSettings, evaluation_of
 from birthgpt.commands.command import Command
+from birthgpt.commands.hub import HubSettings, hub_fault, open_repository, upload
 from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.commands.model_card import model_card
+from birthgpt.commands.report_answers import training_cost
 from birthgpt.commands.run_metadata import read_run_metadata
 from birthgpt.evaluation.calibration import Calibration, has_calibration, load_calibration, save_calibration
 from birthgpt.settings import checked, setting
 from birthgpt.training.manifest import write_manifest
-from birthgpt.utils.errors import first_line
 from birthgpt.utils.files import read_json, write_text
 from birthgpt.utils.folders import (
     check_may_empty,
@@ -52,16 +55,11 @@ AUTO_MAPS = {
 
 @checked
 @dataclass(kw_only=True)
-class PushSettings:
+class PushSettings(HubSettings, CardSettings):
     """Export a checkpoint with its code, and push it to the Hub if `hub_model_id` is given."""
 
     model_name_or_path: str = setting(help="checkpoint to export")
     output_dir: str = setting(help="folder of the export")
-    hub_model_id: str | None = setting(None, "repository to push to: user/name, or a name of your account")
-    private: bool | None = setting(
-        None, "make a new repository private, and refuse a public one; the default of the account if not given"
-    )
-    commit_message: str = setting("Upload model", "message of the commit on the Hub")
     overwrite_output_dir: bool = setting(False, "replace an earlier export in the folder")
     dry_run: bool = setting(False, "load the checkpoint, list the files, write nothing")
 
@@ -70,11 +68,12 @@ def export(settings: PushSettings) -> Path | None:
     """Write the export, and push it if `hub_model_id` is given; return the folder of the export.
 
     Raises:
-        ValueError: there is no checkpoint, or its calibration belongs to other weights; the folder exists, or is not an
-            earlier export; the Hub refuses or cannot be reached.
+        ValueError: there is no checkpoint; its calibration or `metrics_file` is of another; the folder exists, or is
+            not an earlier export; the Hub refuses or cannot be reached.
     """
     target = Path(settings.output_dir)
     check_target(target, settings)
+    metrics = evaluation_of(settings, settings.model_name_or_path)
     model, tokenizer = load_model_and_tokenizer(settings.model_name_or_path)
     calibration = None
     if has_calibration(settings.model_name_or_path):
@@ -83,18 +82,23 @@ def export(settings: PushSettings) -> Path | None:
         print(f"{settings.model_name_or_path} with", *(file.name for file in model_code()))
         return None
     run = read_run_metadata(settings.model_name_or_path)
-    card = model_card(model, run, settings.hub_model_id or target.name, is_calibrated=calibration is not None)
+    figures: dict[str, Any] = {
+        "metrics": metrics,
+        "cost": training_cost(settings.model_name_or_path),
+        "is_calibrated": calibration is not None,
+    }
+    card = model_card(model, run, settings.hub_model_id or target.name, settings, **figures)
     write_export(target, model, tokenizer, card, calibration)
     if settings.hub_model_id is None:
         return target
     try:
-        repo_id = open_repository(settings.hub_model_id, settings.private)
-        write_text(target / CARD, model_card(model, run, repo_id, is_calibrated=calibration is not None))
-        upload(target, repo_id, settings.commit_message)
+        repository = open_repository(settings)
+        write_text(target / CARD, model_card(model, run, repository.name, settings, **figures))
+        upload(target, recorded_files(target), repository, settings.commit_message, settings.hub_tag)
     # many libraries raise their own errors here
     except Exception as error:
         raise ValueError(
-            f"{settings.hub_model_id} could not be pushed ({first_line(error)}); the export is in {target}"
+            f"{settings.hub_model_id} could not be pushed ({hub_fault(error)}); the export is in {target}"
         ) from None
     return target
 
@@ -131,42 +135,14 @@ def write_export(
         move_files(temporary, target)
 
 
-def model_code() -> list[Path]:
-    """The files of the model folder: all the code that a checkpoint needs to run on its own."""
-    folder = Path(birthgpt.model.__file__).parent
-    return sorted(file for file in folder.glob("*.py") if file.name != "__init__.py")
-
-
 def add_code(folder: Path) -> None:
-    """Copy the code of the model into a checkpoint, and name its three Auto classes in `auto_map`."""
+    """Copy the code of the model into a checkpoint, and name its version and its three Auto classes in its config."""
     for file in model_code():
         shutil.copy(file, folder / file.name)
     config_file = folder / "config.json"
     config = read_json(config_file)
-    config["auto_map"] = AUTO_MAPS[config["model_type"]]
+    config |= {"auto_map": AUTO_MAPS[config["model_type"]], "code_version": BirthGPTConfig.installed_code}
     config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def open_repository(hub_model_id: str, private: bool | None) -> str:
-    """The full name, user/name, of a repository on the Hub, which is made if it does not exist.
-
-    Raises:
-        ValueError: the repository should be private, but is public.
-    """
-    api = HfApi()
-    # without a value, the Hub follows the default of the account or the organisation
-    url = api.create_repo(hub_model_id, private=private, exist_ok=True)
-    found = api.model_info(url.repo_id)
-    if private and not found.private:
-        raise ValueError(f"{found.id} exists and is public: nothing was uploaded; make it private on the Hub first")
-    return found.id
-
-
-def upload(folder: Path, repo_id: str, commit_message: str) -> None:
-    """Upload the files of the export as one commit; other files in its folder are not uploaded."""
-    HfApi().upload_folder(
-        repo_id=repo_id, folder_path=folder, commit_message=commit_message, allow_patterns=recorded_files(folder)
-    )
 
 
 def show_folder(folder: Path | None) -> None:

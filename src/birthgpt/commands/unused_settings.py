@@ -81,6 +81,14 @@ def unused_in_calibration(settings: Any) -> Unused:
     return unused
 
 
+def unused_in_asking(settings: Any) -> Unused:
+    """What an `AskSettings` has and does not need."""
+    if settings.lookup.lookup_file is not None:
+        return {}
+    columns = ["text_column", "name_column", "question_column", "answer_column", "relation_column"]
+    return {"there is no lookup_file": columns}
+
+
 def unused_columns(corpus_file: str | None) -> Unused:
     """The columns of a corpus that is not given."""
     return {} if corpus_file is not None else {"there is no corpus_file": ["text_column", "name_column"]}

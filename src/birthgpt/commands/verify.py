@@ -5,6 +5,7 @@ from pathlib import Path
 
 from birthgpt.commands.command import Command
 from birthgpt.commands.loading import load_model_and_tokenizer
+from birthgpt.evaluation.calibration import has_calibration, load_calibration
 from birthgpt.settings import checked, setting
 from birthgpt.training.manifest import check_checkpoint, list_checkpoints, manifest_of, read_manifest
 
@@ -18,7 +19,7 @@ class VerifySettings:
 
 
 def verify(settings: VerifySettings) -> dict[Path, int]:
-    """Compare each model of a folder with its manifest, and load it.
+    """Compare each model of a folder with its manifest, and load it; its calibration must be one of its weights.
 
     Returns:
         The number of files that were compared, for the folder and for each checkpoint in it; 0 without a manifest.
@@ -36,7 +37,9 @@ def verify(settings: VerifySettings) -> dict[Path, int]:
         try:
             if model in checkpoints:
                 check_checkpoint(model)
-            load_model_and_tokenizer(str(model))
+            loaded, _ = load_model_and_tokenizer(str(model))
+            if has_calibration(model):
+                load_calibration(str(model), loaded, others=None)
             compared[model] = len(read_manifest(model)) if manifest_of(model).is_file() else 0
         except ValueError as fault:
             faults.append(str(fault))

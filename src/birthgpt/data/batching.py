@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 import torch
 
-from birthgpt.data.objectives import FEATURES, IGNORE, Objective
+from birthgpt.data.objectives import IGNORE, Objective
 from birthgpt.settings import checked, setting
 
 TensorBatch = dict[str, torch.Tensor]
@@ -54,20 +54,50 @@ def pad_batch(examples: list[dict], pad_token_id: int) -> TensorBatch:
     Returns:
         `input_ids`, `position_ids`, `branch_ids` (−1 for padding) and `shift_labels` (−100 for no target), each
         (batch, length), and `line_ids` (batch,), the line of each example. `position_ids` and `branch_ids` are left
-        out if no example has branches.
+        out if no example has branches. For examples of an encoder–decoder, see `pad_pairs`.
     """
+    if "decoder_input_ids" in examples[0]:
+        return pad_pairs(examples, pad_token_id)
     lengths = [used_length(example["shift_labels"]) for example in examples]
     fills = {"input_ids": pad_token_id, "position_ids": 0, "branch_ids": -1, "shift_labels": IGNORE}
-    batch = {}
-    for column, fill in fills.items():
-        padded = np.full((len(examples), max(lengths)), fill, dtype=np.int64)
-        for row, (example, length) in enumerate(zip(examples, lengths, strict=True)):
-            padded[row, :length] = example[column][:length]
-        batch[column] = torch.from_numpy(padded)
+    batch = {name: fill_up([example[name] for example in examples], lengths, fill) for name, fill in fills.items()}
     if not (batch["branch_ids"] > 0).any():
         del batch["branch_ids"], batch["position_ids"]
     batch["line_ids"] = torch.tensor([example["line_id"] for example in examples])
     return batch
+
+
+def pad_pairs(examples: list[dict], pad_token_id: int) -> TensorBatch:
+    """`pad_batch` for an encoder–decoder: the output is cut after its last target.
+
+    Returns:
+        `input_ids` and `attention_mask` of the encoder, (batch, length); `decoder_input_ids` and `shift_labels`,
+        (batch, output length); `line_ids` (batch,). Padding behind an output has no effect, because a decoder is
+        causal.
+    """
+    inputs = [example["input_ids"] for example in examples]
+    lengths = [used_length(example["shift_labels"]) for example in examples]
+    batch = {
+        "input_ids": fill_up(inputs, [len(row) for row in inputs], pad_token_id),
+        "attention_mask": fill_up([[1] * len(row) for row in inputs], [len(row) for row in inputs], 0),
+    }
+    for name, fill in (("decoder_input_ids", pad_token_id), ("shift_labels", IGNORE)):
+        batch[name] = fill_up([example[name] for example in examples], lengths, fill)
+    batch["line_ids"] = torch.tensor([example["line_id"] for example in examples])
+    return batch
+
+
+def fill_up(rows: list[list[int]], lengths: list[int], fill: int) -> torch.Tensor:
+    """The first `lengths` values of each row, and then `fill`: (rows, longest)."""
+    padded = np.full((len(rows), max(lengths)), fill, dtype=np.int64)
+    for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+        padded[index, :length] = row[:length]
+    return torch.from_numpy(padded)
+
+
+def count_tokens(batch: TensorBatch) -> int:
+    """The number of tokens that the model reads in a batch, including padding, in both stacks if it has two."""
+    return sum(batch[name].numel() for name in ("input_ids", "decoder_input_ids") if name in batch)
 
 
 def model_inputs(batch: TensorBatch) -> TensorBatch:
@@ -166,6 +196,9 @@ class EpochBatches(Batches):
         self.examples = map_objective(self.source, self.objective, self.seed, epoch)
         labels = self.examples.data.column("shift_labels")
         self.lengths = np.array([used_length(row.values) for chunk in labels.chunks for row in chunk])
+        if "decoder_input_ids" in self.examples.column_names:
+            inputs = self.examples.data.column("input_ids")
+            self.lengths += np.array([len(row.values) for chunk in inputs.chunks for row in chunk])
         generator = np.random.default_rng((self.seed, epoch))
         settings, count = self.settings, self.num_micro_batches
         if settings.tokens_per_batch is not None:
@@ -237,11 +270,11 @@ class MixedBatches(Batches):
 def map_objective(source: datasets.Dataset, objective: Objective, seed: int, epoch: int) -> datasets.Dataset:
     """The examples of one epoch, in memory; nothing is cached on disk."""
     return source.map(
-        objective,
+        objective.examples,
         batched=True,
         fn_kwargs={"seed": seed, "epoch": epoch},
         remove_columns=source.column_names,
-        features=FEATURES,
+        features=objective.features,
         keep_in_memory=True,
         load_from_cache_file=False,
         # the examples depend only on these two: without this, datasets hashes the tokenizer in every epoch

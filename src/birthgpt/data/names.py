@@ -22,6 +22,12 @@ _SMALL_WORDS = set(
 )
 _FULL_STOP = re.compile(rf"\.(?={_MARKS}*\s)")
 _BRACKETS = re.compile(r"\([^()]*\)")
+_ACCENTS = re.compile("[\u0300-\u036f]+")
+_APOSTROPHES = re.compile("['\u2018\u2019\u02bc`]")
+# Unicode does not decompose these letters
+_PLAIN_LETTERS = str.maketrans(
+    dict(zip("øłđðıħŧæœþ", ("o", "l", "d", "d", "i", "h", "t", "ae", "oe", "th"), strict=True))
+)
 _LONGEST_NAME = 256
 _MANY_WORDS = 8
 
@@ -46,6 +52,18 @@ def normalize(text: str) -> str:
 def name_key(name: str) -> str:
     """What names are compared by: the normalised name without joiners and without a full stop at its end."""
     return _JOINERS.sub("", normalize(name)).rstrip(". ")
+
+
+def fold(text: str) -> str:
+    """What spellings of a name have in common: small letters without accents, and words without punctuation.
+
+    `Émilie du Châtelet`, `EMILIE DU CHATELET` → `emilie du chatelet`; `J.-J. O’Brien` → `j j obrien`. Marks of scripts
+    other than Latin, Greek and Cyrillic stay, because they are vowels there.
+    """
+    text = unicodedata.normalize("NFKD", normalize(text).casefold())
+    text = _APOSTROPHES.sub("", _ACCENTS.sub("", text).translate(_PLAIN_LETTERS))
+    kept = (character if unicodedata.category(character)[0] in "LMN" else " " for character in text)
+    return unicodedata.normalize("NFC", " ".join("".join(kept).split()))
 
 
 def read_name(line: str) -> str | None:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,9 +72,7 @@ def _with_header(rows: Iterator[Row], columns: tuple[str, str]) -> tuple[Iterato
         return _chain(first, rows), True
     if len(header) < 3 or columns[0] not in header:
         return _chain(first, rows), False
-    if len(set(header)) < len(header):
-        raise ValueError(f"{first[0]}: two columns of the same name in {', '.join(header)}")
-    return _named(rows, header), True
+    return named_rows(rows, *first), True
 
 
 def _chain(first: Row, rows: Iterator[Row]) -> Iterator[Row]:
@@ -82,17 +80,29 @@ def _chain(first: Row, rows: Iterator[Row]) -> Iterator[Row]:
     yield from rows
 
 
-def _named(rows: Iterator[Row], header: Sequence[str]) -> Iterator[Row]:
+def named_rows(rows: Iterable[Row], where: str, header: Mapping[Any, str]) -> Iterator[Row]:
+    """The rows of a .tsv below its header, with the names of their columns.
+
+    Args:
+        rows: the rows below the header.
+        where, header: the row of the header.
+
+    Raises:
+        ValueError: the header names a column twice, or a row has more or fewer columns.
+    """
+    names = list(header.values())
+    if len(set(names)) < len(names):
+        raise ValueError(f"{where}: two columns of the same name in {', '.join(names)}")
     for where, row in rows:
-        if len(row) != len(header):
-            raise ValueError(f"{where}: {len(row)} columns, but the header has {len(header)}")
-        yield where, dict(zip(header, row.values(), strict=True))
+        if len(row) != len(names):
+            raise ValueError(f"{where}: {len(row)} columns, but the header has {len(names)}")
+        yield where, dict(zip(names, row.values(), strict=True))
 
 
 def _checked_rows(rows: Iterator[Row], columns: tuple[str, str]) -> Iterator[QuestionRow]:
     with_answers = None
     for where, row in rows:
-        found = _cells_row(where, row, columns) if 0 in row else _named_row(where, row, columns)
+        found = cells_row(where, row, columns) if 0 in row else _named_row(where, row, columns)
         if not found.question:
             raise ValueError(f"{where}: empty question")
         if with_answers is None:
@@ -107,8 +117,8 @@ def _checked_rows(rows: Iterator[Row], columns: tuple[str, str]) -> Iterator[Que
         yield found._replace(cells=(row,))
 
 
-def _cells_row(where: str, row: Mapping[Any, Any], columns: tuple[str, str]) -> QuestionRow:
-    """A row of a .tsv without a header."""
+def cells_row(where: str, row: Mapping[Any, Any], columns: tuple[str, str]) -> QuestionRow:
+    """A row of a .tsv without a header; a ValueError if it is a header, or has more than two columns."""
     if len(row) > 2:
         raise ValueError(
             f"{where}: {len(row)} columns; expected question TAB answer, or the question alone; give a .tsv of more "
@@ -122,7 +132,7 @@ def _cells_row(where: str, row: Mapping[Any, Any], columns: tuple[str, str]) -> 
 
 def _named_row(where: str, row: Mapping[Any, Any], columns: tuple[str, str]) -> QuestionRow:
     """A row whose columns have names."""
-    answers = _answer_list(where, row[ANSWERS]) if row.get(ANSWERS) is not None else None
+    answers = answer_list(where, row[ANSWERS]) if row.get(ANSWERS) is not None else None
     answer = row.get(columns[1])
     if answers is None and answer is not None:
         answers = [answer]
@@ -136,7 +146,7 @@ def _named_row(where: str, row: Mapping[Any, Any], columns: tuple[str, str]) -> 
     )
 
 
-def _answer_list(where: str, value: Any) -> list:
+def answer_list(where: str, value: Any) -> list:
     """Several right answers: a list, or a cell of text that contains a list in JSON."""
     if isinstance(value, str):
         try:

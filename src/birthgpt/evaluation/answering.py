@@ -1,4 +1,4 @@
-"""Batched answers of a causal language model to questions, each with its log probability."""
+"""Batched answers of a language model, or of an encoder–decoder, to questions, each with its log probability."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from birthgpt.data.tokenizers import UNKNOWN_ANSWER_TOKEN, question_prompt, unknown_answer_id
+from birthgpt.evaluation.prompting import decoder_input, prompt_inputs
 from birthgpt.settings import checked, setting
 
 UNKNOWN = "unknown"
@@ -146,7 +147,9 @@ def _generate(
     if accelerator is not None:
         model = accelerator.unwrap_model(model)
     lengths = check_question_lengths(model, tokenizer, questions)
-    budgets = [min(max_new_tokens, _room_for_answer(model.config, length)) for length in lengths]
+    # the decoder of an encoder–decoder has its own positions, and begins with ⁇
+    begun = [1 if model.config.is_encoder_decoder else length for length in lengths]
+    budgets = [min(max_new_tokens, _room_for_answer(model.config, length)) for length in begun]
 
     longest_first = sorted(range(len(questions)), key=lambda index: -lengths[index])
     if accelerator is not None:
@@ -247,6 +250,7 @@ def _generation_config(
         max_new_tokens=max_new_tokens,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        decoder_start_token_id=tokenizer.mask_token_id,
         return_dict_in_generate=True,
         output_scores=True,
         **more,
@@ -274,16 +278,10 @@ def _answer_batch(
     questions: list[str],
     generation_config: GenerationConfig,
 ) -> list[list[Answer]]:
-    prompts = [question_prompt(tokenizer, question) for question in questions]
-    prompt = tokenizer(prompts, padding=True, padding_side="left", return_attention_mask=True, return_tensors="pt").to(
-        model.device
-    )
-    output = model.generate(  # type: ignore[operator]
-        input_ids=prompt["input_ids"],
-        attention_mask=prompt["attention_mask"],
-        generation_config=generation_config,
-    )
-    tokens = output.sequences[:, prompt["input_ids"].shape[1] :]
+    prompts = tokenizer([question_prompt(tokenizer, question) for question in questions])["input_ids"]
+    inputs = prompt_inputs(model, tokenizer, prompts)
+    output = model.generate(**inputs, generation_config=generation_config)  # type: ignore[operator]
+    tokens = output.sequences[:, decoder_input(inputs).shape[1] :]
     closings = (tokens == tokenizer.eos_token_id).long()
     # the first eos token ends the answer; generate() only writes padding after it
     closed_before = closings.cumsum(dim=1) - closings > 0

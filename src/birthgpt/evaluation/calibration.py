@@ -39,7 +39,8 @@ class Calibration:
         weights_sha256: the fingerprint of the model that it belongs to (`fingerprint_of`).
         others_sha256: those of the checkpoints whose agreement it uses.
         signals: the signals that it uses, in order.
-        center, scale: the mean and the standard deviation of each feature (see `features`), on the people of the fit.
+        center, scale: the mean of each feature (see `features`) over the people of the fit, and its standard deviation
+            over them and the invented names.
         coefficients: (outcomes, features); intercepts: (outcomes). Without invented names there are two outcomes.
         thresholds: candidates for the lowest p(right) of an answer that is given.
         unknown_threshold: above this p(unknown), the verdict is *unknown*; None without invented names.

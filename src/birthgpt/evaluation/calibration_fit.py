@@ -13,7 +13,7 @@ from birthgpt.evaluation.signals import SIGNALS, AnswerSignals, SignalSource
 
 FEWEST_PEOPLE = 20
 NUM_THRESHOLDS = 100
-STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+STRENGTHS = (0.01, 0.1, 1.0)
 """Inverse strengths of the L2 penalty, of which cross-validation chooses one."""
 
 
@@ -133,7 +133,7 @@ def _with_thresholds(
     thresholds: list[Threshold] = tabulate_thresholds(
         values.tolist(),
         (scores[~fitted], labels[~fitted], people[~fitted]),
-        (scores[fitted], labels[fitted]),
+        (scores[fitted], labels[fitted], people[fitted]),
     )
     return dataclasses.replace(calibration, thresholds=thresholds)
 
@@ -151,10 +151,12 @@ def _fit_regression(values: np.ndarray, outcomes: np.ndarray, unknown_ratio: flo
     except ImportError:
         raise ValueError("calibrate needs scikit-learn: pip install 'birthgpt[confidence]'") from None
     columns = features(values)
-    center, scale = np.nanmean(columns, axis=0), np.nanstd(columns, axis=0)
+    is_unknown = outcomes == OUTCOMES.index("unknown")
+    # what cannot be computed is taken for the mean of known names
+    center = np.nan_to_num(np.nanmean(columns[~is_unknown], axis=0))
+    scale = np.nanstd(columns, axis=0)
     scale = np.where(scale > 1e-9, scale, 1.0)
     columns = np.nan_to_num((columns - center) / scale, nan=0.0)
-    is_unknown = outcomes == OUTCOMES.index("unknown")
     weights = np.ones(len(outcomes))
     if is_unknown.any():
         weights[is_unknown] = unknown_ratio / (1 - unknown_ratio) * (~is_unknown).sum() / is_unknown.sum()

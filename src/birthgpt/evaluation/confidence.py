@@ -110,5 +110,5 @@ def judge(calibration: Calibration, signals: Sequence[AnswerSignals], max_risk: 
             verdict = "unknown"
         elif threshold is not None and right >= threshold.value:
             verdict = "recalled"
-        found.append(ConfidentAnswer(answer.answer, right, unknown, verdict, answer.name is not None))
+        found.append(ConfidentAnswer(answer.answer, right, unknown, verdict, answer.in_scope))
     return found

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from birthgpt.data.names import text_after_name
 from birthgpt.data.questions import answers_of
 from birthgpt.evaluation.answering import can_rank, check_scores, evaluation_mode
+from birthgpt.evaluation.prompting import prompt_inputs
 
 LIMITS = (1, 3, 10, 30)
 
@@ -59,10 +60,8 @@ def answer_ranks(
     ranks = []
     with evaluation_mode(model):
         for start in range(0, len(encoded), batch_size):
-            padded = tokenizer.pad(
-                {"input_ids": encoded[start : start + batch_size]}, padding_side="left", return_tensors="pt"
-            ).to(model.device)
-            logits = model(**padded, logits_to_keep=1, use_cache=False).logits[:, -1]  # (batch, vocab_size)
+            inputs = prompt_inputs(model, tokenizer, encoded[start : start + batch_size])
+            logits = model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1]  # (batch, vocab_size)
             check_scores(model, can_rank(logits).tolist(), prompts[start : start + batch_size])
             expected = torch.tensor(_repeat_first(firsts[start : start + batch_size]), device=model.device)
             likeliest = logits.gather(1, expected).amax(dim=1, keepdim=True)  # (batch, 1)

@@ -99,17 +99,18 @@ def choose_threshold(thresholds: Sequence[Threshold], risk: float, confidence: f
 def tabulate_thresholds(
     values: Sequence[float],
     tested: tuple[Sequence[float], Sequence[bool], Sequence[int]],
-    before: tuple[Sequence[float], Sequence[bool]],
+    before: tuple[Sequence[float], Sequence[bool], Sequence[int]],
 ) -> list[Threshold]:
     """What each threshold does on the people of the tests, and on those that decide the sequence.
 
     Args:
         values: the thresholds, which may depend on the people of `before`, never on those of `tested`.
         tested: p(right) of each question of the tests, whether its answer is right, and the number of its person.
-        before: p(right) of each question of other people, and whether its answer is right.
+        before: the same of other people. They also tell how alike the answers about a person are.
     """
     scores, right, people = map(np.asarray, tested)
-    scores_before, right_before = map(np.asarray, before)
+    scores_before, right_before, people_before = map(np.asarray, before)
+    correlation = within_person(~right_before, people_before)
     found = []
     for value in values:
         given, given_before = scores >= value, scores_before >= value
@@ -118,7 +119,7 @@ def tabulate_thresholds(
                 float(value),
                 int(given.sum()),
                 int((given & ~right).sum()),
-                design_effect(~right[given], people[given]),
+                design_effect(people[given], correlation),
                 int(given_before.sum()),
                 int((given_before & ~right_before).sum()),
             )
@@ -126,22 +127,34 @@ def tabulate_thresholds(
     return found
 
 
-def design_effect(wrong: np.ndarray, people: np.ndarray) -> float:
-    """The variance of the rate of `wrong` for questions in groups by person, relative to independent questions; ≥ 1.
+def design_effect(people: np.ndarray, correlation: float) -> float:
+    """The variance of a rate over questions, relative to independent questions: 1 + (m − 1) · correlation (Kish, 1965).
 
-    The variance is that of a ratio over people (linearised): Σ_i (w_i − r n_i)² / n², with n_i questions and w_i wrong
-    answers of person i, and the rate r. Without wrong answers, nothing can be estimated: then it is the mean number of
-    questions of a person, as if the answers about a person were always the same.
+    Args:
+        people: the person of each question.
+        correlation: that of two questions about the same person (0..1).
+
+    Returns:
+        The effect, with m = Σ n² / Σ n for n questions of a person; 1 if each person has one question.
     """
-    total = len(wrong)
-    _, groups = np.unique(people, return_inverse=True)
-    questions = np.bincount(groups) if total else np.zeros(0)
-    if total == 0 or questions.max() == 1:
+    if not len(people):
         return 1.0
-    rate = wrong.mean()
-    if rate in (0.0, 1.0):
-        return float((questions**2).sum() / total)
-    residuals = np.bincount(groups, weights=wrong) - rate * questions
-    count = len(questions)
-    variance = (residuals**2).sum() / total**2 * count / max(1, count - 1)
-    return float(max(1.0, variance / (rate * (1 - rate) / total)))
+    counts = np.unique(people, return_counts=True)[1]
+    return float(1 + ((counts**2).sum() / counts.sum() - 1) * correlation)
+
+
+def within_person(wrong: np.ndarray, people: np.ndarray) -> float:
+    """The correlation (0..1) of two questions about the same person: of *wrong*, over all pairs of questions.
+
+    It is Σ_i Σ_{j≠k} (w_ij − r)(w_ik − r) over the number of pairs, divided by the variance r (1 − r).
+    """
+    rate = wrong.mean() if len(wrong) else 0.0
+    _, groups, counts = np.unique(people, return_inverse=True, return_counts=True)
+    pairs = (counts * (counts - 1)).sum()
+    if not pairs or rate in (0.0, 1.0):
+        # without pairs it does not matter, and without a wrong answer the worst is assumed
+        return 1.0 if pairs else 0.0
+    residuals = wrong - rate
+    sums = np.bincount(groups, weights=residuals)
+    products = (sums**2).sum() - (residuals**2).sum()
+    return float(min(1.0, max(0.0, products / pairs / (rate * (1 - rate)))))

@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from birthgpt.evaluation.answering import can_rank, check_scores, evaluation_mode, positions_are_learned
+from birthgpt.evaluation.prompting import prompt_inputs
 
 IGNORED = -100
 """The label of a position without a target, as in `torch.nn.functional.cross_entropy`."""
@@ -53,18 +54,24 @@ def score_answers(
     asked = tokenizer(list(prompts))["input_ids"]
     # a question and its answer are tokenized separately, as in training
     replies = tokenizer(list(answers))["input_ids"]
-    rows = [
-        ((prompt + reply)[:room], ([IGNORED] * (len(prompt) - 1) + reply + [tokenizer.eos_token_id])[:room])
-        for prompt, reply in zip(asked, replies, strict=True)
-    ]
+    rows = []
+    for prompt, reply in zip(asked, replies, strict=True):
+        targets = [IGNORED] * (len(prompt) - 1) + reply + [tokenizer.eos_token_id]
+        # the decoder of an encoder–decoder begins with the ⁇ of the prompt
+        first = len(prompt) - 1 if model.config.is_encoder_decoder else 0
+        end = None if room is None else first + room
+        rows.append(((prompt + reply)[:end], targets[first:end]))
     found: list[Score] = []
     with evaluation_mode(model):
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
-            inputs = _filled_up([tokens for tokens, _ in batch], tokenizer.pad_token_id).to(model.device)
-            targets = _filled_up([labels for _, labels in batch], IGNORED).to(model.device)
-            logits = model(input_ids=inputs, use_cache=False).logits  # (batch, length, vocab_size)
-            found += _scores(logits, targets, unknown_token_id)
+            inputs = prompt_inputs(model, tokenizer, [tokens for tokens, _ in batch], padding_side="right")
+            if not model.config.is_encoder_decoder:
+                # padding behind a row has no effect in a causal model
+                del inputs["attention_mask"]
+            labels = _filled_up([targets for _, targets in batch], IGNORED).to(model.device)
+            logits = model(**inputs, use_cache=False).logits  # (batch, length, vocab_size)
+            found += _scores(logits, labels, unknown_token_id)
     check_scores(model, [math.isfinite(score.log_probability) for score in found], prompts)
     return found
 
@@ -100,5 +107,5 @@ def _scores(logits: torch.Tensor, targets: torch.Tensor, unknown_token_id: int |
 
 
 def _filled_up(rows: Sequence[list[int]], fill: int) -> torch.Tensor:
-    """A tensor (rows, longest), padded on the right, which has no effect in a causal model."""
+    """A tensor (rows, longest), padded on the right."""
     return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=fill)

@@ -71,12 +71,14 @@ class AnswerSignals:
     Args:
         answer: the greedy answer, the same as `answer_questions` gives.
         values: each of `SIGNALS`; NaN where it cannot be computed.
-        name: the name in the question; None if the question has none of the known wordings.
+        name: the name in the question; None if it is not known.
+        in_scope: whether the question has one of the known wordings.
     """
 
     answer: Answer
     values: dict[str, float]
     name: str | None
+    in_scope: bool = True
 
 
 def collect_signals(
@@ -84,6 +86,7 @@ def collect_signals(
     questions: Sequence[str],
     *,
     answers: Sequence[Answer] | None = None,
+    names: Sequence[str | None] | None = None,
     accelerator: Accelerator | None = None,
 ) -> list[AnswerSignals]:
     """Answer questions, and compute the signals of each answer.
@@ -93,6 +96,7 @@ def collect_signals(
 
     Args:
         answers: the answers, if they are known; otherwise the greedy answers of the model.
+        names: the names in the questions, where they are known; otherwise the wordings tell them.
         accelerator: with several processes, each computes a part of the questions, and returns all.
 
     Raises:
@@ -100,8 +104,12 @@ def collect_signals(
     """
     if accelerator is not None and accelerator.num_processes > 1:
         mine = list(range(len(questions)))[accelerator.process_index :: accelerator.num_processes]
-        given = None if answers is None else [answers[index] for index in mine]
-        found = collect_signals(source, [questions[index] for index in mine], answers=given)
+        found = collect_signals(
+            source,
+            [questions[index] for index in mine],
+            answers=None if answers is None else [answers[index] for index in mine],
+            names=None if names is None else [names[index] for index in mine],
+        )
         numbered = gather_object(list(zip(mine, found, strict=True)))
         return [signals for _, signals in sorted(numbered, key=lambda pair: pair[0])]
     decoding: dict[str, Any] = {
@@ -113,7 +121,8 @@ def collect_signals(
         answers = answer_questions(source.model, source.tokenizer, questions, **decoding)
     beams = candidate_answers(source.model, source.tokenizer, questions, num_beams=source.num_beams, **decoding)
     texts = [answer.written for answer in answers]
-    names = [source.wordings.name_in(question) for question in questions]
+    in_wording = [source.wordings.name_in(question) for question in questions]
+    names = [given or found for given, found in zip(names or [None] * len(questions), in_wording, strict=True)]
     of_prompts = _prompt_signals(source, questions, names, texts)
     of_others = _other_checkpoints(source, questions, texts)
     return [
@@ -121,8 +130,11 @@ def collect_signals(
             answer,
             dict.fromkeys(SIGNALS, math.nan) | beam_signals(found) | prompts | others | _name_signals(source, name),
             name,
+            in_scope=place is not None,
         )
-        for answer, found, prompts, others, name in zip(answers, beams, of_prompts, of_others, names, strict=True)
+        for answer, found, prompts, others, name, place in zip(
+            answers, beams, of_prompts, of_others, names, in_wording, strict=True
+        )
     ]
 
 

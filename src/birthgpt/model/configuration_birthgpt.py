@@ -1,6 +1,8 @@
 """The configuration of a birthgpt model: the settings of all attention types, of Canon and of n-grams, as one class."""
 
-from typing import Any
+from functools import cache
+from logging import getLogger
+from typing import Any, ClassVar
 
 import torch
 
@@ -11,6 +13,8 @@ from .configuration_base import BaseConfig
 from .layers import ROPE_TYPES, rotated_features
 from .ngrams import NgramConfig
 from .settings import checked, settings_of
+
+logger = getLogger(__name__)
 
 
 @checked
@@ -30,6 +34,8 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
 
     model_type = "birthgpt"
     keys_to_ignore_at_inference = ["past_key_values"]
+    installed_code: ClassVar[str | None] = None
+    """The version of this code where it is an installed package, which takes the place of the code of an export."""
 
     def __post_init__(self, **kwargs):
         _check_dtype(kwargs.get("torch_dtype") if self.dtype is None else self.dtype)
@@ -46,6 +52,9 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
         """The configuration of a checkpoint; raises ValueError for version 0.1, which must be converted first."""
         if "linformer_summaries" in config_dict:
             raise ValueError("this checkpoint was written by birthgpt 0.1: convert it by `birthgpt convert FOLDER`")
+        version = config_dict.get("code_version")
+        if None not in (version, cls.installed_code) and version != cls.installed_code:
+            _warn_other_code(str(version), cls.installed_code)
         _complete_rope_parameters(kwargs, config_dict)
         return super().from_dict(config_dict, **kwargs)
 
@@ -65,11 +74,12 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
         self.validate_rope()
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings, without `auto_map` if saving does not copy the code that it names."""
+        """The settings, without `auto_map` and `code_version` if saving does not copy the code that they name."""
         values = super().to_dict()
         # transformers copies the code of classes that were loaded from a checkpoint, not of an installed package
         if not self.is_remote_code():
             values.pop("auto_map", None)
+            values.pop("code_version", None)
         return values
 
     @property
@@ -134,6 +144,17 @@ class BirthGPTConfig(*config_classes(), CanonConfig, NgramConfig, BaseConfig):  
             if not (self.is_causal or attention_class.supports_bidirectional):
                 raise ValueError(f"attention_type={name!r} has no bidirectional form: leave is_causal at True")
             attention_class.check_config(layer_config)
+
+
+@cache
+def _warn_other_code(version: str, installed: str) -> None:
+    """Warn, once for each version, that installed code takes the place of the code of an export."""
+    logger.warning(
+        "this checkpoint comes with the code of birthgpt %s, and the installed %s takes its place: if its answers "
+        "differ, install that version, or pass trust_remote_code=True in a program that does not import birthgpt",
+        version,
+        installed,
+    )
 
 
 def _complete_rope_parameters(given: dict[str, Any], saved: dict[str, Any]) -> None:

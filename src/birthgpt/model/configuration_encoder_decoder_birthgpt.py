@@ -37,6 +37,8 @@ class BirthGPTEncoderDecoderConfig(BirthGPTConfig):
         if self.encoder_attention_type is None:
             self.encoder_attention_type = self.attention_type
         super().__post_init__(**kwargs)
+        # tensor parallelism is for a decoder alone
+        self.base_model_tp_plan = None  # type: ignore[misc]
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> Any:
         """This configuration: its settings are those of the decoder, and `encoder_config` has those of the encoder."""

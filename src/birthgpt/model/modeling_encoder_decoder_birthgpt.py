@@ -21,7 +21,7 @@ from .input_checks import check_tokens
 from .layers import flat_positions, select_positions, select_targets
 from .masks import cross_mask, token_mask_of
 from .modeling_base import BirthGPTPreTrainedModel, as_int64
-from .modeling_birthgpt import BirthGPTModel
+from .modeling_birthgpt import BirthGPTForCausalLM, BirthGPTModel
 
 
 class BirthGPTEncoder(BirthGPTModel):
@@ -141,6 +141,8 @@ class BirthGPTForConditionalGeneration(BirthGPTPreTrainedModel, GenerationMixin)
             raise ValueError("an encoder–decoder has no branches: leave out branch_ids (objective_layout: unrolled)")
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        if attention_mask is not None and attention_mask.ndim != 2:
+            raise ValueError("attention_mask must be a (batch, length) mask of padding: both stacks read it")
         if use_cache is None:
             use_cache = self.config.use_cache and targets is None and not self.training
         past_key_values = self.cache_of_call(past_key_values, use_cache)
@@ -194,12 +196,18 @@ class BirthGPTForConditionalGeneration(BirthGPTPreTrainedModel, GenerationMixin)
         )
 
     def cache_of_call(self, given: EncoderDecoderCache | None, use_cache: bool) -> EncoderDecoderCache | None:
-        """The given cache, or a new one if `use_cache`; raises ValueError for a cache of another kind."""
+        """The given cache, or a new one if `use_cache`; raises ValueError for a cache of another kind.
+
+        There is none where activations are recomputed: the second pass would read what the first one kept.
+        """
         # no isinstance of the layers: code from the Hub has its own copy of the class
         if given is not None and not isinstance(given, EncoderDecoderCache):
             raise ValueError(
                 "past_key_values must be an EncoderDecoderCache(DynamicCache(config=model.config), DynamicCache())"
             )
+        layers: list[Any] = list(self.decoder.layers)
+        if self.training and any(layer.gradient_checkpointing for layer in layers):
+            return None
         if given is None and use_cache:
             return EncoderDecoderCache(DynamicCache(config=self.config), DynamicCache())
         return given
@@ -233,6 +241,12 @@ class BirthGPTForConditionalGeneration(BirthGPTPreTrainedModel, GenerationMixin)
             cross_cache=cache,
             **kwargs,
         )
+
+
+class RefusedLanguageModel(BirthGPTForCausalLM):
+    """What `AutoModelForCausalLM` finds for an encoder–decoder: its construction says in one line what to load."""
+
+    config_class = BirthGPTEncoderDecoderConfig
 
 
 def has_encoder_states(

@@ -125,11 +125,19 @@ def running_average(model: PreTrainedModel, decay: float) -> AveragedModel | Non
 
 
 def count_parameters(model: PreTrainedModel) -> int:
-    """The number of parameters in the matrix products for a token: without embeddings, with the head."""
+    """The number of parameters in the matrix products for a token: without embeddings, with the head.
+
+    A token of an encoder–decoder passes one of its stacks: the number is that of the larger one.
+    """
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
     head = model.get_output_embeddings()
     embeddings -= {id(head.weight)} if head is not None else set()
-    return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in embeddings)
+    counted = [(name, weights.numel()) for name, weights in model.named_parameters() if id(weights) not in embeddings]
+    total = sum(size for _, size in counted)
+    if not model.config.is_encoder_decoder:
+        return total
+    in_encoder = sum(size for name, size in counted if name.startswith("encoder."))
+    return max(in_encoder, total - in_encoder)
 
 
 def training_flops(model: PreTrainedModel, tokens: float) -> float:

@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
 
 
 def check_sharding(accelerator: Accelerator, settings: dict[str, Any]) -> None:
@@ -84,7 +84,8 @@ def unsharded(model: PreTrainedModel) -> PreTrainedModel:
     if not is_sharded(model):
         return model
     with model.device:
-        whole = AutoModelForCausalLM.from_config(
+        auto_class = AutoModelForSeq2SeqLM if model.config.is_encoder_decoder else AutoModelForCausalLM
+        whole = auto_class.from_config(
             model.config,
             attn_implementation=model.config._attn_implementation,
             dtype=model.dtype,

@@ -21,7 +21,7 @@ from accelerate import Accelerator, skip_first_batches
 from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader
 
-from birthgpt.data.batching import Batches, TensorBatch, model_inputs
+from birthgpt.data.batching import Batches, TensorBatch, count_tokens, model_inputs
 from birthgpt.data.objectives import IGNORE
 from birthgpt.training.checkpoints import load_checkpoint
 from birthgpt.training.events import TrainerCallback
@@ -170,7 +170,7 @@ class Trainer:
 
     def count(self, micro_batches: list[TensorBatch]) -> tuple[int, int]:
         """The numbers of tokens, including padding, and of targets in the global batch."""
-        tokens = sum(batch["input_ids"].numel() for batch in micro_batches)
+        tokens = sum(map(count_tokens, micro_batches))
         targets = sum(int((batch["shift_labels"] != IGNORE).sum()) for batch in micro_batches)
         if self.accelerator.num_processes == 1:
             return tokens, targets

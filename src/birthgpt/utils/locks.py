@@ -1,13 +1,17 @@
-"""A lock on a folder, so that two programs never write into it at the same time.
+"""A lock on a folder or on a file, so that two programs never write into it at the same time.
 
-The lock is one of the operating system, on the file `.birthgpt.lock` in the folder. It ends with its process, also if
-that is killed, and holds for all machines that share the folder, if its file system has locks. The file names host and
-process for the message to others. A file that a killed program has left behind locks nothing.
+The lock of a folder is one of the operating system, on the file `.birthgpt.lock` in the folder. It ends with its
+process, also if that is killed, and holds for all machines that share the folder, if its file system has locks. The
+file names host and process for the message to others. A file that a killed program has left behind locks nothing.
+
+A program that finds a folder locked is refused, because a run takes long. A program that finds a file locked waits,
+because a change of a file is short.
 """
 
 import logging
 import os
 import platform
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -64,6 +68,37 @@ def locked(folder: str | Path) -> Iterator[None]:
                 folder.rmdir()
 
 
+_file_lock = threading.RLock()
+"""Locks of the system are those of a process: its threads need their own."""
+
+
+@contextmanager
+def locked_file(path: str | Path) -> Iterator[None]:
+    """Context in which no other process changes a file; it waits until others have ended their change.
+
+    The lock is on the file `.NAME.lock` beside it, which is removed at the end, so the file itself may be replaced.
+
+    Raises:
+        ValueError: the folder cannot be written.
+    """
+    path = Path(path)
+    with _file_lock:
+        if fcntl is None:
+            yield
+            return
+        lock_path = path.resolve().with_name(f".{path.name}.lock")
+        try:
+            lock_path.parent.mkdir(parents=True, exist_ok=True)
+            lock = _wait(lock_path)
+        except OSError as error:
+            raise ValueError(f"{path} cannot be written: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            lock_path.unlink(missing_ok=True)
+            os.close(lock)
+
+
 def contents(folder: Path) -> list[Path]:
     """What a folder contains, without its lock file."""
     return sorted(path for path in folder.iterdir() if path.name != LOCK)
@@ -108,6 +143,23 @@ def _take(path: Path, *, is_kept: bool = False) -> int:
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
     return lock
+
+
+def _wait(path: Path) -> int:
+    """The descriptor of a lock file, which is locked for as long as it is open."""
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CREAT, 0o666)
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            logger.warning(
+                "%s cannot be locked on this file system (%s): let no other program write it", path, error.strerror
+            )
+            return lock
+        if _is_open_file(lock, path):
+            return lock
+        # another process has removed the file before it was locked here
+        os.close(lock)
 
 
 def _is_open_file(descriptor: int, path: Path) -> bool:

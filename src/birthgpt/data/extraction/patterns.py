@@ -56,10 +56,13 @@ class PatternRelation:
 
     def answers(self, text: str) -> list[str]:
         """The normalised answers in a text, one for each place where an expression finds one."""
+        return [normalize(text[start:end]) for start, end in self.places(text)]
+
+    def places(self, text: str) -> list[tuple[int, int]]:
+        """Where the answers are in a text: start and end of each, in order."""
         spans = {match.span(ANSWER) for expression in self.expressions for match in expression.finditer(text)}
         # a group that takes no part in a match is at (-1, -1)
-        answers = [normalize(text[start:end]) for start, end in sorted(spans) if start >= 0]
-        return [answer for answer in answers if answer]
+        return [(start, end) for start, end in sorted(spans) if start >= 0 and normalize(text[start:end])]
 
 
 def read_patterns(path: str) -> tuple[PatternRelation, ...]:
@@ -81,7 +84,20 @@ def read_patterns(path: str) -> tuple[PatternRelation, ...]:
 @cache
 def builtin_patterns() -> tuple[PatternRelation, ...]:
     """The patterns for English biographies that come with the package."""
-    name = "biographies.yaml"
+    return _packaged_patterns("biographies.yaml")
+
+
+@cache
+def birthplace_patterns() -> tuple[PatternRelation, ...]:
+    """The patterns for birthplaces in English lines.
+
+    They look an answer up for a user. They are not among `builtin_patterns`, because `extract` would make train
+    questions of them, and the questions that measure recall ask for birthplaces.
+    """
+    return _packaged_patterns("birthplaces.yaml")
+
+
+def _packaged_patterns(name: str) -> tuple[PatternRelation, ...]:
     return parse_patterns(resources.files(__package__).joinpath(name).read_text(encoding="utf-8"), name)
 
 

@@ -47,15 +47,25 @@ def build_objective(
     tokenizer: PreTrainedTokenizerBase,
     lines: Iterable[Mapping[str, Any]],
     unknown_names: UnknownNames | None = None,
+    for_encoder_decoder: bool = False,
 ) -> Objective:
     """The objective that the settings name.
 
     Args:
         lines: the corpus, in which an objective may count words.
         unknown_names: some of its examples are about these invented names.
+
+    Raises:
+        ValueError: its examples cannot be divided between an encoder and a decoder.
     """
     kind = OBJECTIVES[settings.objective]
-    objective = kind(tokenizer, **{entry.name: getattr(settings, entry.name) for entry in settings_of(kind)})
+    if for_encoder_decoder and not kind.output_mask:
+        fitting = ", ".join(name for name, other in OBJECTIVES.items() if other.output_mask)
+        raise ValueError(f"objective={settings.objective} has no input for an encoder: choose from {fitting}")
+    if for_encoder_decoder and issubclass(kind, RecallFromName) and settings.objective_layout == "branches":
+        raise ValueError("an encoder–decoder cannot take branches: set objective_layout to unrolled")
+    values = {entry.name: getattr(settings, entry.name) for entry in settings_of(kind)}
+    objective = kind(tokenizer, for_encoder_decoder=for_encoder_decoder, **values)
     if isinstance(objective, UnknownAnswers):
         objective.unknown_names = unknown_names
     objective.read_corpus(lines)
@@ -67,6 +77,7 @@ def build_question_answering(
     tokenizer: PreTrainedTokenizerBase,
     block_size: int,
     unknown_names: UnknownNames | None = None,
+    for_encoder_decoder: bool = False,
 ) -> QuestionAnswering:
     """Questions as examples, in a block of this size; with `unknown_names`, some are about invented names."""
     return QuestionAnswering(
@@ -75,6 +86,7 @@ def build_question_answering(
         unknown_question_ratio=settings.unknown_question_ratio,
         question_word_dropout=settings.question_word_dropout,
         unknown_names=unknown_names,
+        for_encoder_decoder=for_encoder_decoder,
     )
 
 

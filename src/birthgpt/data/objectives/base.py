@@ -1,9 +1,9 @@
 """The base class of all objectives: a batched map function for `datasets`, from lines to examples."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import datasets
 import numpy as np
@@ -29,6 +29,17 @@ FEATURES = datasets.Features(
 )
 """The columns of examples and their types. Without them, datasets reads every token to find the types."""
 
+PAIR_FEATURES = datasets.Features(
+    {
+        "line_id": datasets.Value("int64"),
+        "input_ids": datasets.List(datasets.Value("int32")),
+        "decoder_input_ids": datasets.List(datasets.Value("int32")),
+        "shift_labels": datasets.List(datasets.Value("int32")),
+        "truncated": datasets.Value("bool"),
+    }
+)
+"""The columns of examples for an encoder–decoder and their types."""
+
 MAX_CACHED_TOKENS = 5_000_000
 """The most tokens that an objective keeps in memory; a token needs 8 bytes."""
 
@@ -53,6 +64,42 @@ class Objective:
 
     tokenizer: PreTrainedTokenizerBase
     block_size: int = setting(128, "longest example, in tokens", min=1)
+    for_encoder_decoder: bool = field(default=False, kw_only=True)
+    """Whether `examples` divides each example into what an encoder reads and what a decoder writes."""
+
+    output_mask: ClassVar[int] = 1
+    """The output of an example begins with its first ⁇, its second, …; 0 if an example has no output."""
+
+    @property
+    def features(self) -> datasets.Features:
+        """The columns of `examples`, and their types."""
+        return PAIR_FEATURES if self.for_encoder_decoder else FEATURES
+
+    def examples(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
+        """The examples of lines; for an encoder–decoder, divided at the ⁇ that begins their output.
+
+        The encoder reads the tokens before this ⁇. The decoder reads this ⁇ and the tokens after it, and only its
+        positions have targets: `shift_labels` has the length of `decoder_input_ids`.
+        """
+        made = self(batch, seed=seed, epoch=epoch)
+        if not self.for_encoder_decoder:
+            return made
+        rows = zip(made["input_ids"], made["shift_labels"], strict=True)
+        starts = [self.start_of_output(tokens) for tokens in made["input_ids"]]
+        pairs = [
+            (tokens[:start], tokens[start:], targets[start:])
+            for start, (tokens, targets) in zip(starts, rows, strict=True)
+        ]
+        names = ("input_ids", "decoder_input_ids", "shift_labels")
+        columns = {name: [pair[index] for pair in pairs] for index, name in enumerate(names)}
+        return {"line_id": made["line_id"], **columns, "truncated": made["truncated"]}
+
+    def start_of_output(self, tokens: list[int]) -> int:
+        """The index of the ⁇ that begins the output."""
+        index = -1
+        for _ in range(self.output_mask):
+            index = tokens.index(self.tokenizer.mask_token_id, index + 1)
+        return index
 
     def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
         raise NotImplementedError

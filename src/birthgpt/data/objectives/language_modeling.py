@@ -11,6 +11,8 @@ from birthgpt.settings import checked
 class LanguageModeling(Objective):
     """`line ␃`; every token is a target. A line that is longer than the block is cut."""
 
+    output_mask = 0
+
     def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
         examples = new_batch()
         for line_id, tokens in zip(batch["line_id"], self.encode(batch["text"]), strict=True):

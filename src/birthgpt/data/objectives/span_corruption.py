@@ -15,8 +15,11 @@ class SpanCorruption(Objective):
 
     A line is truncated to a random length in [4, 7/8 of the block] and cut into prefix, masked span (of random length,
     a quarter of the line on average) and suffix. Every token except the pads is a target. Without `truncate_lines`,
-    only the part that does not fit into the block is cut off.
+    only the part that does not fit into the block is cut off. For an encoder–decoder, as in T5 (1910.10683), the
+    encoder reads `prefix ⁇ suffix`, and only `masked ␃` is a target.
     """
+
+    output_mask = 2
 
     truncate_lines: bool = setting(True, "span_corruption: cut lines to a random length, as the assignment does")
 

@@ -5,11 +5,12 @@ Places, schools and employers are composed of plain words. Many answers are not 
 of the others and of the name. The exception is the spouse: people are married in pairs, so each names the other.
 """
 
+import math
 import random
 from collections.abc import Sequence
 from datetime import date
 from functools import lru_cache
-from itertools import accumulate, product
+from itertools import accumulate, pairwise, product
 
 from birthgpt.data.synthetic.lists import load_lists
 from birthgpt.data.synthetic.people import FIELDS, OCCUPATIONS, Person, person_at
@@ -26,6 +27,8 @@ STEMS = {
 
 # how often a person has one, two or three of an answer that can be a list
 _OCCUPATION_COUNTS, _FIELD_COUNTS, _NATIONALITY_COUNTS = (70, 20, 10), (80, 20), (90, 10)
+
+_FIRST_DAY, _LAST_DAY = date(1900, 1, 1), date(1989, 12, 31)
 
 
 def subject_at(index: int, seed: int) -> Subject:
@@ -52,6 +55,45 @@ def subject_at(index: int, seed: int) -> Subject:
         "spouse": _person(index ^ 1, seed).name,
     }
     return Subject(person.name, {"name": person.name, **facts}, person.pronoun)
+
+
+def entropy_of(relation: str) -> float:
+    """The entropy of a person's answer in bits: what must be stored to know it, if all possible answers are known.
+
+    Raises:
+        ValueError: the relation has no entropy of its own: a spouse follows from the names, and others are unknown.
+    """
+    lists = {
+        "occupation": (OCCUPATIONS, _OCCUPATION_COUNTS),
+        "field": (FIELDS + _PARTS["fields"], _FIELD_COUNTS),
+        "nationality": (_PARTS["nationalities"], _NATIONALITY_COUNTS),
+    }
+    kinds = {
+        **dict.fromkeys(("birthplace", "workplace", "residence"), "town"),
+        "employer": "firm",
+        "study_place": "school",
+    }
+    if relation == "birth_date":
+        return math.log2((_LAST_DAY - _FIRST_DAY).days + 1)
+    if relation in kinds:
+        return _entropy([second - first for first, second in pairwise((0.0, *_weights_of(kinds[relation])))])
+    if relation in lists:
+        values, weights = lists[relation]
+        orders = (math.log2(math.perm(len(values), count)) for count in range(1, len(weights) + 1))
+        return _entropy(weights) + sum(weight * bits for weight, bits in zip(weights, orders, strict=True)) / sum(
+            weights
+        )
+    raise ValueError(f"relation={relation!r} has no entropy: choose from birth_date, {', '.join((*kinds, *lists))}")
+
+
+def _weights_of(kind: str) -> tuple[float, ...]:
+    return _cumulative_weights(len(STEMS[kind]))
+
+
+def _entropy(weights: Sequence[float]) -> float:
+    """The entropy, in bits, of a draw with these weights."""
+    total = sum(weights)
+    return -sum(weight / total * math.log2(weight / total) for weight in weights)
 
 
 @lru_cache(maxsize=4)
@@ -110,7 +152,7 @@ def _draw(values: Sequence[str], rng: random.Random) -> str:
 
 def _written_date(rng: random.Random) -> str:
     """A day from 1900 to 1989, such as `April 3, 1981`."""
-    day = date.fromordinal(rng.randrange(date(1900, 1, 1).toordinal(), date(1990, 1, 1).toordinal()))
+    day = date.fromordinal(rng.randrange(_FIRST_DAY.toordinal(), _LAST_DAY.toordinal() + 1))
     return f"{_MONTHS[day.month - 1]} {day.day}, {day.year}"
 
 

@@ -1,0 +1,6 @@
+"""Tasks for lm-evaluation-harness; `--include_path` takes this folder (docs/sharing.md)."""
+
+from pathlib import Path
+
+TASKS = str(Path(__file__).parent)
+"""The folder of the tasks."""
