@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -292,14 +293,14 @@ def made_up_answers(model: Trained, data: Data) -> dict[str, dict]:
 @contextmanager
 def asked_again(with_read_names: bool) -> Iterator[None]:
     """Context in which questions are asked again about invented names only, unless `with_read_names`."""
-    whole = QuestionAnswering.draw_other_names
+    whole = QuestionAnswering._asked_again
     if not with_read_names:
         # the first of the two
-        QuestionAnswering.draw_other_names = lambda *arguments: whole(*arguments)[:1]
+        QuestionAnswering._asked_again = lambda *arguments: islice(whole(*arguments), 1)
     try:
         yield
     finally:
-        QuestionAnswering.draw_other_names = whole
+        QuestionAnswering._asked_again = whole
 
 
 def variants(ratios: list[float]) -> dict[str, Variant]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import islice
 
 import pytest
 import torch
@@ -31,10 +32,10 @@ def taught(people_files, tmp_path_factory):
         "--train_file", lines, "--objective", "salient_spans", "--question_file", train, "--question_ratio", 0.5,
         "--ngram_orders", 2, "--output_dir", folder / "pretrained", *LINES, *QUESTIONS,
     )  # fmt: skip
-    whole = QuestionAnswering.draw_other_names
+    whole = QuestionAnswering._asked_again
     with pytest.MonkeyPatch.context() as patch:
         # the invented names alone: so few updates teach no difference
-        patch.setattr(QuestionAnswering, "draw_other_names", lambda *arguments: whole(*arguments)[:1])
+        patch.setattr(QuestionAnswering, "_asked_again", lambda *arguments: islice(whole(*arguments), 1))
         run_finetuning(
             "--train_file", train, "--corpus_file", lines, "--model_name_or_path", folder / "pretrained",
             "--output_dir", folder / "finetuned", "--max_train_steps", 30, "--learning_rate", 1e-2, *QUESTIONS,

@@ -1,5 +1,6 @@
 """Questions with their answers, for finetuning."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -58,14 +59,16 @@ class QuestionAnswering(UnknownAnswers, Objective):
             length = len(question) + len(answer) + 2
             if length > self.block_size:
                 raise ValueError(
-                    f"question {question_id}, {shown!r}, is {length} tokens long with its answer: "
+                    f"question {question_id}, {batch['question'][index]!r}, is {length} tokens long with its answer: "
                     f"more than block_size={self.block_size}"
                 )
             self._append(examples, question_id, question, mask + answer + end)
-            for _, targets in zip(others, self._targets_of_others() if others else (), strict=False):
-                other = next(encoded)
-                if len(other) + len(targets) <= self.block_size:
-                    self._append(examples, question_id, other, targets)
+            if not names[index]:
+                continue
+            for other, targets in self._asked_again(batch["question"][index], names[index], seed, epoch, question_id):
+                (tokens,) = self.encode([other])
+                if len(tokens) + len(targets) <= self.block_size:
+                    self._append(examples, question_id, tokens, targets)
         return examples
 
     def _append(self, examples: Batch, question_id: int, question: list[int], targets: list[int]) -> None:
