@@ -48,14 +48,15 @@ class QuestionAnswering(UnknownAnswers, Objective):
 
     def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
         examples = new_batch()
-        answers = self.encode(batch["answer"])
+        names = batch.get("name", [""] * len(batch["question"]))
+        asked = [
+            self.leave_out_words(question, name, line_generator(seed, epoch, question_id))
+            for question, name, question_id in zip(batch["question"], names, batch["question_id"], strict=True)
+        ]
+        questions, answers = self.encode(asked), self.encode(batch["answer"])
         mask, end = [self.tokenizer.mask_token_id], [self.tokenizer.eos_token_id]
-        names = batch.get("name", [""] * len(answers))
-        rows = list(zip(batch["question_id"], batch["question"], names, strict=True))
-        asked = [self._questions(question, name, seed, epoch, question_id) for question_id, question, name in rows]
-        encoded = iter(self.encode([question for of_row in asked for question in of_row]))
-        for (question_id, *_), (shown, *others), answer in zip(rows, asked, answers, strict=True):
-            question = next(encoded)
+        for index, question_id in enumerate(batch["question_id"]):
+            question, answer = questions[index], answers[index]
             length = len(question) + len(answer) + 2
             if length > self.block_size:
                 raise ValueError(
@@ -71,46 +72,35 @@ class QuestionAnswering(UnknownAnswers, Objective):
                     self._append(examples, question_id, tokens, targets)
         return examples
 
+    def leave_out_words(self, question: str, name: str, generator: np.random.Generator) -> str:
+        """The question without the words that are drawn to be left out; unchanged if it does not contain the name."""
+        relation = relation_in_words(question, name) if self.question_word_dropout and name else ""
+        if "{name}" not in relation:
+            return question
+        words = relation.split()
+        left_out = generator.random(len(words)) < self.question_word_dropout
+        kept = [word for word, out in zip(words, left_out, strict=True) if "{name}" in word or not out]
+        return " ".join(kept).replace("{name}", name)
+
     def _append(self, examples: Batch, question_id: int, question: list[int], targets: list[int]) -> None:
         """Add `question` with these targets, of which the last is no input."""
         labels = [IGNORE] * (len(question) - 1) + targets
         append_example(examples, question_id, question + targets[:-1], labels, False)
 
-    def _questions(self, question: str, name: str, *seeds: int) -> list[str]:
-        """The question; if it is drawn, also about an invented name and about a name of the corpus.
-
-        Args:
-            seeds: seed, epoch, and the number of the question.
-        """
-        generator = line_generator(*seeds)
-        relation = relation_in_words(question, name) if name else ""
-        if "{name}" not in relation:
-            return [question]
-        asked = [self.leave_out_words(relation, generator).replace("{name}", name)]
-        # a question may have other spaces or spellings than its relation
-        asked = asked if self.question_word_dropout else [question]
-        others = self.draw_other_names(*seeds)
-        return asked + [self.leave_out_words(relation, generator).replace("{name}", other) for other in others]
-
-    def draw_other_names(self, *seeds: int) -> list[str]:
-        """An invented name and a name of the corpus, or nothing if the question is not asked again."""
-        invented = self.draw_unknown_name(self.unknown_question_ratio, *seeds)
-        return [] if invented is None else [invented, self.draw_read_name(*seeds)]
-
-    def _targets_of_others(self) -> tuple[list[int], list[int]]:
-        """The targets of a question about an invented name, and about a name of the corpus."""
+    def _asked_again(
+        self, question: str, name: str, seed: int, epoch: int, question_id: int
+    ) -> Iterator[tuple[str, list[int]]]:
+        """The question about an invented name and about a name of the corpus, if it is drawn, with their targets."""
+        invented = self.draw_unknown_name(self.unknown_question_ratio, seed, epoch, question_id)
+        if invented is None or "{name}" not in (relation := relation_in_words(question, name)):
+            return
         mask = self.tokenizer.mask_token_id
-        unknown = unknown_answer_id(self.tokenizer)
-        assert unknown is not None, "the token is added before the objective is built"
-        return [mask, unknown, self.tokenizer.eos_token_id], [mask, NOT_UNKNOWN]
-
-    def leave_out_words(self, relation: str, generator: np.random.Generator) -> str:
-        """A question with `{name}` in place of its name, without the words that are drawn to be left out."""
-        if not self.question_word_dropout:
-            return relation
-        words = relation.split()
-        left_out = generator.random(len(words)) < self.question_word_dropout
-        return " ".join(word for word, out in zip(words, left_out, strict=True) if "{name}" in word or not out)
+        unknown = [mask, unknown_answer_id(self.tokenizer), self.tokenizer.eos_token_id]
+        known = self.draw_read_name(seed, epoch, question_id)
+        # the same words are left out of both, so that only the name tells which is unknown
+        for other, targets in ((invented, unknown), (known, [mask, NOT_UNKNOWN])):
+            generator = np.random.default_rng((seed, epoch, question_id, 2))
+            yield self.leave_out_words(relation.replace("{name}", other), other, generator), targets
 
 
 # the same questions are asked in every epoch
