@@ -40,6 +40,14 @@ def test_a_probe_of_people_that_are_not_in_the_corpus_is_refused(people_files, p
         )
 
 
+def test_a_probe_refuses_a_question_that_is_longer_than_the_model_takes(people_files, pretrained, tmp_path):
+    question, answer = (people_files / "birth_dev.tsv").read_text(encoding="utf-8").splitlines()[0].split("\t")
+    (tmp_path / "questions.tsv").write_text(f"{'x ' * 5000}{question}\t{answer}\n")
+    files = {"question_file": str(tmp_path / "questions.tsv"), "corpus_file": str(people_files / "wiki.txt")}
+    with pytest.raises(ValueError, match="questions.tsv: question 1 of 1, .* but the model takes at most"):
+        probe(make_settings(ProbeSettings, model_name_or_path=str(pretrained), output_dir=str(tmp_path), **files))
+
+
 def test_a_probe_counts_any_right_answer_and_reports_by_relation(people_files, pretrained, tmp_path, capsys):
     """The reference probes each relation, and each right answer, alone; the best of them counts."""
     lines = load_corpus(str(people_files / "wiki.txt")).select(range(6))

@@ -17,6 +17,7 @@ from birthgpt.data.questions import (
     relation_in,
     warn_odd_questions,
 )
+from birthgpt.evaluation.answering import check_question_lengths
 from birthgpt.evaluation.recall import answer_ranks, answerable, prompts_by_kind, recall_at
 from birthgpt.settings import checked, setting
 from birthgpt.training.accelerators import ThreadSettings
@@ -78,6 +79,8 @@ def probe(settings: ProbeSettings) -> Recall | None:
     model, tokenizer = load_model_and_tokenizer(settings.model_name_or_path)
     model = model.to(accelerator.device)
     asked, befores = zip(*found, strict=True)
+    with naming_source(settings.question_file):
+        check_question_lengths(model, tokenizer, [row["question"] for row in asked])
     prompts = prompts_by_kind([row["name"] for row in asked], [row["question"] for row in asked], befores)
     answers = [answers_of(row) for row in asked]
     with naming_source(settings.model_name_or_path):
