@@ -4,9 +4,10 @@
 
 Synthetic people; some are left out of the biographies. A model is pretrained, finetuned, and calibrated on half of the
 held-out people. It is asked about the people left out. What it does not call recalled is looked up in a table, and
-appended to `unanswered.tsv`. Then it is finetuned on this file alone, and on this file beside the train questions.
-Both models are asked again: about the people left out, in the wording of the file and in another one; about the other
-half of the held-out people, and about the people of the train questions, to see what was forgotten.
+appended to `unanswered.tsv`. Then it is finetuned on this file alone; beside the train questions; and beside its own
+answers about everybody in the biographies, which are no labels of anybody. The models are asked again: about the people
+left out, in the wording of the file and in another one; about the other half of the held-out people, and about the
+people of the train questions, to see what was forgotten. The last model is calibrated again.
 """
 
 import argparse
@@ -20,11 +21,13 @@ from birthgpt.commands.finetune import FinetuneSettings, finetune
 from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.commands.people import PeopleSettings, make_people
 from birthgpt.commands.pretrain import PretrainSettings, pretrain
+from birthgpt.data.corpus import load_corpus
 from birthgpt.data.questions import load_questions
 from birthgpt.data.splits import divide_people
+from birthgpt.data.tokenizers import RESERVED_TOKENS
 from birthgpt.data.unanswered import append_questions
 from birthgpt.evaluation.answering import answer_questions
-from birthgpt.evaluation.calibration import load_calibration
+from birthgpt.evaluation.calibration import CALIBRATION, load_calibration
 from birthgpt.evaluation.confidence import answer_with_confidence
 from birthgpt.evaluation.lookup import LookupIndex, look_up
 from birthgpt.settings import make_settings, parse_settings
@@ -50,7 +53,8 @@ class Loop:
 
     def __init__(self, arguments: argparse.Namespace):
         self.arguments, self.work = arguments, arguments.work_dir
-        shutil.rmtree(self.work, ignore_errors=True)
+        if self.work.exists():
+            raise SystemExit(f"{self.work} exists: choose another --work_dir")
         self.people = self.work / "people"
         make_people(
             make_settings(
@@ -60,7 +64,6 @@ class Loop:
         self.train, self.left_out = self.people / "questions_train.jsonl", self.people / "questions_left_out.jsonl"
         self.calibration, self.others = self.divide_dev()
         self.unanswered = self.work / "unanswered.tsv"
-        self.together = self.work / "together"
 
     def divide_dev(self) -> tuple[Path, Path]:
         """The questions about the held-out people in two files: for the calibration, and for the measurement."""
@@ -78,17 +81,22 @@ class Loop:
         given += ["--train_file", self.people / "biographies.txt", "--question_file", self.train]
         given += ["--max_train_flops", self.arguments.flops]
         pretrain(parse_settings(PretrainSettings, list(map(str, given))))
-        return self.finetune(pretrained, finetuned, self.train)
+        self.finetune(pretrained, finetuned, self.train)
+        self.calibrate(finetuned, self.people / "biographies.txt")
+        return finetuned
 
     def finetune(self, checkpoint: Path, output: Path, train_file: Path | str) -> Path:
-        """A finetuned and calibrated checkpoint."""
+        """A finetuned checkpoint."""
         given = ["--config", "relations/finetune", *self.common(output), "--model_name_or_path", checkpoint]
         given += ["--train_file", train_file, "--max_train_steps", self.arguments.steps, "--eval_steps", 0]
         finetune(parse_settings(FinetuneSettings, list(map(str, given))))
-        files = {"question_file": self.calibration, "corpus_file": self.people / "biographies.txt"}
-        given = {name: str(file) for name, file in files.items()} | {"train_file": str(self.train)}
-        calibrate(make_settings(CalibrateSettings, model_name_or_path=str(output), invented_names=100, **given))
         return output
+
+    def calibrate(self, checkpoint: Path, corpus: Path | str) -> None:
+        """Calibrate a checkpoint on half of the held-out people; the corpus has all names that it read."""
+        files = {"question_file": self.calibration, "train_file": self.train, "corpus_file": corpus}
+        given = {name: str(file) for name, file in files.items()} | {"invented_names": 100}
+        calibrate(make_settings(CalibrateSettings, model_name_or_path=str(checkpoint), **given))
 
     def common(self, output: Path) -> list:
         """Settings of every training."""
@@ -111,14 +119,31 @@ class Loop:
         }
 
     def train_again(self, checkpoint: Path) -> dict[str, Path]:
-        """The models after finetuning on what was looked up."""
-        self.together.mkdir()
-        shutil.copy(self.people / "questions_train.tsv", self.together)
-        shutil.copy(self.unanswered, self.together)
-        return {
-            "unanswered alone": self.finetune(checkpoint, self.work / "alone", self.unanswered),
-            "unanswered and train": self.finetune(checkpoint, self.work / "both", f"{self.together}/*.tsv"),
-        }
+        """The models after finetuning on what was looked up, by what is beside it."""
+        own = self.work / "own_answers.tsv"
+        append_questions(own, self.own_answers(checkpoint))
+        beside = {"alone": [], "train questions": [self.people / "questions_train.tsv"], "own answers": [own]}
+        found = {}
+        for name, files in beside.items():
+            folder = self.work / f"questions_{name.replace(' ', '_')}"
+            folder.mkdir()
+            for file in (self.unanswered, *files):
+                shutil.copy(file, folder)
+            found[name] = self.finetune(checkpoint, self.work / f"after_{name.replace(' ', '_')}", f"{folder}/*.tsv")
+        # the names of the finetuning were read too
+        lines = [f"{row['name']}. {row['name']}: {row['answer']} .\n" for row in load_questions(str(self.unanswered))]
+        (self.people / "biographies_looked_up.txt").write_text("".join(lines), encoding="utf-8")
+        self.calibrate(found["own answers"], f"{self.people}/biographies*.txt")
+        return found
+
+    def own_answers(self, checkpoint: Path) -> list[tuple[str, str]]:
+        """What the model answers about everybody in the biographies, right or wrong."""
+        model, tokenizer = load_model_and_tokenizer(str(checkpoint))
+        names = sorted(set(load_corpus(str(self.people / "biographies.txt"))["name"]))
+        questions = [WORDINGS[index % 2].format(name=name) for index, name in enumerate(names)]
+        answers = answer_questions(model, tokenizer, questions)
+        pairs = [(question, answer.text) for question, answer in zip(questions, answers, strict=True)]
+        return [pair for pair in pairs if pair[1] and not any(token in pair[1] for token in RESERVED_TOKENS)]
 
     def measure(self, checkpoint: Path) -> dict:
         """Accuracy by population, and the verdicts about the people who were left out."""
@@ -135,14 +160,16 @@ class Loop:
             answers = answer_questions(model, tokenizer, [question for question, _ in pairs])
             right = sum(answer.text == expected for answer, (_, expected) in zip(answers, pairs, strict=True))
             accuracy[name] = {"right": right, "asked": len(pairs), "accuracy": right / len(pairs)}
+        if not (checkpoint / CALIBRATION).is_file():
+            return {"accuracy": accuracy}
         calibration = load_calibration(str(checkpoint), model)
-        questions = [row["question"] for row in left_out]
-        answers = answer_with_confidence(model, tokenizer, questions, calibration, max_risk=self.arguments.max_risk)
-        verdicts = [answer.verdict for answer in answers]
-        return {
-            "accuracy": accuracy,
-            "verdicts_left_out": {verdict: verdicts.count(verdict) for verdict in ("recalled", "unsure", "unknown")},
-        }
+        verdicts = {}
+        for name in ("left out", "held out"):
+            questions = [question for question, _ in asked[name]]
+            answers = answer_with_confidence(model, tokenizer, questions, calibration, max_risk=self.arguments.max_risk)
+            given = [answer.verdict for answer in answers]
+            verdicts[name] = {verdict: given.count(verdict) for verdict in ("recalled", "unsure", "unknown")}
+        return {"accuracy": accuracy, "verdicts": verdicts}
 
 
 def in_other_wording(row: dict) -> str:
@@ -154,7 +181,7 @@ def in_other_wording(row: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work_dir", type=Path, default=Path("runs/lookup"), help="folder of the trainings; emptied")
+    parser.add_argument("--work_dir", type=Path, default=Path("runs/lookup"), help="new folder for the trainings")
     parser.add_argument("--people", type=int, default=600)
     parser.add_argument("--flops", type=float, default=1e12, help="budget of the pretraining")
     parser.add_argument("--steps", type=int, default=40, help="updates of each finetuning")
