@@ -43,6 +43,13 @@ LINES = [
 ]
 QUESTION = "Where was Ada Lovelace born?"
 NAMES = ["Ada Lovelace", "J. J. Thomson", "Émilie du Châtelet", "Lise Meitner"]
+CAPITALS = {
+    "cue_after_probability": 0.0,
+    "cue_before_name_probability": 0.0,
+    "comma_probability": 0.0,
+    "lower_case_probability": 0.0,
+}
+"""Settings of `salient_spans`: only words with a capital or a digit, and cues behind the name, from before the span."""
 
 # models
 

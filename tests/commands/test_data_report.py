@@ -4,9 +4,11 @@ import json
 import logging
 
 import pytest
-from builders import run_pretraining
+from builders import CAPITALS, run_pretraining
 
 from birthgpt.data.tokenizers import train_character_tokenizer
+
+ONLY_CAPITALS = [argument for name, value in CAPITALS.items() for argument in (f"--{name}", value)]
 
 
 def test_before_training_the_log_and_a_dry_run_say_what_can_be_asked(people_files, tmp_path, capsys, caplog):
@@ -15,7 +17,7 @@ def test_before_training_the_log_and_a_dry_run_say_what_can_be_asked(people_file
     lines = "Bo Li. Born in Frankfurt (Oder) .\nAl Fox. Born in Bonn .\nada li. was a poet .\nX Y. X was shy .\n" * 8
     (tmp_path / "lines.txt").write_text(lines)
     files = ("--train_file", tmp_path / "lines.txt", "--question_file", tmp_path / "train.tsv")
-    settings = ("--objective", "salient_spans", "--dry_run", True, "--output_dir", tmp_path / "x")
+    settings = ("--objective", "salient_spans", *ONLY_CAPITALS, "--dry_run", True, "--output_dir", tmp_path / "x")
     with caplog.at_level(logging.INFO):
         run_pretraining(*files, *settings)
     assert "8 of 32 lines have no word with a capital or a digit: their spans are cut at random" in caplog.text
@@ -37,7 +39,7 @@ def test_of_several_relations_the_log_says_which_answers_can_be_asked_for(tmp_pa
     ]
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
     files = ("--train_file", tmp_path / "lines.txt", "--question_file", tmp_path / "train.jsonl")
-    settings = ("--objective", "salient_spans", "--dry_run", True, "--output_dir", tmp_path / "x")
+    settings = ("--objective", "salient_spans", *ONLY_CAPITALS, "--dry_run", True, "--output_dir", tmp_path / "x")
     with caplog.at_level(logging.INFO):
         run_pretraining(*files, *settings)
     home, job = (
@@ -62,7 +64,7 @@ def test_a_corpus_warns_of_unknown_characters_streamed_or_not(people_files, tmp_
 def test_a_corpus_is_counted_streamed_or_not(tmp_path, caplog, streaming):
     lines = "Bo Li. Born in Bonn .\nAda Li Ada Li was. Born in Rome .\nada li. was a poet .\nnobody\n" * 8
     (tmp_path / "lines.txt").write_text(lines)
-    settings = ("--objective", "salient_spans", "--dry_run", True, "--output_dir", tmp_path / "x")
+    settings = ("--objective", "salient_spans", *ONLY_CAPITALS, "--dry_run", True, "--output_dir", tmp_path / "x")
     with caplog.at_level(logging.INFO):
         run_pretraining("--train_file", tmp_path / "lines.txt", *settings, "--streaming", streaming)
     assert caplog.text.count("lines 32, lines without name 8, names not in line 0, names repeated 3") == 1
@@ -73,6 +75,14 @@ def test_a_corpus_is_counted_streamed_or_not(tmp_path, caplog, streaming):
 @pytest.mark.parametrize("streaming", [False, True])
 def test_lines_of_their_names_alone_are_refused(tmp_path, streaming):
     (tmp_path / "lines.txt").write_text("Ada Byron. Ada Byron stayed Byron .\n" * 50)
-    settings = ("--objective", "salient_spans", "--output_dir", tmp_path / "x", "--streaming", streaming)
+    settings = (
+        "--objective",
+        "salient_spans",
+        *ONLY_CAPITALS,
+        "--output_dir",
+        tmp_path / "x",
+        "--streaming",
+        streaming,
+    )
     with pytest.raises(ValueError, match="no line has an example for|the corpus has no line for this objective"):
         run_pretraining("--train_file", tmp_path / "lines.txt", *settings)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from builders import CAPITALS
 
 from birthgpt.commands.data_report import coverage_by_relation
 from birthgpt.data.coverage import answer_coverage
@@ -32,7 +33,7 @@ def row(name: str, answer: str) -> dict:
     ],
 )
 def test_an_answer_is_a_span_or_in_the_line_or_nowhere(bpe, question, where):
-    coverage = answer_coverage(SalientSpans(bpe, 128), [question], LINES)
+    coverage = answer_coverage(SalientSpans(bpe, 128, **CAPITALS), [question], LINES)
     found = {
         "as span": coverage.as_span,
         "other in line": len(coverage.other_in_line),
@@ -43,7 +44,7 @@ def test_an_answer_is_a_span_or_in_the_line_or_nowhere(bpe, question, where):
 
 def test_the_summary_has_the_share_and_the_first_answer_that_is_no_span(bpe):
     questions = [row("Al Fox", "Bonn"), row("Bo Li", "Frankfurt (Oder)"), row("Nobody", "Bonn")]
-    coverage = answer_coverage(SalientSpans(bpe, 128), questions, LINES)
+    coverage = answer_coverage(SalientSpans(bpe, 128, **CAPITALS), questions, LINES)
     assert coverage.ratio == pytest.approx(1 / 3)
     # `Born in Bonn` is one span from time to time
     assert 0 < coverage.asked_per_epoch < 1
@@ -52,16 +53,16 @@ def test_the_summary_has_the_share_and_the_first_answer_that_is_no_span(bpe):
         "them; 1 are in no line of their person; 1 are in a line and never a span as a whole, first "
         "'Frankfurt (Oder)' ('Where was Bo Li born?')"
     )
-    nothing = answer_coverage(SalientSpans(bpe, 128), [], LINES)
+    nothing = answer_coverage(SalientSpans(bpe, 128, **CAPITALS), [], LINES)
     assert nothing.ratio == 0 and str(nothing).startswith("0 of 0 answers (0.0%) can be a span; ")
 
 
 def test_any_right_answer_is_enough(bpe):
     question = row("Bo Li", "Hesse") | {"answers": ["Hesse", "Frankfurt"]}
     # the first answer is in no line; the second is a part of a word of the line, and a span of the other question
-    assert answer_coverage(SalientSpans(bpe, 128), [question], LINES).as_span == 1
+    assert answer_coverage(SalientSpans(bpe, 128, **CAPITALS), [question], LINES).as_span == 1
     never = question | {"answers": ["Hesse", "Frankfurt (Oder)"]}
-    assert answer_coverage(SalientSpans(bpe, 128), [never], LINES).other_in_line == [never]
+    assert answer_coverage(SalientSpans(bpe, 128, **CAPITALS), [never], LINES).other_in_line == [never]
 
 
 def test_each_relation_has_its_own_share_and_the_total_is_their_sum(bpe):
@@ -71,7 +72,7 @@ def test_each_relation_has_its_own_share_and_the_total_is_their_sum(bpe):
         row("Bo Li", "born") | {"relation": "verb"},
         {"name": "", "question": "Who?", "answer": "Al"},
     ]
-    coverage = answer_coverage(SalientSpans(bpe, 128), questions, LINES)
+    coverage = answer_coverage(SalientSpans(bpe, 128, **CAPITALS), questions, LINES)
     assert {relation: part.ratio for relation, part in coverage.by_relation.items()} == {
         "home": 0.5,
         "verb": 0,
@@ -96,7 +97,7 @@ def test_each_relation_has_its_own_share_and_the_total_is_their_sum(bpe):
 def test_how_often_an_answer_is_asked_for_is_counted_in_the_examples_of_epochs(bpe, settings):
     """The reference draws whole examples, decodes their targets, and counts those that are the answer."""
     line, name, epochs = LINES["Ada Byron"][0], "Ada Byron", 2000
-    objective = SalientSpans(bpe, 128, objective_layout="unrolled", **settings)
+    objective = SalientSpans(bpe, 128, objective_layout="unrolled", **CAPITALS | settings)
     answers = ["New York", "Isle of Man", "Man"]
     counts = dict.fromkeys(answers, 0)
     for epoch in range(epochs):

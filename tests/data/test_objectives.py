@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from builders import LINES, NAMES, QUESTION
+from builders import CAPITALS, LINES, NAMES, QUESTION
 
 from birthgpt.data.objectives import (
     IGNORE,
@@ -241,13 +241,15 @@ def test_name_first_refuses_an_unknown_layout(bpe):
 
 @pytest.mark.parametrize("kind", [NameFirst, SalientSpans])
 def test_a_name_does_not_cut_into_a_longer_word(bpe, kind):
-    spans = kind(bpe, BLOCK).cut("Lima is a city in Peru", "Li", np.random.default_rng(0))
+    spans = kind(bpe, BLOCK, **(CAPITALS if kind is SalientSpans else {})).cut(
+        "Lima is a city in Peru", "Li", np.random.default_rng(0)
+    )
     words = " ".join(span.text for span in spans).split()
     assert words == ("Lima is a city in Peru".split() if kind is NameFirst else ["Peru"])
 
 
 def salient_spans_of(tokenizer, line: str, name: str, seed: int = 0, **settings) -> list:
-    return SalientSpans(tokenizer, BLOCK, **settings).cut(line, name, np.random.default_rng(seed))
+    return SalientSpans(tokenizer, BLOCK, **CAPITALS | settings).cut(line, name, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize(
@@ -386,7 +388,7 @@ def test_spans_have_a_cue_with_the_given_probability(bpe, probability):
 
 
 def test_a_cue_is_before_the_mask_and_is_not_a_target(bpe):
-    for row in rows(SalientSpans(bpe, BLOCK, cue_probability=1)(BATCH, seed=0, epoch=0)):
+    for row in rows(SalientSpans(bpe, BLOCK, cue_probability=1, **CAPITALS)(BATCH, seed=0, epoch=0)):
         line = LINES[BATCH["line_id"].index(row["line_id"])]
         words = {without_outer_punctuation(word).lower() for word in line.split()}
         prefix = row["branch_ids"].count(0)
@@ -405,7 +407,7 @@ def test_a_cue_is_before_the_mask_and_is_not_a_target(bpe):
 
 def test_each_unrolled_example_is_the_prefix_and_one_branch(bpe):
     packed, unrolled = (
-        rows(SalientSpans(bpe, BLOCK, layout, cue_probability=1)(BATCH, seed=0, epoch=0))
+        rows(SalientSpans(bpe, BLOCK, layout, cue_probability=1, **CAPITALS)(BATCH, seed=0, epoch=0))
         for layout in ("branches", "unrolled")
     )
     for column in ("input_ids", "shift_labels", "position_ids"):
@@ -421,7 +423,7 @@ def test_each_unrolled_example_is_the_prefix_and_one_branch(bpe):
 
 def test_a_span_has_priority_over_its_cue_in_a_short_block(characters):
     batch = {"line_id": [0], "text": ["Ada. was born in Stockholm"], "name": ["Ada"]}
-    objective = SalientSpans(characters, 14, max_noise_tokens=0, cue_probability=1)
+    objective = SalientSpans(characters, 14, max_noise_tokens=0, cue_probability=1, **CAPITALS)
     (row,) = rows(objective(batch, seed=0, epoch=0))
     assert characters.decode(row["input_ids"]) == "Ada⁇Stockholm"
     assert not row["truncated"]

@@ -6,7 +6,7 @@ from itertools import accumulate
 
 import numpy as np
 import pytest
-from builders import LINES, NAMES
+from builders import CAPITALS, LINES, NAMES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,19 +15,15 @@ from birthgpt.data.objectives import SalientSpans
 from birthgpt.data.objectives.recall_from_name import without_outer_punctuation
 from birthgpt.data.objectives.salient_spans import words_after, words_before
 from birthgpt.data.objectives.salient_words import number_sentences
+from birthgpt.settings import settings_of
 
 BLOCK = 128
-GENERIC = {
-    "cue_after_probability": 0.25,
-    "cue_before_name_probability": 0.5,
-    "comma_probability": 0.5,
-    "lower_case_probability": 1.0,
-}
-"""Answers of any form, with cues on both sides of the name: `configs/relations/pretrain.yaml`."""
+GENERIC = {entry.name: entry.default for entry in settings_of(SalientSpans) if entry.name in CAPITALS}
+"""The defaults: answers of any form, with cues on both sides of the name."""
 
 
 def salient_spans_of(tokenizer, line: str, name: str, seed: int = 0, **settings) -> list:
-    return SalientSpans(tokenizer, BLOCK, **settings).cut(line, name, np.random.default_rng(seed))
+    return SalientSpans(tokenizer, BLOCK, **CAPITALS | settings).cut(line, name, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +44,7 @@ def test_a_line_without_capitals_is_cut_at_random(bpe, line):
         assert not any(span.cue for span in spans)
         lengths.update(len(span.text.split()) for span in spans)
     assert lengths == {1, 2, 3, 4}
-    objective = SalientSpans(bpe, BLOCK)
+    objective = SalientSpans(bpe, BLOCK, **CAPITALS)
     (count,) = objective.count_lines([{"text": text, "name": name}, {"text": LINES[1], "name": NAMES[1]}]).values()
     assert count == 1
 
@@ -257,7 +253,7 @@ def test_every_cue_may_be_before_the_name(bpe):
 
 
 def test_the_lead_is_directly_before_the_name(bpe):
-    objective = SalientSpans(bpe, BLOCK, cue_probability=1, cue_before_name_probability=1)
+    objective = SalientSpans(bpe, BLOCK, cue_probability=1, **CAPITALS | {"cue_before_name_probability": 1})
     batch = {"line_id": [0], "name": ["A B"], "text": ["A B. A was born in Rome."]}
     name = bpe("A B", add_special_tokens=False).input_ids
     leads = set()

@@ -64,20 +64,20 @@ class SalientSpans(RecallFromName):
 
     cue_probability: Number = setting(0.8, "salient_spans: probability that a span has a cue", min=0, max=1)
     cue_after_probability: Number = setting(
-        0.0,
+        0.25,
         "salient_spans: probability that the cue is after the span, if both sides have one",
         min=0,
         max=1,
     )
     cue_before_name_probability: Number = setting(
-        0.0, "salient_spans: probability that the cue of one span is before the name of the line", min=0, max=1
+        0.5, "salient_spans: probability that the cue of one span is before the name of the line", min=0, max=1
     )
     comma_probability: Number = setting(
-        0.0, "salient_spans: probability that a comma or two short words between two salient words join them",
+        0.5, "salient_spans: probability that a comma or two short words between two salient words join them",
         min=0, max=1,
     )  # fmt: skip
     lower_case_probability: Number = setting(
-        0.0, "salient_spans: probability that longer words in lower case, such as trade unionist, are a span",
+        1.0, "salient_spans: probability that longer words in lower case, such as trade unionist, are a span",
         min=0, max=1,
     )  # fmt: skip
     lower_case_frequency: Number = setting(
