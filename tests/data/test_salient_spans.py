@@ -124,6 +124,12 @@ def test_an_answer_with_punctuation_inside_is_a_span_in_some_epoch(bpe, answer, 
         ("A works for Iron Kite & Sons.", "Iron Kite & Sons"),
         ("A works for Iron Bank, Inc. His house is old.", "Iron Bank, Inc."),
         ("A works for Yahoo! His house is old.", "Yahoo!"),
+        ("A (1866--1952) lived in Rome.", "1952"),
+        ("A (14 May 1866 – 3 June 1952) lived in Rome.", "1866"),
+        ("A (14 May 1866 – 3 June 1952) lived in Rome.", "14 May 1866"),
+        ("A was born on 3 April 1981.", "1981"),
+        ("A is a journalist, writer and translator born in Rome.", "journalist, writer and translator"),
+        ("A is a trade unionist known in Rome.", "trade unionist"),
     ],
 )
 def test_an_answer_that_is_no_plain_name_is_a_span_in_some_epoch(bpe, line, answer):

@@ -16,6 +16,9 @@ from birthgpt.data.objectives.recall_from_name import without_outer_punctuation
 SHORT_WORD = 3
 """The most letters of a short word, such as `of`, `and` and `the`: it links other words, or stands before them."""
 
+DASHES = "-–—"
+_DASH = re.compile(r"(?:--+|[–—])(?=\w)")
+
 CONJUNCTIONS = ("and", "or")
 """Before the last entry of a list."""
 
@@ -74,19 +77,28 @@ def find_salient_spans(
     Half of the time, a short word between two salient words is part of the span, as in Isle of Man. Half of the time,
     a number and the capitalised word after it are one span, as in 1936 Olympics. With `comma_probability`, a comma
     between two salient words joins them, as in `Dorton, Ohio` and `April 3, 1981`. So do two short words, as in
-    `Stoke on the Hill`, and a word in brackets, as in `Frankfurt (Oder)`.
+    `Stoke on the Hill`, and a word in brackets, as in `Frankfurt (Oder)`. With half of this probability, the year of a
+    date such as `3 April 1981` is a span of its own.
     """
     spans, start = [], 0
     while start < len(words):
         end = start + 1
         if salient[start]:
             while end < len(words) and not _is_drawn_end(words, end, generator):
+                if comma_probability and words[end - 1][-1] in DASHES:
+                    break
                 if words[end - 1][-1] in ",;:)" or words[end][0] == "(":
                     if not _is_joined(words, salient, end, generator, comma_probability):
                         break
                     end += 1
                 elif salient[end]:
                     if words[end - 1].isdigit() and not words[end][0].isdigit() and generator.random() < 0.5:
+                        break
+                    if (
+                        comma_probability
+                        and _is_year_of_date(words, end)
+                        and generator.random() < comma_probability / 2
+                    ):
                         break
                     end += 1
                 elif _is_link(words, salient, end, 1) and generator.random() < 0.5:
@@ -106,8 +118,9 @@ def find_lower_case_spans(
     """Start and end of runs of longer words, not all of them salient, as `trade unionist`, each with `probability`.
 
     A run begins after a short word or at punctuation, because an answer in lower case rarely does otherwise. Half of
-    the time, a drawn number of its first words is left out. Half of the time, a list as in `geologist, weaver and
-    novelist` is one span.
+    the time, a drawn number of its first words is left out. A quarter of the time, a run that no punctuation ends loses
+    a drawn number of its last words, as in `is a translator born in Rome`. Half of the time, a list as in `geologist,
+    weaver and novelist` is one span.
     """
     spans = []
     for runs in _lists_of_runs(_find_runs(words, salient, generator), words):
@@ -116,8 +129,20 @@ def find_lower_case_spans(
             if generator.random() < probability:
                 starts = [word for word in range(start, first_end) if word == start or len(words[word]) >= SHORT_WORD]
                 is_trimmed = len(starts) > 1 and generator.random() < 0.5
-                spans.append((starts[generator.integers(len(starts))] if is_trimmed else start, end))
+                first = starts[generator.integers(len(starts))] if is_trimmed else start
+                last_start = max(first, runs[-1][0] if is_one else start)
+                spans.append((first, _drawn_end(words, salient, (last_start, end), generator)))
     return spans
+
+
+def _drawn_end(words: list[str], salient: list[bool], run: Bounds, generator: np.random.Generator) -> int:
+    """The end of a run; a quarter of the time after an earlier word in lower case, but not if punctuation ends it."""
+    start, end = run
+    if not words[end - 1][-1].isalnum():
+        return end
+    ends = [word + 1 for word in range(start, end - 1) if not salient[word] and len(words[word]) > SHORT_WORD]
+    is_trimmed = bool(ends) and generator.random() < 0.25
+    return ends[generator.integers(len(ends))] if is_trimmed else end
 
 
 def _lists_of_runs(runs: list[Bounds], words: list[str]) -> list[list[Bounds]]:
@@ -181,9 +206,9 @@ def text_of_span(words: list[str], bounds: Bounds, generator: np.random.Generato
 
 
 def split_some_hyphens(words: list[str], generator: np.random.Generator) -> list[str]:
-    """The words; half of the time, a word such as Berlin-born, with lower case after the hyphen, becomes two words."""
+    """The words, cut after dashes (`1866--1952`); half of the time, a word such as Berlin-born becomes two words."""
     split = []
-    for word in words:
+    for word in " ".join(_DASH.sub(r"\g<0> ", word) for word in words).split():
         head, _, tail = word.partition("-")
         is_joined = without_outer_punctuation(head)[:1].isupper() and tail.islower()
         is_split = is_joined and generator.random() < 0.5
@@ -212,6 +237,12 @@ def _is_joined(
     if before[-2:-1].isdigit() and not word[0].isdigit():
         return False
     return probability > 0 and generator.random() < probability
+
+
+def _is_year_of_date(words: list[str], index: int) -> bool:
+    """Whether a word is a number of four digits after a capitalised word without a comma."""
+    before, bare = words[index - 1], without_outer_punctuation(words[index])
+    return bare.isdigit() and len(bare) == 4 and before[0].isupper() and before[-1].isalpha()
 
 
 def _is_link(words: list[str], salient: list[bool], index: int, count: int) -> bool:
