@@ -1,6 +1,7 @@
 """Fixtures that several test modules share. No test needs the network or the real data."""
 
 import os
+import signal
 import tempfile
 
 # before any import of huggingface_hub: no test may use the Hub or the cache of a user
@@ -21,6 +22,9 @@ datasets.disable_progress_bars()
 
 def pytest_configure(config):
     """Each worker uses one core: two trainings on the same cores wait for the threads of each other."""
+    # a job in the background of a shell ignores Ctrl-C, and so would every program that a test starts
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is not None and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))

@@ -3,7 +3,6 @@
 Settings that name the account are those of huggingface_hub: `HF_TOKEN` or `hf auth login`, and `HF_ENDPOINT`.
 """
 
-import json
 import logging
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from birthgpt.settings import checked, setting
 from birthgpt.training.manifest import MANIFEST
+from birthgpt.utils.files import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +159,6 @@ def _manifest(repository: Repository) -> list[str]:
     with tempfile.TemporaryDirectory() as scratch:
         file = HfApi().hf_hub_download(repository.name, MANIFEST, revision=repository.commit, local_dir=scratch)
         try:
-            return list(json.loads(Path(file).read_text(encoding="utf-8"))["files"])
+            return list(read_json(file)["files"])
         except (ValueError, KeyError, TypeError):
             return []
