@@ -17,7 +17,7 @@ Unused = dict[str, list[str]]
 
 
 def warn_unused(settings: Any, unused: Mapping[str, Iterable[str]]) -> None:
-    """Log one line for each reason for which settings with another value than their default have no effect."""
+    """Log one line for each reason for which settings have no effect, if they are given: neither the default nor 0."""
     for line in unused_settings(settings, unused):
         logger.warning("%s", line)
 
@@ -27,7 +27,8 @@ def unused_settings(settings: Any, unused: Mapping[str, Iterable[str]]) -> list[
     declared, values = declared_settings(type(settings)), flatten_settings(settings)
     lines = []
     for reason, names in unused.items():
-        given = [f"{name}={values[name]}" for name in names if values[name] != _default(declared[name])]
+        # what is turned off has no effect anywhere
+        given = [f"{name}={values[name]}" for name in names if values[name] not in (0, _default(declared[name]))]
         if given:
             lines.append(f"{', '.join(given)} {'has' if len(given) == 1 else 'have'} no effect: {reason}")
     return lines
