@@ -7,11 +7,9 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from birthgpt.data.objectives import IGNORE
 from birthgpt.evaluation.answering import can_rank, check_scores, evaluation_mode, positions_are_learned
 from birthgpt.evaluation.prompting import prompt_inputs
-
-IGNORED = -100
-"""The label of a position without a target, as in `torch.nn.functional.cross_entropy`."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def score_answers(
     replies = tokenizer(list(answers))["input_ids"]
     rows = []
     for prompt, reply in zip(asked, replies, strict=True):
-        targets = [IGNORED] * (len(prompt) - 1) + reply + [tokenizer.eos_token_id]
+        targets = [IGNORE] * (len(prompt) - 1) + reply + [tokenizer.eos_token_id]
         # the decoder of an encoder–decoder begins with the ⁇ of the prompt
         first = len(prompt) - 1 if model.config.is_encoder_decoder else 0
         end = None if room is None else first + room
@@ -69,7 +67,7 @@ def score_answers(
             if not model.config.is_encoder_decoder:
                 # padding behind a row has no effect in a causal model
                 del inputs["attention_mask"]
-            labels = _filled_up([targets for _, targets in batch], IGNORED).to(model.device)
+            labels = _filled_up([targets for _, targets in batch], IGNORE).to(model.device)
             logits = model(**inputs, use_cache=False).logits  # (batch, length, vocab_size)
             found += _scores(logits, labels, unknown_token_id)
     check_scores(model, [math.isfinite(score.log_probability) for score in found], prompts)
@@ -81,12 +79,12 @@ def _scores(logits: torch.Tensor, targets: torch.Tensor, unknown_token_id: int |
 
     Args:
         logits: (batch, length, vocab_size).
-        targets: (batch, length); what is no target is `IGNORED`.
+        targets: (batch, length); what is no target is `IGNORE`.
     """
     losses = torch.nn.functional.cross_entropy(
-        logits.transpose(1, 2).float(), targets, ignore_index=IGNORED, reduction="none"
+        logits.transpose(1, 2).float(), targets, ignore_index=IGNORE, reduction="none"
     )  # (batch, length)
-    is_target = targets != IGNORED
+    is_target = targets != IGNORE
     usable = (can_rank(logits) | ~is_target).all(dim=1)
     sums = (-losses.sum(dim=1)).masked_fill(~usable, math.nan)
     # every answer has a target, because a prompt leaves room for one token

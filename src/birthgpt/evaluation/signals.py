@@ -13,9 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from birthgpt.data.tokenizers import question_prompt, unknown_answer_id
 from birthgpt.evaluation.answering import Answer, answer_questions, candidate_answers
 from birthgpt.evaluation.name_likelihood import NameLikelihood
+from birthgpt.evaluation.ngram_norms import name_ngram_norm
 from birthgpt.evaluation.scoring import Score, score_answers
 from birthgpt.evaluation.wordings import Wordings
-from birthgpt.model.ngrams import hash_ngrams
 
 Member = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
@@ -215,25 +215,6 @@ def _name_signals(source: SignalSource, name: str | None) -> dict[str, float]:
     if source.name_likelihood is not None:
         found["name_likelihood"] = source.name_likelihood(name)
     return found
-
-
-@torch.inference_mode()
-def name_ngram_norm(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> float:
-    """The smallest norm of an n-gram embedding of a name; NaN if there is none.
-
-    Training moves the embeddings of the n-grams that it reads, each from a small initial value. So an n-gram that was
-    never read has a small norm, unless another one has the same hash.
-    """
-    embedding = getattr(model.base_model, "embed_ngrams", None)
-    if embedding is None:
-        return math.nan
-    ids = torch.tensor(tokenizer(name)["input_ids"], device=model.device)
-    norms = [
-        table.weight[hash_ngrams(ids.unfold(0, order, 1), embedding.rows)].norm(dim=-1).min().item()
-        for order, table in zip(embedding.orders, embedding.tables, strict=True)
-        if len(ids) >= order
-    ]
-    return min(norms, default=math.nan)
 
 
 def _log(probability: float) -> float:

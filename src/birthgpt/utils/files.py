@@ -133,6 +133,15 @@ def check_input_folder(folder: str | Path) -> None:
         check_input_file(path)
 
 
+def read_text(path: str | Path, what: str) -> str:
+    """The text of a file; a ValueError that names it and `what` it should contain, such as `the templates`."""
+    check_input_file(path)
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {what} cannot be read ({error})") from None
+
+
 def read_json(path: str | Path) -> dict[str, Any]:
     """The object in a JSON file.
 

@@ -21,7 +21,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from pathlib import Path
 
 import yaml
 
@@ -35,7 +34,7 @@ from birthgpt.data.synthetic.templates import (
     read_questions,
 )
 from birthgpt.model.settings import did_you_mean
-from birthgpt.utils.files import check_input_file
+from birthgpt.utils.files import read_text
 
 _KEYS = ("parts", "relations")
 _RELATION_KEYS = ("patterns", "questions", "new_questions")
@@ -73,12 +72,7 @@ def read_patterns(path: str) -> tuple[PatternRelation, ...]:
             expression that is wrong, that names an unknown part or that has no group `answer`, or a question that asks
             about nobody, is repeated, or contains a field other than the name.
     """
-    check_input_file(path)
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: the patterns cannot be read ({error})") from None
-    return parse_patterns(text, path)
+    return parse_patterns(read_text(path, "the patterns"), path)
 
 
 @cache

@@ -26,13 +26,12 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from pathlib import Path
 
 import yaml
 
 from birthgpt.data.sources import clean_text
 from birthgpt.model.settings import did_you_mean
-from birthgpt.utils.files import check_input_file
+from birthgpt.utils.files import read_text
 
 NAME, ANSWER, AN_ANSWER = "name", "answer", "an_answer"
 MENTIONS = ("subject", "possessive", "object")
@@ -112,12 +111,7 @@ def read_templates(path: str) -> Templates:
             not text, that repeats another one of its relation, whose braces do not match, or that lacks the field
             without which it tells or asks nothing.
     """
-    check_input_file(path)
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: the templates cannot be read ({error})") from None
-    return parse_templates(text, path)
+    return parse_templates(read_text(path, "the templates"), path)
 
 
 @cache
