@@ -198,6 +198,21 @@ def test_an_export_that_is_saved_again_without_the_package_runs_elsewhere(export
     run_without_package(LOAD_WITHOUT_PACKAGE, tmp_path / "second", again=str(again))
 
 
+def save_with_code(model, folder) -> str:
+    model.save_pretrained(folder)
+    add_code(folder)
+    return str(folder)
+
+
+def assert_same_without_package(script, tmp_path, folders, tokens, expected):
+    """The script computes for each folder what was computed here: states or logits, and generated tokens."""
+    results = tmp_path / "results.pt"
+    run_without_package(script, tmp_path, folders=folders, tokens=tokens.tolist(), results=str(results))
+    for case, (states, generated) in torch.load(results).items():
+        torch.testing.assert_close(states, expected[case][0], msg=lambda text, case=case: f"{case}: {text}")
+        assert torch.equal(generated, expected[case][1]), case
+
+
 @pytest.mark.slow
 def test_every_attention_type_runs_without_the_package(tmp_path):
     tokens, folders, expected = random_tokens(2, 9), {}, {}
@@ -207,16 +222,8 @@ def test_every_attention_type_runs_without_the_package(tmp_path):
         model, folder = case_model(case, torch.float32), tmp_path / case.replace("-", "_")
         generated = model.generate(tokens, max_new_tokens=8, do_sample=False, num_beams=2, eos_token_id=None)
         expected[case] = model(tokens).logits, generated
-        model.save_pretrained(folder)
-        add_code(folder)
-        folders[case] = str(folder)
-    results = tmp_path / "results.pt"
-    run_without_package(
-        EVERY_TYPE_WITHOUT_PACKAGE, tmp_path, folders=folders, tokens=tokens.tolist(), results=str(results)
-    )
-    for case, (logits, generated) in torch.load(results).items():
-        torch.testing.assert_close(logits, expected[case][0], msg=lambda text, case=case: f"{case}: {text}")
-        assert torch.equal(generated, expected[case][1]), case
+        folders[case] = save_with_code(model, folder)
+    assert_same_without_package(EVERY_TYPE_WITHOUT_PACKAGE, tmp_path, folders, tokens, expected)
 
 
 @pytest.mark.slow
@@ -226,16 +233,8 @@ def test_every_encoder_decoder_runs_without_the_package(tmp_path):
         model, folder = seq2seq_model(case, torch.float32), tmp_path / case
         generated = model.generate(tokens, max_new_tokens=8, do_sample=False, num_beams=2, eos_token_id=None)
         expected[case] = model.encoder(tokens).last_hidden_state, generated
-        model.save_pretrained(folder)
-        add_code(folder)
-        folders[case] = str(folder)
-    results = tmp_path / "results.pt"
-    run_without_package(
-        SEQ2SEQ_WITHOUT_PACKAGE, tmp_path, folders=folders, tokens=tokens.tolist(), results=str(results)
-    )
-    for case, (states, generated) in torch.load(results).items():
-        torch.testing.assert_close(states, expected[case][0], msg=lambda text, case=case: f"{case}: {text}")
-        assert torch.equal(generated, expected[case][1]), case
+        folders[case] = save_with_code(model, folder)
+    assert_same_without_package(SEQ2SEQ_WITHOUT_PACKAGE, tmp_path, folders, tokens, expected)
 
 
 def test_an_existing_folder_is_kept_and_an_unreachable_hub_is_named(exported, finetuned):
