@@ -1,5 +1,6 @@
 """The examples of each objective are compared with its specification."""
 
+import itertools
 import re
 from collections import Counter
 
@@ -496,10 +497,26 @@ def test_words_of_a_question_are_left_out_but_not_its_name_and_answer(characters
     assert rows(objective(batch, seed=0, epoch=3)) == rows(objective(batch, seed=0, epoch=3))
 
 
+def test_words_of_a_question_are_in_a_random_order_with_the_name_as_one_word(characters):
+    batch = {"question_id": [4], "question": ["Where was Ada Byron born?"], "answer": ["London"], "name": ["Ada Byron"]}
+
+    def asked(shuffle):
+        objective = QuestionAnswering(characters, BLOCK, question_word_shuffle=shuffle)
+        found = [rows(objective(batch, seed=0, epoch=epoch)) for epoch in range(240)]
+        return [characters.decode(row["input_ids"]).split("⁇")[0] for (row,) in found]
+
+    always = asked(1.0)
+    assert {question.replace("Ada Byron", "Ada") for question in always} == {
+        " ".join(order) + "?" for order in itertools.permutations(["Where", "was", "Ada", "born"])
+    }
+    assert all("Ada Byron" in question for question in always)
+    assert asked(0.5).count(batch["question"][0]) == pytest.approx(240 * (0.5 + 0.5 / 24), abs=30)
+
+
 @pytest.mark.parametrize("name", ["", "Ada Lovelace"])
 def test_a_question_without_its_name_stays_whole(characters, name):
     batch = {"question_id": [4], "question": ["Where was Ada born?"], "answer": ["London"], "name": [name]}
-    objective = QuestionAnswering(characters, BLOCK, question_word_dropout=0.9)
+    objective = QuestionAnswering(characters, BLOCK, question_word_dropout=0.9, question_word_shuffle=1.0)
     for epoch in range(20):
         (row,) = rows(objective(batch, seed=0, epoch=epoch))
         assert characters.decode(row["input_ids"]) == "Where was Ada born?⁇London"

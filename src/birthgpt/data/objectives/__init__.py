@@ -85,6 +85,7 @@ def build_question_answering(
         block_size,
         unknown_question_ratio=settings.unknown_question_ratio,
         question_word_dropout=settings.question_word_dropout,
+        question_word_shuffle=settings.question_word_shuffle,
         unknown_names=unknown_names,
         for_encoder_decoder=for_encoder_decoder,
     )
