@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.lab import QUESTIONS_DEV, QUESTIONS_TRAIN, Lab, read_questions
+from birthgpt.data.splits import divide_people
 from birthgpt.data.synthetic import relation_corpus
 from birthgpt.model.attention_types import ATTENTION_TYPES
+from birthgpt.utils.files import read_json
 
 EIGHT = (
     "birthplace", "birth_date", "occupation", "employer", "workplace", "field", "study_place", "residence",
@@ -15,6 +17,21 @@ NEW_WORDINGS = f"{relation_corpus.NEW_WORDINGS}.jsonl"
 
 PARTS = ("accuracy", "new_wordings")
 """What is measured of a case: the accuracy in wordings that were trained on, and in new ones."""
+
+CONFIDENCE_MEASURES = {
+    "auroc_right_wrong": "AUROC right / wrong",
+    "auroc_known_invented": "AUROC known / invented",
+    "calibration_error": "ECE",
+    "coverage_at_risk": "coverage at 5% risk",
+    "accuracy_at_coverage_80": "accuracy at 80% coverage",
+    "recalled": "recalled, at most 5% risk promised",
+    "risk": "risk there",
+    "invented_recalled": "invented names recalled",
+}
+"""The measures of confidence by their key in `metrics.json`."""
+
+MOST_JUDGED = 400
+"""Questions that a model is calibrated on, and as many that the calibration is measured on."""
 
 Accuracies = dict[str, float]
 """Exact match in percent: that of all questions, and that of each relation."""
@@ -30,6 +47,7 @@ class Scale:
         tokens_per_batch: tokens of an update in pretraining; that of the recipe if not given.
         finetuning_steps: updates of finetuning; those of the recipe if not given.
         validation_size: questions held out of pretraining and finetuning.
+        invented_names: names that no line has, in the calibration and again in its measurement.
         model: settings of the model that are not those of the recipe.
     """
 
@@ -39,19 +57,21 @@ class Scale:
     tokens_per_batch: int | None = None
     finetuning_steps: int | None = None
     validation_size: int = 100
+    invented_names: int = 200
     model: Mapping[str, object] = field(default_factory=dict)
 
 
 SCALES = {
     # seconds: whether everything runs
     "tiny": Scale(
-        100,
-        50,
-        2e9,
-        2048,
-        2,
-        0,
-        {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 400},
+        people=100,
+        held_out=50,
+        max_train_flops=2e9,
+        tokens_per_batch=2048,
+        finetuning_steps=2,
+        validation_size=0,
+        invented_names=40,
+        model={"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 400},
     ),  # fmt: skip
     # minutes on two cores
     "small": Scale(300, 100, 1.2e13),
@@ -73,6 +93,10 @@ class Case:
     title: str
     people: Mapping[str, object] = field(default_factory=dict)
     pretraining: Mapping[str, object] = field(default_factory=dict)
+
+
+Measured = dict[str, Accuracies | dict[str, float | None]]
+"""What a run of a case measured, by part."""
 
 
 def attention_case(name: str, supports_branches: bool) -> Case:
@@ -98,7 +122,7 @@ WIKI = "wiki"
 """The case on wiki.txt, whose questions are found by patterns."""
 
 
-def measure_people(lab: Lab, scale: Scale, name: str) -> dict[str, Accuracies]:
+def measure_people(lab: Lab, scale: Scale, name: str) -> Measured:
     """The accuracies of a case on synthetic people: in trained wordings, and in new ones."""
     case = CASES[name]
     wordings = {"wordings": 5, "biographies_per_person": 5} | case.people
@@ -111,10 +135,11 @@ def measure_people(lab: Lab, scale: Scale, name: str) -> dict[str, Accuracies]:
     return {
         "accuracy": accuracies(lab, model, folder / QUESTIONS_DEV),
         "new_wordings": accuracies(lab, model, folder / NEW_WORDINGS),
+        "confidence": confidence(lab, scale, model, lines, folder / QUESTIONS_DEV),
     }
 
 
-def measure_wiki(lab: Lab, scale: Scale, folder: Path) -> dict[str, Accuracies]:
+def measure_wiki(lab: Lab, scale: Scale, folder: Path) -> Measured:
     """The accuracies on the questions that patterns find in wiki.txt, and on the birthplaces of birth_dev.tsv.
 
     Nobody of birth_dev.tsv and birth_test_inputs.tsv is trained on.
@@ -128,7 +153,8 @@ def measure_wiki(lab: Lab, scale: Scale, folder: Path) -> dict[str, Accuracies]:
     questions = lab.write_questions("wiki_train", read_questions(extracted / QUESTIONS_TRAIN) + birthplaces)
     dev_rows = [birthplace_row(*line.split("\t")) for line in read_lines(dev)]
     dev_questions = lab.write_questions("wiki_dev", read_questions(extracted / QUESTIONS_DEV) + dev_rows)
-    model = train(lab, scale, WIKI, lines, questions)
+    # many lines tell of a politician or a writer: words of many lines are the answers here
+    model = train(lab, scale, WIKI, lines, questions, lower_case_frequency=1)
     return {
         "accuracy": accuracies(lab, model, dev_questions),
         "new_wordings": accuracies(lab, model, extracted / NEW_WORDINGS),
@@ -171,7 +197,36 @@ def accuracies(lab: Lab, model: Path, questions: Path) -> Accuracies:
     return {key: 100 * sum(found) / len(found) for key, found in right.items()}
 
 
-Measure = Callable[[Lab, Scale], dict[str, Accuracies]]
+def confidence(lab: Lab, scale: Scale, model: Path, lines: Path, questions: Path) -> dict[str, float | None]:
+    """How well a model knows what it knows: calibrated on half of the held-out people, measured on the others."""
+    rows = read_questions(questions)
+    right = {answer == row["answer"] for answer, row in zip(lab.answers(model, questions), rows, strict=True)}
+    if len(right) == 1:
+        return {}
+    parts = divide_people(rows, 2, lab.seed)
+    halves = [
+        lab.write_questions(f"{name}_{model.name}", [rows[index] for index in sorted(part[:MOST_JUDGED])])
+        for name, part in zip(("calibration", "measurement"), parts, strict=True)
+    ]
+    common = {"corpus_file": lines, "invented_names": scale.invented_names}
+    lab.run(
+        "calibrate", f"calibration_{model.name}", writes_folder=False,
+        model_name_or_path=model, question_file=halves[0], **common,
+    )  # fmt: skip
+    folder = lab.run(
+        "evaluate", f"confidence_{model.name}", seeded=False, model_name_or_path=model, question_file=halves[1],
+        max_risk=0.05, **common,
+    )  # fmt: skip
+    found = read_json(folder / "metrics.json")["confidence"]
+    return {name: value_of(found[name]) for name in CONFIDENCE_MEASURES if name in found}
+
+
+def value_of(entry: object) -> float | None:
+    """A measure without its interval."""
+    return entry["value"] if isinstance(entry, dict) else entry
+
+
+Measure = Callable[[Lab, Scale], Measured]
 
 
 def find_measure(name: str, wiki_folder: Path | None) -> Measure:

@@ -4,7 +4,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from benchmarks.relations.cases import CASES, EIGHT, PARTS, SCALES, WIKI
+from benchmarks.relations.cases import CASES, CONFIDENCE_MEASURES, EIGHT, PARTS, SCALES, WIKI
 from birthgpt.utils.files import read_json, write_text
 
 RESULTS = Path(__file__).with_name("results")
@@ -23,7 +23,8 @@ and `wiki` needs `--wiki_folder`, the folder of the CS224N files.
 
 The recipe is `configs/relations`. The accuracy (%, exact match) is that of questions about people whose questions were
 never trained on. *New wordings* are questions whose wording was never trained on either. *Softmax* is the ratio of
-the accuracy to that of the first row.
+the accuracy to that of the first row. The last table is of confidence: each model is calibrated on half of the held-out
+people and measured on the others, as [confidence.md](confidence.md) says; ECE is the calibration error.
 """
 
 Results = dict[str, list[dict[str, Any]]]
@@ -51,7 +52,7 @@ def section(scale: str, results: Results) -> str:
         f"Synthetic people with eight relations and five biographies each, in five wordings if nothing else is said; "
         f"{size.held_out} people are held out."
     )
-    tables = [summary(results), *(by_relation(results, part) for part in PARTS)]
+    tables = [summary(results), *(by_relation(results, part) for part in PARTS), confidence_table(results)]
     return "\n\n".join([title, what, *tables, origin(results)])
 
 
@@ -87,6 +88,21 @@ def by_relation(results: Results, part: str) -> str:
     relations = [*EIGHT, *sorted({key for runs in results.values() for key in runs[0][part]} - {*EIGHT, "all"})]
     lines = [[title_of(name), *(cell(results[name], part, key) for key in relations)] for name in ordered(results)]
     return markdown(["in wordings trained on" if part == "accuracy" else "in new wordings", *relations], lines)
+
+
+def confidence_table(results: Results) -> str:
+    """How well each model knows what it knows."""
+    judged = [name for name in ordered(results) if results[name][0].get("confidence")]
+    lines = [
+        [title_of(name), *(in_percent(results[name], key) for key in CONFIDENCE_MEASURES)] for name in judged
+    ]  # fmt: skip
+    return markdown(["in percent", *CONFIDENCE_MEASURES.values()], lines)
+
+
+def in_percent(runs: list[dict[str, Any]], key: str) -> str:
+    """The mean of a ratio over the seeds that have it, in percent."""
+    values = [run["confidence"][key] for run in runs if run.get("confidence", {}).get(key) is not None]
+    return f"{100 * fmean(values):.1f}" if values else NO_FIGURE
 
 
 def markdown(heads: list[str], lines: list[list[str]]) -> str:

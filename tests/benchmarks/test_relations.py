@@ -3,10 +3,11 @@
 import pytest
 from builders import read_lines
 
+from benchmarks.lab import Lab, read_questions
 from benchmarks.relations import __main__ as runner
 from benchmarks.relations import cases, page
 from birthgpt.model.attention_types import ATTENTION_TYPES
-from birthgpt.utils.files import read_json
+from birthgpt.utils.files import read_json, save_json
 
 
 def run(tmp_path, *arguments):
@@ -30,11 +31,37 @@ def test_a_run_writes_accuracies_by_relation_and_the_commands_and_keeps_the_case
     for (measured,) in results.values():
         assert measured["seed"] == 0 and measured["training_seconds"] > 0 and measured["hardware"]
         assert [command.split()[1] for command in measured["birthgpt_commands"]] == [
-            "people", "pretrain", "finetune", "evaluate", "evaluate",
+            "people", "pretrain", "finetune", "evaluate", "evaluate", "evaluate",
         ]  # fmt: skip
+        # so small a model has no right answer
+        assert measured["confidence"] == {}
         for part in cases.PARTS:
             assert set(measured[part]) == {"all", *cases.EIGHT}
             assert all(0 <= value <= 100 for value in measured[part].values())
+
+
+def test_confidence_is_calibrated_on_half_of_the_people_and_measured_on_the_others(tmp_path, monkeypatch):
+    """With a lab that runs nothing: half of the answers are right."""
+    rows = [
+        {"question": f"Where was {name} born?", "answer": "Delft", "name": name, "relation": "birthplace"}
+        for name in (f"Ada {letter}." for letter in "ABCDEFGH")
+    ]
+    lab = Lab(tmp_path, seed=0)
+    questions = lab.write_questions("dev", rows)
+    ran = []
+
+    def run(command, name, **settings):
+        ran.append((command, read_questions(settings["question_file"])))
+        save_json(tmp_path / "metrics.json", {"confidence": {"auroc_right_wrong": {"value": 0.9}, "recalled": None}})
+        return tmp_path
+
+    monkeypatch.setattr(lab, "answers", lambda model, file: ["Delft", "Paris"] * 4)
+    monkeypatch.setattr(lab, "run", run)
+    measured = cases.confidence(lab, cases.SCALES["tiny"], tmp_path / "model", tmp_path / "lines.txt", questions)
+    assert measured == {"auroc_right_wrong": 0.9, "recalled": None}
+    assert [command for command, _ in ran] == ["calibrate", "evaluate"]
+    people = [{row["name"] for row in asked} for _, asked in ran]
+    assert len(people[0]) == len(people[1]) == 4 and not people[0] & people[1]
 
 
 @pytest.mark.slow
