@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results = read_results(options.output_file, options.name, options.scale, sizes)
     for row in options.rows or law.rows:
         for seed in options.seeds:
-            lab = Lab(options.runs_dir / f"{options.scale}_{seed}", sizes, seed)
+            lab = Lab(options.runs_dir / f"{options.scale}_{seed}", seed, sizes)
             measured = measure_row(lab, law, row, command)
             others = [earlier for earlier in results["rows"].get(row, []) if earlier["seed"] != seed]
             results["rows"][row] = sorted([*others, measured], key=lambda one: one["seed"])

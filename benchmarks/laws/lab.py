@@ -1,18 +1,14 @@
 """A lab: the folder of an experiment, in which the commands of the package are run and noted."""
 
 import json
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.laws.law import Sizes
-from birthgpt.cli import find_command
+from benchmarks.runs import Runs
 from birthgpt.commands.report_answers import PREDICTIONS
-from birthgpt.commands.run_metadata import read_run_metadata
 from birthgpt.data.synthetic import relation_corpus
-from birthgpt.settings import parse_settings
-from birthgpt.utils.files import save_json
 
 QUESTIONS_TRAIN, QUESTIONS_DEV = f"{relation_corpus.TRAIN}.jsonl", f"{relation_corpus.DEV}.jsonl"
 """The questions about the people of finetuning, and about the held-out people."""
@@ -25,26 +21,14 @@ Facts = dict[str, dict[str, str]]
 
 
 @dataclass
-class Lab:
-    """Runs commands in a folder. A run that is there already is not repeated: laws share their pretrained models.
+class Lab(Runs):
+    """The runs of an experiment: laws share their people and their pretrained models.
 
     Args:
-        folder: the folder for people, models and answers.
         sizes: the sizes of the experiment.
-        seed: the seed of people and trainings.
     """
 
-    folder: Path
     sizes: Sizes
-    seed: int
-    commands: list[str] = field(default_factory=list)
-    """The commands of the current row, as a user can run them."""
-    seconds: float = 0.0
-    """The time of all trainings of the current row, also of those that were run for an earlier one."""
-
-    def start_row(self) -> None:
-        """Forget the commands and the time of the row before."""
-        self.commands, self.seconds = [], 0.0
 
     def people(self, name: str, **settings: object) -> Path:
         """The folder of synthetic people; half of them are held out."""
@@ -100,42 +84,6 @@ class Lab:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
         return path
-
-    def run(self, command: str, name: str, seeded: bool = True, **settings: object) -> Path:
-        """The output folder of a command, which is run unless it was run before.
-
-        Raises:
-            ValueError: it was run with other settings before.
-        """
-        output = self.folder / name
-        seed = {"seed": self.seed} if seeded else {}
-        arguments = to_arguments({**settings, **seed, "output_dir": output})
-        self.commands.append(shlex.join(["birthgpt", command, *arguments]))
-        record = self.folder / f"{name}.arguments.json"
-        if record.is_file():
-            if json.loads(record.read_text(encoding="utf-8")) != arguments:
-                raise ValueError(
-                    f"{output} was made with other settings: remove {self.folder}, or give another runs_dir"
-                )
-        else:
-            entry = find_command(command)
-            entry.run(parse_settings(entry.settings, arguments))
-            record.parent.mkdir(parents=True, exist_ok=True)
-            save_json(record, arguments)
-        if (output / "run.json").is_file():
-            metadata = read_run_metadata(output)
-            assert metadata is not None
-            self.seconds += metadata["seconds"]
-        return output
-
-
-def to_arguments(settings: Mapping[str, object]) -> list[str]:
-    """`{"people": 100, "relations": ("a", "b")}` as `--people 100 --relations a b`."""
-    arguments: list[str] = []
-    for name, value in settings.items():
-        values = value if isinstance(value, list | tuple) else [value]
-        arguments += [f"--{name}", *map(str, values)]
-    return arguments
 
 
 def read_questions(path: Path) -> list[Question]:
