@@ -60,6 +60,18 @@ def test_there_are_ten_relations_with_many_wordings():
     assert len(set(questions)) == len(questions) and len(set(texts)) == len(texts)
 
 
+@pytest.mark.parametrize("relation", ALL, ids=lambda relation: relation.name)
+def test_new_questions_use_words_that_five_texts_or_the_trained_questions_have(relation):
+    def stems(templates):
+        # "attended" and "attend" have the same first four letters
+        text = " ".join(template.text for template in templates).replace("{possessive}", "")
+        return {word[:4] for word in re.findall(r"(?<!{)\b[a-z]{5,}", text)}
+
+    known = stems((*relation.texts[:5], *relation.questions)) | {"whic"}
+    for question in relation.new_questions:
+        assert stems([question]) <= known
+
+
 def test_every_sentence_contains_its_answer_as_the_question_expects_it():
     for subject in SUBJECTS:
         for relation in ALL:
