@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.runs import Runs
+from benchmarks.lab import Lab
 from birthgpt import BirthGPTEncoderDecoderConfig
 from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.commands.report_answers import METRICS
@@ -74,17 +74,18 @@ TRAINED_BY = ("seed", "objective", "max_train_flops", "data", "small")
 COLUMNS = ("form", "attention_type", "accuracy", "parameters", "weights_of_a_token", "flops", "seconds", "seed")
 
 
-def measure(runs: Runs, files: dict[str, Path], form: str, attention_type: str, options: argparse.Namespace) -> dict:
+def measure(lab: Lab, files: dict[str, Path], form: str, attention_type: str, options: argparse.Namespace) -> dict:
     """Train and ask one row; its figures, and all that is needed to repeat it."""
-    runs.start_row()
+    lab.start_row()
     small = SMALL if options.small else {"pretrain": {}, "finetune": {}}
     name = f"{form}/{attention_type}"
     with causal_encoder(form == "causal_encoder"):
-        pretrained = runs.run(
+        pretrained = lab.run(
             "pretrain",
             f"{name}/pretrained",
             **{
                 "config": "wiki/pretrain",
+                "resume_from_checkpoint": "latest",
                 "train_file": files[WIKI],
                 "objective": options.objective,
                 "attention_type": attention_type,
@@ -95,17 +96,18 @@ def measure(runs: Runs, files: dict[str, Path], form: str, attention_type: str, 
                 **small["pretrain"],
             },
         )
-        finetuned = runs.run(
+        finetuned = lab.run(
             "finetune",
             f"{name}/finetuned",
             **{
                 "config": "wiki/finetune",
+                "resume_from_checkpoint": "latest",
                 "train_file": files[TRAIN],
                 "model_name_or_path": pretrained,
                 **small["finetune"],
             },
         )
-        answers = runs.run(
+        answers = lab.run(
             "evaluate",
             f"{name}/answers",
             seeded=False,
@@ -126,7 +128,7 @@ def measure(runs: Runs, files: dict[str, Path], form: str, attention_type: str, 
         # FLOPs are 6 of these for each token
         "weights_of_a_token": round(record["flops"] / record["tokens"] / 6),
         "tokens": record["tokens"],
-        "birthgpt_commands": runs.commands,
+        "birthgpt_commands": lab.commands,
         **environment_info(),
     }
 
@@ -152,7 +154,7 @@ def causal_encoder(enabled: bool) -> Iterator[None]:
         BirthGPTEncoderDecoderConfig.encoder_config = original
 
 
-def find_files(options: argparse.Namespace, runs: Runs) -> dict[str, Path]:
+def find_files(options: argparse.Namespace, lab: Lab) -> dict[str, Path]:
     """The corpus and the questions, those of the assignment or of synthetic people.
 
     Raises:
@@ -160,7 +162,7 @@ def find_files(options: argparse.Namespace, runs: Runs) -> dict[str, Path]:
     """
     folder = options.data_dir
     if options.small:
-        folder = runs.run("people", "people", people=100, held_out=20, biographies_per_person=1)
+        folder = lab.run("people", "people", people=100, held_out=20, biographies_per_person=1)
     files = {name: folder / name for name in (WIKI, TRAIN, DEV)}
     for path in files.values():
         if not path.is_file():
@@ -254,15 +256,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     results = open_results(options)
     results["command"] = shlex.join(["python", "-m", "benchmarks.encoder_decoder", *arguments])
-    runs = Runs(options.runs_dir / f"{options.objective}_{options.max_train_flops:g}_{options.seed}", options.seed)
-    files = find_files(options, runs)
+    lab = Lab(options.runs_dir / f"{options.objective}_{options.max_train_flops:g}_{options.seed}", options.seed)
+    files = find_files(options, lab)
     for attention_type in options.attention_types:
         for form in options.forms:
             if form == "decoder_branches" and not get_attention_type(attention_type).supports_branches:
                 continue
             if any((row["form"], row["attention_type"]) == (form, attention_type) for row in results["rows"]):
                 continue
-            results["rows"].append(measure(runs, files, form, attention_type, options) | {"seed": options.seed})
+            results["rows"].append(measure(lab, files, form, attention_type, options) | {"seed": options.seed})
             print(text_table(results["rows"], COLUMNS), flush=True)
             if options.output_file:
                 save_json(options.output_file, results)

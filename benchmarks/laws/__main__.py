@@ -10,7 +10,7 @@ from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 
-from benchmarks.laws.lab import Lab
+from benchmarks.laws.lab import LawLab
 from benchmarks.laws.law import SCALES, Law, Measures, Sizes
 from birthgpt.utils.environment import environment_info
 from birthgpt.utils.files import read_json, save_json
@@ -46,7 +46,7 @@ def read_results(path: Path, name: str, scale: str, sizes: Sizes) -> dict:
     return results
 
 
-def measure_row(lab: Lab, law: Law, row: str, command: str) -> dict:
+def measure_row(lab: LawLab, law: Law, row: str, command: str) -> dict:
     """The figures of a row and a seed, with all that is needed to repeat them; `command` is that of this run."""
     lab.start_row()
     started = time.perf_counter()
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results = read_results(options.output_file, options.name, options.scale, sizes)
     for row in options.rows or law.rows:
         for seed in options.seeds:
-            lab = Lab(options.runs_dir / f"{options.scale}_{seed}", seed, sizes)
+            lab = LawLab(options.runs_dir / f"{options.scale}_{seed}", seed, sizes=sizes)
             measured = measure_row(lab, law, row, command)
             others = [earlier for earlier in results["rows"].get(row, []) if earlier["seed"] != seed]
             results["rows"][row] = sorted([*others, measured], key=lambda one: one["seed"])

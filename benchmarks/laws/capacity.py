@@ -19,7 +19,7 @@ from statistics import fmean
 import torch
 
 from benchmarks.laws.bits import bits_stored, fact_losses, find_answers
-from benchmarks.laws.lab import Lab
+from benchmarks.laws.lab import LawLab
 from benchmarks.laws.law import Law, Measures
 from benchmarks.laws.wording import all_facts
 from birthgpt.commands.loading import load_model_and_tokenizer
@@ -84,7 +84,7 @@ def rows() -> dict[str, str]:
     }
 
 
-def model_settings(lab: Lab, kind: str, size: int, tables: str) -> dict[str, object]:
+def model_settings(lab: LawLab, kind: str, size: int, tables: str) -> dict[str, object]:
     """The settings of a model."""
     sizes = lab.sizes.capacity
     settings = {**SHAPE, **OF_TYPE.get(kind, {}), "attention_type": kind, "hidden_size": sizes.hidden_sizes[size]}
@@ -99,7 +99,7 @@ def empty_model(settings: dict[str, object], vocab_size: int) -> BirthGPTForCaus
         return BirthGPTForCausalLM(BirthGPTConfig(**settings, vocab_size=vocab_size, max_position_embeddings=BLOCK))
 
 
-def measure(lab: Lab, row: str) -> Measures:
+def measure(lab: LawLab, row: str) -> Measures:
     """The bits that one model stores."""
     kind, size, count, tables = row.split("/")
     sizes, exposures = lab.sizes.capacity, lab.sizes.capacity.exposures[int(count)]

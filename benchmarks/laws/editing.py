@@ -17,7 +17,8 @@ Published: no figure for this experiment in the three papers.
 import random
 from pathlib import Path
 
-from benchmarks.laws.lab import QUESTIONS_DEV, QUESTIONS_TRAIN, Lab, Question, read_questions
+from benchmarks.lab import QUESTIONS_DEV, QUESTIONS_TRAIN, Question, read_questions
+from benchmarks.laws.lab import LawLab
 from benchmarks.laws.law import Law, Measures
 from benchmarks.laws.wording import DIVERSE, RECALLED, pretrained
 from birthgpt.data.synthetic.templates import NAME, builtin_templates
@@ -60,7 +61,7 @@ class Cast:
         return [{**row, "answer": UNKNOWN} for row in self.chosen]
 
 
-def answering(lab: Lab, row: str, people: Path, model: Path, cast: Cast) -> Path:
+def answering(lab: LawLab, row: str, people: Path, model: Path, cast: Cast) -> Path:
     """The model of a row."""
     # all rows hold out the same people, so that the last finetuning is what differs
     if row == ONE_ONLY:
@@ -81,7 +82,7 @@ def answering(lab: Lab, row: str, people: Path, model: Path, cast: Cast) -> Path
     return lab.finetune(f"{RECALLED}_{DIVERSE}_{row}", before, questions, max_train_steps=steps, validation_size=0)
 
 
-def measure(lab: Lab, row: str) -> Measures:
+def measure(lab: LawLab, row: str) -> Measures:
     """The accuracies after one kind of change."""
     people, model = pretrained(lab, RECALLED, DIVERSE)
     cast = Cast(read_questions(people / QUESTIONS_TRAIN), lab.seed)

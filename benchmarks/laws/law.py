@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmarks.laws.lab import Lab
+    from benchmarks.laws.lab import LawLab
 
 PERCENT = "%"
 
@@ -55,7 +55,7 @@ class Law:
     measures: Mapping[str, str]
     rows: Mapping[str, str]
     published: Mapping[str, str]
-    measure: Callable[["Lab", str], Measures]
+    measure: Callable[["LawLab", str], Measures]
 
     @property
     def title(self) -> str:

@@ -18,7 +18,8 @@ import random
 from datetime import datetime
 from pathlib import Path
 
-from benchmarks.laws.lab import QUESTIONS_DEV, QUESTIONS_TRAIN, Lab, Question, percent_of, read_facts, read_questions
+from benchmarks.lab import QUESTIONS_DEV, QUESTIONS_TRAIN, Question, percent_of, read_facts, read_questions
+from benchmarks.laws.lab import LawLab
 from benchmarks.laws.law import Law, Measures
 from benchmarks.laws.wording import DIVERSE, RECALLED, pretrained
 
@@ -59,7 +60,7 @@ def written_date(date: datetime) -> str:
     return f"{date:%B} {date.day}, {date.year}"
 
 
-def questions_about(lab: Lab, people: Path, file: str, row: str) -> Path:
+def questions_about(lab: LawLab, people: Path, file: str, row: str) -> Path:
     """The dates of people, and what is asked about them, as a file."""
     asked = [question for question in read_questions(people / file) if question["relation"] == DATE]
     dates = {name: datetime.strptime(facts[DATE], "%B %d, %Y") for name, facts in read_facts(people / file).items()}
@@ -67,7 +68,7 @@ def questions_about(lab: Lab, people: Path, file: str, row: str) -> Path:
     return lab.write_questions(f"{row}_{Path(file).stem}", questions)
 
 
-def measure(lab: Lab, row: str) -> Measures:
+def measure(lab: LawLab, row: str) -> Measures:
     """The accuracies of verdicts, with or without the dates before them."""
     people, model = pretrained(lab, RECALLED, DIVERSE)
     trained, held_out = (questions_about(lab, people, file, row) for file in (QUESTIONS_TRAIN, QUESTIONS_DEV))

@@ -12,7 +12,8 @@ Measured: right answers about the other half, and about the half with questions.
 Published: 2309.14316, section 3, where four fifths of what is read are questions.
 """
 
-from benchmarks.laws.lab import QUESTIONS_DEV, QUESTIONS_TRAIN, Lab
+from benchmarks.lab import QUESTIONS_DEV, QUESTIONS_TRAIN
+from benchmarks.laws.lab import LawLab
 from benchmarks.laws.law import Law, Measures
 from benchmarks.laws.wording import DIVERSE, WORDINGS, pretrained
 from birthgpt.data.synthetic.relation_corpus import BIOGRAPHIES
@@ -21,7 +22,7 @@ LINES = ("single", DIVERSE)
 AFTERWARDS, FROM_START = "afterwards", "from_start"
 
 
-def measure(lab: Lab, row: str) -> Measures:
+def measure(lab: LawLab, row: str) -> Measures:
     """The accuracies for one wording, with questions from the start or afterwards."""
     wording, when = row.split("/")
     if when == AFTERWARDS:

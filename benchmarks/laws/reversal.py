@@ -19,7 +19,8 @@ from collections import Counter
 from itertools import cycle, islice
 from pathlib import Path
 
-from benchmarks.laws.lab import QUESTIONS_DEV, QUESTIONS_TRAIN, Lab, Question, percent_of, read_facts, read_questions
+from benchmarks.lab import QUESTIONS_DEV, QUESTIONS_TRAIN, Question, percent_of, read_facts, read_questions
+from benchmarks.laws.lab import LawLab
 from benchmarks.laws.law import Law, Measures
 from benchmarks.laws.wording import DIVERSE, WORDINGS, all_facts, pretrained
 from birthgpt.commands.loading import load_tokenizer
@@ -47,7 +48,7 @@ def reversed_questions(questions: Path) -> list[Question]:
     ]
 
 
-def lines_both_ways(lab: Lab, people: Path) -> Path:
+def lines_both_ways(lab: LawLab, people: Path) -> Path:
     """The lines of all people, shuffled with lines whose name is behind its facts."""
     lines = (people / BIOGRAPHIES).read_text(encoding="utf-8").splitlines()
     facts = all_facts(people)
@@ -65,7 +66,7 @@ def first_tokens(model: Path, texts: list[str]) -> list[int]:
     return [tokens[0] if tokens else -1 for tokens in load_tokenizer(str(model))(texts)["input_ids"]]
 
 
-def measure(lab: Lab, row: str) -> Measures:
+def measure(lab: LawLab, row: str) -> Measures:
     """The accuracies on names, for lines in one direction or in both."""
     people = lab.people(f"people_{DIVERSE}", **WORDINGS[DIVERSE][1])
     if row == FORWARD:

@@ -18,8 +18,9 @@ Published: 2309.14316, with 100,000 people and six relations.
 from pathlib import Path
 from statistics import fmean
 
+from benchmarks.lab import QUESTIONS_DEV, QUESTIONS_TRAIN, Facts, read_facts
 from benchmarks.laws.bits import fact_losses
-from benchmarks.laws.lab import QUESTIONS_DEV, QUESTIONS_TRAIN, Facts, Lab, read_facts
+from benchmarks.laws.lab import LawLab
 from benchmarks.laws.law import Law, Measures
 from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.data.corpus import load_corpus
@@ -59,7 +60,7 @@ SAMPLE = 400
 """Lines that are read for what is stored."""
 
 
-def pretrained(lab: Lab, objective: str, wording: str) -> tuple[Path, Path]:
+def pretrained(lab: LawLab, objective: str, wording: str) -> tuple[Path, Path]:
     """The folder of the people, and the model that is pretrained on their lines."""
     people = lab.people(f"people_{wording}", **WORDINGS[wording][1])
     return people, lab.pretrain(f"{objective}_{wording}", people / BIOGRAPHIES, **OBJECTIVES[objective][1])
@@ -83,7 +84,7 @@ def stored(model_folder: Path, people: Path) -> float:
     return 100 * fmean(loss.is_greedy for line in losses for loss in line)
 
 
-def measure(lab: Lab, row: str) -> Measures:
+def measure(lab: LawLab, row: str) -> Measures:
     """The accuracies for one objective and one wording."""
     objective, wording = row.split("/")
     people, model = pretrained(lab, objective, wording)

@@ -99,7 +99,7 @@ def test_an_unknown_row_is_one_line_with_the_choices(capsys):
 
 
 def test_a_folder_of_other_settings_is_refused(tmp_path):
-    workplace = lab.Lab(tmp_path, 0, SCALES["tiny"])
+    workplace = lab.LawLab(tmp_path, seed=0, sizes=SCALES["tiny"])
     workplace.people("people", biographies_per_person=1)
     with pytest.raises(ValueError, match="made with other settings"):
         workplace.people("people", biographies_per_person=2)
