@@ -47,6 +47,15 @@ def test_padding_inside_a_row_does_not_count(window, implementation):
         torch.testing.assert_close(logits, by_definition(model, tokens[mask.bool()], window), rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("window", [1, 2, 40, 130])
+def test_the_last_token_of_a_long_row_sees_the_window(window):
+    model = case_model("sliding_softmax", num_hidden_layers=1, sliding_window=window, max_position_embeddings=300)
+    tokens = random_tokens(1, 300)
+    with torch.no_grad():
+        logits = model(tokens).logits[0, -1]
+        torch.testing.assert_close(logits, by_definition(model, tokens[0], window), rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("cache_class", [DynamicCache, StaticCache])
 def test_a_cache_that_drops_keys_counts_tokens_or_refuses(cache_class):
     model = case_model("sliding_softmax", torch.float32)

@@ -3,9 +3,11 @@
 import pytest
 import torch
 from builders import left_padded, random_tokens, tiny_config, tiny_model
+from contract import check_decoding
 from transformers import DynamicCache
 
 from birthgpt import BirthGPTForCausalLM
+from birthgpt.model import attention_synthesizer
 from birthgpt.model.attention_synthesizer import HeadwiseLinear, SynthesizerAttention, SynthesizerConfig
 from birthgpt.model.layers import RotaryEmbedding
 from birthgpt.model.masks import boolean_mask
@@ -41,7 +43,8 @@ def apply(attention, states, positions=None, token_mask=None, **kwargs):
     """The output and the weights of the layer, called as in a model without a cache."""
     positions = torch.arange(states.shape[1])[None] if positions is None else positions
     arguments = {"position_embeddings": None, "position_ids": positions, "token_mask": token_mask}
-    return attention(states, attention_mask=boolean_mask(states, token_mask), **(arguments | kwargs))
+    arguments["attention_mask"] = boolean_mask(states, token_mask)
+    return attention(states, **(arguments | kwargs))
 
 
 def synthesised_score(attention, head: int, state, position: int, key_position: int) -> torch.Tensor:
@@ -128,6 +131,60 @@ def test_output_and_gradients_are_those_of_the_equations(kind, mixture):
         torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-11, msg=name)
 
 
+@pytest.fixture
+def small_slices(monkeypatch):
+    """Slices of one or a few queries, for short rows too."""
+    monkeypatch.setattr(attention_synthesizer, "WHOLE_SCORES", 0)
+    monkeypatch.setattr(attention_synthesizer, "SLICE_SCORES", 2 * HEADS * LENGTH * 3)
+
+
+@kinds
+@mixtures
+@pytest.mark.parametrize("is_causal", [True, False])
+def test_slices_of_queries_equal_all_at_once(kind, mixture, is_causal, small_slices):
+    attention, states = synthesizer(kind, mixture, is_causal=is_causal), random_states().requires_grad_()
+    visible = boolean_mask(states, torch.tensor([[False] * 2 + [True] * 5, [True] * 7]), is_causal=is_causal)
+    inputs, results = [states, *attention.parameters()], []
+    for in_slices in (True, False):
+        output, weights = apply(attention, states, attention_mask=visible, output_attentions=not in_slices)
+        assert (weights is None) == in_slices
+        results.append([output, *torch.autograd.grad((output * random_states().flip(1)).sum(), inputs)])
+        with torch.no_grad():
+            assert torch.equal(apply(attention, states, attention_mask=visible)[0], results[0][0])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
+
+
+@kinds
+def test_the_backward_pass_of_slices_has_the_dropout_of_the_forward_pass(kind, small_slices):
+    attention, states = synthesizer(kind, "plus", attention_dropout=0.5).train(), random_states()
+
+    def output(step: float) -> torch.Tensor:
+        torch.manual_seed(3)
+        return (apply(attention, states + step * states.flip(0))[0] * states).sum()
+
+    step = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(output(step), step)
+    measured = (output(1e-6) - output(-1e-6)) / 2e-6
+    torch.testing.assert_close(gradient, measured.detach(), rtol=1e-6, atol=1e-6)
+    assert not torch.equal(output(0.0), apply(attention, states)[0])
+
+
+def test_a_long_row_keeps_no_scores_for_the_backward_pass(small_slices):
+    attention, states, kept = synthesizer("dense", "plus"), random_states(length=10).requires_grad_(), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.shape) or tensor, lambda x: x):
+        apply(attention, states)[0].sum().backward()
+    # scores are the tensors of (rows, heads, queries, keys); the recomputed ones are of a slice
+    assert all(shape[-2:] != (10, 10) for shape in kept)
+
+
+@mixtures
+def test_a_cache_can_be_filled_in_slices(mixture, small_slices):
+    model = tiny_model(attention_type="synthesizer", synthesizer_mixture=mixture)
+    for chunks in ([20], [3, 14, 3]):
+        check_decoding(model, chunks, padding=4, atol=1e-10)
+
+
 def test_dense_has_the_shapes_of_the_equation():
     shapes = {name: tuple(tensor.shape) for name, tensor in synthesizer().named_parameters()}
     assert shapes == {
@@ -156,7 +213,7 @@ def test_chosen_columns_are_those_of_the_whole_map(rows):
     torch.nn.init.normal_(linear.weight), torch.nn.init.normal_(linear.bias)
     states = torch.randn(3, HEADS, LENGTH, HEAD_WIDTH, dtype=torch.float64, requires_grad=True)
     columns = torch.randint(0, LENGTH_LIMIT, (rows, 6))
-    chosen = linear(states, columns)
+    chosen = linear(states, *linear.columns(columns))
     expected = torch.stack([linear(states)[row, :, :, columns[row % rows]] for row in range(3)])
     torch.testing.assert_close(chosen, expected, rtol=0, atol=1e-12)
     direction, inputs = torch.randn_like(chosen), [states, linear.weight, linear.bias]
@@ -279,7 +336,8 @@ def test_the_initial_scores_of_a_factorised_matrix_are_as_spread_as_those_of_a_w
             tiny_config("assignment", attention_type="synthesizer", synthesizer_kind=kind, initializer_range=0.02)
         )
         positions = torch.arange(64)[None]
-        scores = model.model.layers[0].attention.synthesizer(None, positions, positions)
+        synthesizer = model.model.layers[0].attention.synthesizer
+        scores = synthesizer(None, positions, *synthesizer.columns(positions))
         assert scores.shape == (1, 4, 64, 64)
         assert 0.016 < scores.std() < 0.024, kind
 
@@ -303,3 +361,16 @@ def test_compiled_model_equals_eager_mode(kind, nothing_compiled):
     model = tiny_model(attention_type="synthesizer", synthesizer_kind=kind, synthesizer_mixture="alpha")
     compiled, tokens = torch.compile(model, fullgraph=True, backend="aot_eager"), random_tokens(2, 8)
     torch.testing.assert_close(compiled(tokens, use_cache=False).logits, model(tokens).logits, rtol=0, atol=1e-10)
+
+
+@pytest.mark.slow
+def test_compiled_slices_equal_eager_mode(small_slices, nothing_compiled):
+    model = tiny_model(attention_type="synthesizer", synthesizer_mixture="alpha")
+    compiled, tokens, results = torch.compile(model, fullgraph=True, backend="aot_eager"), random_tokens(2, 8), []
+    for forward in (compiled, model):
+        model.zero_grad()
+        logits = forward(tokens, use_cache=False).logits
+        logits.square().sum().backward()
+        results.append([logits, *(weight.grad for weight in model.parameters() if weight.grad is not None)])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)

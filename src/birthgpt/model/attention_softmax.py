@@ -8,6 +8,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from .attention import Attention, register_attention_type
 from .configuration_base import BaseConfig
 from .layers import Projections, upcast_to_float32
+from .window_blocks import WindowBlocks, attend_in_blocks
 
 
 @register_attention_type("softmax")
@@ -65,22 +66,16 @@ def attend(
     Args:
         queries: (batch, heads, length, d_head).
         keys, values: (batch, heads, keys, d_head).
-        attention_mask: in the form that the implementation expects.
+        attention_mask: in the form that the implementation expects, or `WindowBlocks`.
 
     Returns:
         The mixed values, (batch, length, heads, d_head), and the weights, or None if the implementation has none.
     """
+    dropout, scaling = config.attention_dropout if module.training else 0.0, config.head_dim**-0.5
+    if isinstance(attention_mask, WindowBlocks):
+        return attend_in_blocks(queries, keys, values, attention_mask, dropout, scaling), None
     attention_function = ALL_ATTENTION_FUNCTIONS.get_interface(config._attn_implementation, eager_attention_forward)
-    return attention_function(
-        module,
-        queries,
-        keys,
-        values,
-        attention_mask,
-        dropout=config.attention_dropout if module.training else 0.0,
-        scaling=config.head_dim**-0.5,
-        **kwargs,
-    )
+    return attention_function(module, queries, keys, values, attention_mask, dropout=dropout, scaling=scaling, **kwargs)
 
 
 def eager_attention_forward(

@@ -10,6 +10,9 @@
 
 ℓ is `max_position_embeddings`; a and k are `synthesizer_rank`. A mixture adds the scores of softmax attention: `plus`
 is S + QKᵀ/√d_head, `alpha` is αS + (1 − α)QKᵀ/√d_head with one trained α for each layer.
+
+The scores of a long row are computed for some queries at a time and, in training, once more in the backward pass
+(Chen et al., 1604.06174), so their memory is linear in the length of the row.
 """
 
 from collections.abc import Callable
@@ -18,6 +21,7 @@ from typing import Literal
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 
@@ -26,6 +30,12 @@ from .cache import StateCacheLayer, layer_state
 from .configuration_base import BaseConfig
 from .layers import OutputProjection, apply_rotary, build_norm, split_heads
 from .settings import setting
+
+WHOLE_SCORES = 2**20
+"""Up to so many pairs of tokens in a row, all scores are computed at once."""
+
+SLICE_SCORES = 2**23
+"""The number of scores of a slice of queries, in all rows and heads: 32 MB in float32."""
 
 
 class SynthesizerConfig(BaseConfig):
@@ -104,25 +114,71 @@ class SynthesizerAttention(Attention):
         if cache is not None:
             values = cache.append("values", values)
             key_positions = cache.append("positions", positions.expand(values.shape[0], -1), dim=-1)
-        scores = self.synthesizer(hidden_states, positions, key_positions)
+        queries, keys = None, None
         if self.mixture != "none":
-            scores = self.mix(scores, self.softmax_scores(hidden_states, position_embeddings, cache))
+            queries, keys = self.queries_and_keys(hidden_states, position_embeddings, cache)
         assert attention_mask is not None
-        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
-        dropout = self.config.attention_dropout if self.training else 0.0
-        weights = weigh(scores, values, dropout)
-        return self.o_proj((weights @ values).transpose(1, 2).flatten(-2)), weights
+        columns = self.synthesizer.columns(key_positions)
+        inputs = (hidden_states, positions, queries, columns, keys, values, attention_mask)
+        if self.shows_weights(values.shape[2] * positions.shape[1], **kwargs):
+            mixed, weights = self.attend(*inputs)
+        else:
+            mixed, weights = self.attend_in_slices(*inputs), None
+        return self.o_proj(mixed.transpose(1, 2).flatten(-2)), weights
 
-    def softmax_scores(self, hidden_states, position_embeddings, cache: StateCacheLayer | None) -> torch.Tensor:
-        """QKᵀ/√d_head, (batch, heads, length, keys)."""
+    def shows_weights(self, pairs: int, output_attentions: bool | None = None, **kwargs) -> bool:
+        """Whether all scores are computed at once, because they are few, or an output."""
+        if torch.compiler.is_exporting() or self.config._attn_implementation == "eager":
+            # a graph has one form for all lengths
+            return True
+        wanted = self.config.output_attentions if output_attentions is None else output_attentions
+        return bool(wanted) or pairs <= WHOLE_SCORES
+
+    def attend_in_slices(self, hidden_states, positions, queries, columns, keys, values, attention_mask):
+        """The mixed values of `attend`, for some queries at a time; the backward pass computes their scores again."""
+        length, num_keys = hidden_states.shape[1], values.shape[2]
+        size = max(1, SLICE_SCORES // (values.shape[0] * self.num_heads * num_keys))
+        parts = []
+        for start in range(0, length, size):
+            end = min(start + size, length)
+            # the keys after the last query are hidden from all
+            last = num_keys - length + end if self.is_causal else num_keys
+            inputs = (
+                hidden_states[:, start:end],
+                positions[:, start:end],
+                None if queries is None else queries[:, :, start:end],
+                [column[..., :last] for column in columns],
+                None if keys is None else keys[:, :, :last],
+                values[:, :, :last],
+                attention_mask[:, :, start:end, :last],
+            )
+            if torch.is_grad_enabled():
+                # with the same dropout in both passes
+                parts.append(checkpoint(self._mixed_values, *inputs, use_reentrant=False))
+            else:
+                parts.append(self._mixed_values(*inputs))
+        return torch.cat(parts, dim=2)
+
+    def _mixed_values(self, *inputs) -> torch.Tensor:
+        return self.attend(*inputs)[0]
+
+    def attend(self, hidden_states, positions, queries, columns, keys, values, attention_mask):
+        """The mixed values, (batch, heads, length, d_head), and the weights, of some queries or all."""
+        scores = self.synthesizer(hidden_states, positions, *columns)
+        if self.mixture != "none":
+            scores = self.mix(scores, queries @ keys.transpose(-1, -2) * self.config.head_dim**-0.5)
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+        weights = weigh(scores, values, self.config.attention_dropout if self.training else 0.0)
+        return weights @ values, weights
+
+    def queries_and_keys(self, hidden_states, position_embeddings, cache: StateCacheLayer | None):
+        """Queries and all keys so far, (batch, heads, length or keys, d_head)."""
         queries = self.q_norm(split_heads(self.q_proj(hidden_states), self.num_heads))
         keys = self.k_norm(split_heads(self.k_proj(hidden_states), self.num_heads))
         if position_embeddings is not None:
             queries = apply_rotary(queries, *position_embeddings)
             keys = apply_rotary(keys, *position_embeddings)
-        if cache is not None:
-            keys = cache.append("keys", keys)
-        return queries @ keys.transpose(-1, -2) * self.config.head_dim**-0.5
+        return queries, keys if cache is None else cache.append("keys", keys)
 
     def mix(self, synthesised: torch.Tensor, softmax: torch.Tensor) -> torch.Tensor:
         """The sum of both scores, or their weighted mean."""
@@ -150,12 +206,14 @@ class DenseScores(nn.Module):
         self.hidden_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.attention_bias)
         self.score_proj = HeadwiseLinear(config, config.max_position_embeddings)
 
-    def forward(
-        self, hidden_states: torch.Tensor, positions: torch.Tensor, key_positions: torch.Tensor
-    ) -> torch.Tensor:
-        """(batch, length, d), (batch or 1, length), (batch or 1, keys) → (batch or 1, heads, length, keys)."""
+    def columns(self, key_positions: torch.Tensor) -> list[torch.Tensor]:
+        """What `forward` reads of keys at (batch or 1, keys) positions; the last dimension is that of keys."""
+        return self.score_proj.columns(key_positions)
+
+    def forward(self, hidden_states: torch.Tensor, positions: torch.Tensor, *columns: torch.Tensor) -> torch.Tensor:
+        """(batch, length, d), (batch or 1, length) and `columns` → (batch or 1, heads, length, keys)."""
         hidden = split_heads(self.hidden_proj(hidden_states).relu(), self.config.num_attention_heads)
-        return self.score_proj(hidden, columns=key_positions)
+        return self.score_proj(hidden, *columns)
 
 
 class FactorizedDenseScores(nn.Module):
@@ -173,6 +231,10 @@ class FactorizedDenseScores(nn.Module):
         self.hidden_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.attention_bias)
         self.first_proj = HeadwiseLinear(config, first)
         self.second_proj = HeadwiseLinear(config, self.second)
+
+    def columns(self, key_positions: torch.Tensor) -> list[torch.Tensor]:
+        """See `DenseScores.columns`."""
+        return [key_positions]
 
     def forward(
         self, hidden_states: torch.Tensor, positions: torch.Tensor, key_positions: torch.Tensor
@@ -203,6 +265,10 @@ class RandomScores(nn.Module):
     def initialize_parameters(self) -> None:
         init.normal_(self.weight, std=self.std)
 
+    def columns(self, key_positions: torch.Tensor) -> list[torch.Tensor]:
+        """See `DenseScores.columns`."""
+        return [key_positions]
+
     def forward(
         self, hidden_states: torch.Tensor, positions: torch.Tensor, key_positions: torch.Tensor
     ) -> torch.Tensor:
@@ -227,11 +293,13 @@ class FactorizedRandomScores(nn.Module):
         init.normal_(self.row_factor, std=std)
         init.normal_(self.column_factor, std=std)
 
-    def forward(
-        self, hidden_states: torch.Tensor, positions: torch.Tensor, key_positions: torch.Tensor
-    ) -> torch.Tensor:
+    def columns(self, key_positions: torch.Tensor) -> list[torch.Tensor]:
+        """See `DenseScores.columns`."""
+        return [columns_of(self.column_factor, key_positions)]
+
+    def forward(self, hidden_states: torch.Tensor, positions: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
         """See `DenseScores.forward`."""
-        return columns_of(self.row_factor, positions).transpose(-1, -2) @ columns_of(self.column_factor, key_positions)
+        return columns_of(self.row_factor, positions).transpose(-1, -2) @ columns
 
 
 SCORES: dict[str, Callable[[SynthesizerConfig], nn.Module]] = {
@@ -258,12 +326,19 @@ class HeadwiseLinear(nn.Module):
         if self.bias is not None:
             init.zeros_(self.bias)
 
-    def forward(self, states: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
-        """(batch, heads, length, d_head) and (batch or 1, keys) columns → (batch, heads, length, keys or size)."""
-        scores = states @ (self.weight if columns is None else columns_of(self.weight, columns))
-        if self.bias is None:
-            return scores
-        return scores + (self.bias if columns is None else columns_of(self.bias, columns))
+    def columns(self, positions: torch.Tensor) -> list[torch.Tensor]:
+        """The columns of weight and bias at (batch or 1, keys) positions."""
+        tensors = [self.weight] if self.bias is None else [self.weight, self.bias]
+        return [columns_of(tensor, positions) for tensor in tensors]
+
+    def forward(
+        self, states: torch.Tensor, weight: torch.Tensor | None = None, bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(batch, heads, length, d_head) and `columns`, or None for all → (batch, heads, length, keys or size)."""
+        if weight is None:
+            weight, bias = self.weight, self.bias
+        scores = states @ weight
+        return scores if bias is None else scores + bias
 
 
 def columns_of(weights: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ from transformers.masking_utils import (
 from transformers.utils import is_tracing
 
 from .block import Block
+from .window_blocks import WindowBlocks, can_divide_branches, pays, window_blocks
 
 LAYER_TYPE_OF_MASK = {"full": "full_attention", "sliding": "sliding_attention"}
 """The key of each mask in the dictionary that `generate` makes for a static cache."""
@@ -46,6 +47,7 @@ def build_mask(
 
     Args:
         mask_type: `full` or `sliding`: built by transformers in the form that the attention implementation expects;
+            for `sliding` under `sdpa`, `WindowBlocks` where a row is long;
             `boolean`: a boolean mask, (batch or 1, 1, length, keys), for attention types that compute their own scores;
             None: no mask.
         config: the configuration of the model; with `is_causal=False`, a token sees the tokens on both sides.
@@ -58,6 +60,12 @@ def build_mask(
     if mask_type == "boolean":
         seen = past_key_values.get_seq_length() if past_key_values is not None else 0
         return boolean_mask(inputs_embeds, attention_mask, seen, branch_ids, config.is_causal)
+    if window is not None:
+        blocks = _window_blocks(
+            config, inputs_embeds, attention_mask, position_ids, past_key_values, branch_ids, window
+        )
+        if blocks is not None:
+            return blocks
     if not config.is_causal:
         return _bidirectional_mask(config, inputs_embeds, attention_mask, window)
     if branch_ids is not None:
@@ -173,6 +181,34 @@ def cross_mask(
         visible = attention_mask.bool()[:, None, None]
         return visible if config._attn_implementation == "sdpa" else additive_mask(visible, inputs_embeds.dtype)
     return create_bidirectional_mask(config, inputs_embeds, attention_mask, encoder_hidden_states=encoder_hidden_states)
+
+
+def _window_blocks(
+    config, inputs_embeds, attention_mask, position_ids, past_key_values, branch_ids, window: int
+) -> WindowBlocks | None:
+    """The mask of a window in blocks; None where a mask of all pairs is needed or faster."""
+    length = inputs_embeds.shape[1]
+    # a graph has one form for all lengths
+    is_graph = torch.compiler.is_exporting() or torch.jit.is_tracing()
+    if config._attn_implementation != "sdpa" or is_graph or not pays(length, window):
+        return None
+    if attention_mask is not None and (
+        attention_mask.ndim != 2 or _may_have_padding_between_tokens(attention_mask, past_key_values, window)
+    ):
+        return None
+    if past_key_values is not None and past_key_values.is_compileable:
+        return None
+    if branch_ids is not None and (is_tracing(branch_ids) or not can_divide_branches(branch_ids, position_ids)):
+        return None
+    return window_blocks(
+        inputs_embeds,
+        window,
+        attention_mask=attention_mask,
+        seen=past_key_values.get_seq_length() if past_key_values is not None else 0,
+        branch_ids=branch_ids,
+        position_ids=position_ids if branch_ids is not None else None,
+        is_causal=config.is_causal,
+    )
 
 
 def _bidirectional_mask(
