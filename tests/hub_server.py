@@ -1,4 +1,4 @@
-"""The Hub on a loopback port: the part of its protocol for models that huggingface_hub and transformers use.
+"""The Hub on a loopback port: the part of its protocol that huggingface_hub and transformers use.
 
 Written after the requests of huggingface_hub 2.4 (`hf_api.py`, `_commit_api.py`, `lfs.py`, `file_download.py`). Large
 files are stored at another host, as on the Hub: by signed addresses, to which no token may be sent. Files do not go
@@ -105,9 +105,11 @@ class Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         self.query = parse_qs(address.query)
         self.hub.requests.append((self.command, address.path))
+        # datasets are repositories like those of models
+        path = re.sub("^/datasets/", "/", address.path.replace("/api/datasets/", "/api/models/"))
         try:
             for method, pattern, name in ROUTES:
-                if method == self.command and (found := re.fullmatch(pattern, address.path)):
+                if method == self.command and (found := re.fullmatch(pattern, path)):
                     with self.hub.lock:
                         getattr(self, name)(*map(unquote, found.groups()))
                     return

@@ -49,7 +49,7 @@ def test_another_process_writes_the_same_people_with_relations(tmp_path):
     make_people(parse_settings(PeopleSettings, ["--output_dir", str(tmp_path / "here"), *given]))
     command = [sys.executable, "scripts/people.py", "--output_dir", str(tmp_path / "there"), *given]
     subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": "123"}, check=True)
-    assert len(list((tmp_path / "there").iterdir())) == 11
+    assert len(list((tmp_path / "there").iterdir())) == 12
     for path in (tmp_path / "here").iterdir():
         assert (tmp_path / "there" / path.name).read_bytes() == path.read_bytes()
 
@@ -64,7 +64,7 @@ def test_another_process_writes_the_same_bytes(tmp_path):
     # the other process has its own order of sets
     environment = {**os.environ, "PYTHONHASHSEED": "123"}
     subprocess.run([*command, *numbers.split()], cwd=ROOT, env=environment, check=True)
-    assert len(list((tmp_path / "there").iterdir())) == 4
+    assert len(list((tmp_path / "there").iterdir())) == 5
     for path in (tmp_path / "here").iterdir():
         assert (tmp_path / "there" / path.name).read_bytes() == path.read_bytes()
 

@@ -22,7 +22,7 @@ def people_files(tmp_path_factory):
 def test_the_same_arguments_write_the_same_bytes(tmp_path):
     for folder, seed in (("one", 4), ("two", 4), ("other", 5)):
         write_synthetic_corpus(tmp_path / folder, people=150, held_out=30, biographies_per_person=2, seed=seed)
-    assert {path.name for path in (tmp_path / "one").iterdir()} == FILES
+    assert {path.name for path in (tmp_path / "one").iterdir()} == FILES | {"README.md"}
     for name in FILES:
         one, two, other = ((tmp_path / folder / name).read_bytes() for folder in ("one", "two", "other"))
         assert one == two != other
@@ -117,7 +117,7 @@ def test_no_file_appears_when_writing_fails(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("existing", ["wiki.txt", "birth_test_inputs.tsv"])
+@pytest.mark.parametrize("existing", ["wiki.txt", "birth_test_inputs.tsv", "README.md"])
 def test_existing_files_are_never_replaced_or_mixed_with(existing, tmp_path):
     (tmp_path / existing).write_text("mine")
     with pytest.raises(ValueError, match=f"^output_dir: .*{existing} exists already"):

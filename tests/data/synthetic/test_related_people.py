@@ -205,7 +205,11 @@ def test_the_same_arguments_write_the_same_bytes(tmp_path):
     for folder, seed in (("one", 4), ("two", 4), ("other", 5)):
         write(tmp_path / folder, seed=seed)
     names = {path.name for path in (tmp_path / "one").iterdir()}
-    assert names == {"biographies.txt", *(f"{name}.{ending}" for name in FILES for ending in ("tsv", "jsonl"))}
+    assert names == {
+        "README.md",
+        "biographies.txt",
+        *(f"{name}.{ending}" for name in FILES for ending in ("tsv", "jsonl")),
+    }
     for name in names:
         one, two, other = (sha256_of(tmp_path / folder / name) for folder in ("one", "two", "other"))
         assert one == two != other

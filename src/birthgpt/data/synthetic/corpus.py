@@ -11,6 +11,7 @@ from pathlib import Path
 
 from birthgpt.data.synthetic.biographies import MAX_BIOGRAPHIES_PER_PERSON, biographies_of
 from birthgpt.data.synthetic.checks import check_whole_number, checked_folder
+from birthgpt.data.synthetic.dataset_card import CARD, corpus_configurations, dataset_card
 from birthgpt.data.synthetic.people import MAX_PEOPLE, MIN_PEOPLE, Person, generate_people
 from birthgpt.data.synthetic.shuffle import write_shuffled
 from birthgpt.settings import checked, setting
@@ -55,9 +56,9 @@ def write_synthetic_corpus(
     `wiki.txt` contains `biographies_per_person` lines about *every* person, uniformly shuffled. `birth_dev.tsv`
     contains the questions about the first `held_out` people, so corpora of different sizes have the same dev questions.
     `birth_test_inputs.tsv` contains the questions about the next `test_inputs` people, without answers (there is no
-    such file for 0). `birth_places_train.tsv` contains the questions about all others. The files appear in
-    `output_dir` when all of them are complete. About 50,000 lines are in memory at once, or 1/256 of the lines if that
-    is more.
+    such file for 0). `birth_places_train.tsv` contains the questions about all others. `README.md` is the dataset card.
+    The files appear in `output_dir` when all of them are complete. About 50,000 lines are in memory at once, or 1/256
+    of the lines if that is more.
 
     Raises:
         ValueError: a number is out of its bounds, or `output_dir` is a file or contains one of these files already.
@@ -66,7 +67,7 @@ def write_synthetic_corpus(
     check_whole_number("held_out", held_out, 1, people - 1)
     check_whole_number("test_inputs", test_inputs, 0, people - held_out - 1)
     check_whole_number("biographies_per_person", biographies_per_person, 1, MAX_BIOGRAPHIES_PER_PERSON)
-    folder = checked_folder(output_dir, (WIKI, TRAIN, DEV, TEST_INPUTS))
+    folder = checked_folder(output_dir, (WIKI, TRAIN, DEV, TEST_INPUTS, CARD))
     folder.mkdir(parents=True, exist_ok=True)
 
     lines = people * biographies_per_person
@@ -80,7 +81,8 @@ def write_synthetic_corpus(
             for name, size in sizes.items()
             if size
         }
-        for name in (*birthplaces, WIKI):
+        Path(scratch, CARD).write_text(_card(people, seed, birthplaces), encoding="utf-8")
+        for name in (*birthplaces, WIKI, CARD):
             os.replace(Path(scratch, name), folder / name)
     return SyntheticCorpus(
         people=people,
@@ -95,6 +97,20 @@ def write_synthetic_corpus(
 def question(name: str) -> str:
     """The question about a person, as in every question file."""
     return f"Where was {name} born?"
+
+
+def _card(people: int, seed: int, names: Iterable[str]) -> str:
+    """The dataset card; `names` are the files of questions."""
+    questions, test_inputs = (
+        {split: name for split, name in files.items() if name in names}
+        for files in ({"train": TRAIN, "dev": DEV}, {"test": TEST_INPUTS})
+    )
+    configurations = corpus_configurations(WIKI, questions, test_inputs)
+    text = (
+        f"Biographies of {people:,} invented people, and where each of them was born. They were written by "
+        f"`birthgpt people` with seed {seed}. The lines are about everybody; nobody of `dev` is in `train`."
+    )
+    return dataset_card("Synthetic people: birthplaces", text, configurations, ["en"])
 
 
 def _biographies(people: int, biographies_per_person: int, seed: int) -> Iterator[str]:

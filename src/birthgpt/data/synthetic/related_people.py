@@ -90,4 +90,5 @@ def write_related_people(
         biographies=synthetic.biographies_per_person,
         wordings=relation.wording,
         seed=seed,
+        languages=["en"],
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birthgpt.data.synthetic.checks import checked_folder
+from birthgpt.data.synthetic.dataset_card import CARD, corpus_configurations, dataset_card
 from birthgpt.data.synthetic.shuffle import write_shuffled
 from birthgpt.data.synthetic.templates import Relation
 from birthgpt.data.synthetic.wordings import (
@@ -74,6 +75,7 @@ def write_relation_corpus(
     biographies: int,
     wordings: WordingSettings,
     seed: int,
+    languages: Sequence[str] = (),
 ) -> RelationCorpus:
     """Write biographies and questions about subjects. The same arguments write the same bytes.
 
@@ -82,8 +84,11 @@ def write_relation_corpus(
     `questions_train` (about the subjects in `parts.train`), `questions_dev` (about the held-out subjects in
     `parts.dev`, in trained wordings), `questions_new_wordings` (about the same subjects, in wordings that are never
     trained on), `questions_left_out` (about subjects without a biography), and `questions_test_inputs` (without
-    answers). A file without rows is not written. All files appear in `output_dir` when they are complete. Subjects are
-    generated one at a time.
+    answers). A file without rows is not written. `README.md` is the dataset card. All files appear in `output_dir` when
+    they are complete. Subjects are generated one at a time.
+
+    Args:
+        languages: the codes of the languages of the templates, for the card; empty if unknown.
 
     Raises:
         ValueError: a relation has fewer wordings than the settings say, or `output_dir`
@@ -91,7 +96,7 @@ def write_relation_corpus(
     """
     relations = limit_wordings(relations, wordings)
     names = [f"{name}.{ending}" for name in QUESTION_FILES for ending in ("tsv", "jsonl")]
-    folder = checked_folder(output_dir, [BIOGRAPHIES, *names])
+    folder = checked_folder(output_dir, [BIOGRAPHIES, CARD, *names])
     folder.mkdir(parents=True, exist_ok=True)
 
     def questions(part: range, new: bool = False) -> Iterator[Question]:
@@ -116,6 +121,8 @@ def write_relation_corpus(
                 (TEST_INPUTS, questions(parts.test_inputs)),
             )
         }
+        card = _card(subjects, [relation.name for relation in relations], seed, answers, languages)
+        Path(scratch, CARD).write_text(card, encoding="utf-8")
         for path in sorted(Path(scratch).iterdir()):
             os.replace(path, folder / path.name)
     return RelationCorpus(
@@ -126,6 +133,27 @@ def write_relation_corpus(
         new_wordings=sum(map(Counter.total, answers[NEW_WORDINGS].values())),
         relations=tuple(count_relation(relation.name, answers) for relation in relations),
     )
+
+
+def _card(
+    subjects: int,
+    relations: Sequence[str],
+    seed: int,
+    answers: dict[str, dict[str, Counter[str]]],
+    languages: Sequence[str],
+) -> str:
+    """The dataset card of the files that have rows."""
+    splits = {"train": TRAIN, "dev": DEV, "new_wordings": NEW_WORDINGS, "left_out": LEFT_OUT}
+    questions = {split: f"{name}.tsv" for split, name in splits.items() if answers[name]}
+    test_inputs = {"test": f"{TEST_INPUTS}.tsv"} if answers[TEST_INPUTS] else {}
+    configurations = corpus_configurations(BIOGRAPHIES, questions, test_inputs)
+    text = (
+        f"Lines about {subjects:,} names, and questions about them: {', '.join(relations)}. They were written by "
+        f"birthgpt from templates, with seed {seed}. Nobody of `dev` is in `train`; `new_wordings` asks about the "
+        "names of `dev` in other words, and `left_out` about names without a line. The `.jsonl` beside each file of "
+        "questions has the same rows, with name, relation and wording."
+    )
+    return dataset_card("Lines and questions from templates", text, configurations, languages)
 
 
 class _Counted:
