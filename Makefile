@@ -2,6 +2,7 @@
 # make test:       install, and run the tests
 # make lint:       check style and types
 # make clients:    install programs of others, such as TRL, and run the tests with them
+# make pages:      install Gradio and playwright, and run the tests of pages in Debian's chromium
 # make wheel:      build sdist and wheel, and run a small quickstart from the wheel, outside of the repository
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := .venv/bin
 SMALL := --people 200 --held_out 50 --max_train_flops 2e11
 INSTALLED := .venv/installed
 
-.PHONY: quickstart test lint clients wheel clean
+.PHONY: quickstart test lint clients pages wheel clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/python scripts/quickstart.py $(ARGUMENTS)
@@ -25,6 +26,10 @@ lint: $(INSTALLED)
 clients: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[clients]"
 	$(BIN)/python -m pytest -q tests/clients $(ARGUMENTS)
+
+pages: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[pages]"
+	$(BIN)/python -m pytest -q tests/pages $(ARGUMENTS)
 
 wheel: $(INSTALLED)
 	rm -rf dist

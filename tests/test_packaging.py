@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DISTRIBUTION_OF = {"yaml": "PyYAML", "sklearn": "scikit-learn"}
-OF_DEVELOPERS = {"test", "clients"}
+DISTRIBUTION_OF = {"yaml": "PyYAML", "sklearn": "scikit-learn", "jinja2": "Jinja2"}
+OF_DEVELOPERS = {"test", "clients", "pages", "docs"}
 """The extras that the package itself never imports."""
 
 
@@ -57,7 +57,9 @@ def test_every_library_that_is_imported_is_declared(options):
     extras = options["options.extras_require"]
     for_users = set().union(*(names_of(lines_of(extras[name])) for name in extras.keys() - OF_DEVELOPERS))
     assert {DISTRIBUTION_OF.get(name, name) for name in imported(ROOT / "src")} <= declared | for_users
-    declared |= names_of(lines_of(extras["test"])) | names_of(lines_of(extras["clients"]))
+    declared |= (
+        names_of(lines_of(extras["test"])) | names_of(lines_of(extras["clients"])) | names_of(lines_of(extras["pages"]))
+    )
     modules = [path for folder in ("tests", "results", "docs") for path in (ROOT / folder).glob("*.py")]
     packages = (ROOT / "tests").glob("*/__init__.py")
     # benchmarks is a package without __init__.py; benchmarks/laws is inside it

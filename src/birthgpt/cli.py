@@ -22,6 +22,7 @@ COMMANDS = {
     "probe": "measure which answers a checkpoint recalls, and after what",
     "ensemble": "let several checkpoints answer as one",
     "compare": "print metrics side by side",
+    "report": "write a page about runs, which needs no network",
     "split": "divide questions into folds",
     "push": "export a checkpoint with its code, and push it to the Hub",
     "verify": "check that the files of a checkpoint, an export or a run are as they were saved",

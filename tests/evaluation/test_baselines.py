@@ -1,6 +1,11 @@
 import pytest
 
-from birthgpt.evaluation.baselines import constant_place, most_common_answers, most_common_train_place
+from birthgpt.evaluation.baselines import (
+    constant_place,
+    most_common_answers,
+    most_common_train_place,
+    open_book_answers,
+)
 from birthgpt.evaluation.metrics import exact_match
 
 
@@ -48,3 +53,19 @@ def test_with_one_relation_every_question_has_the_most_common_train_answer():
 def test_no_train_questions_have_no_most_common_answer():
     with pytest.raises(ValueError, match="no train answers"):
         most_common_answers(["home"], [])
+
+
+def test_the_open_book_rule_reads_the_first_known_answer_behind_born():
+    questions = [
+        {"question": f"Where was {name} born?", "name": name} for name in ("Ada", "Bo", "Cy", "nobody of the lines")
+    ]
+    lines = {
+        "Ada": ["Ada. Of Paris, Ada was born in New York and lived in Rome ."],
+        "Bo": ["Bo. Lived in Rome .", "Bo. Was born near Yorkshire, in York ."],
+        "Cy": ["Cy. Born in Atlantis ."],
+    }
+    relation = "Where was {name} born?"
+    train = [(relation, answer) for answer in ("York", "New York", "Paris", "Rome")] + [("spouse", "Atlantis")]
+    assert open_book_answers(questions, lines, train) == ["New York", "Rome", "", ""]
+    with pytest.raises(ValueError, match="no train answers"):
+        open_book_answers(questions, lines, [])

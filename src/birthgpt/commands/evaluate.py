@@ -28,8 +28,14 @@ from birthgpt.commands.report_answers import (
 from birthgpt.commands.unused_settings import unused_in_evaluation, warn_unused
 from birthgpt.data.questions import answers_of, relation_in
 from birthgpt.data.tokenizers import warn_unknown_characters
-from birthgpt.evaluation.answering import Answer, AnsweringSettings, answer_questions, check_question_lengths
-from birthgpt.evaluation.baselines import constant_place, most_common_answers
+from birthgpt.evaluation.answering import (
+    Answer,
+    AnsweringSettings,
+    answer_questions,
+    candidate_answers,
+    check_question_lengths,
+)
+from birthgpt.evaluation.baselines import constant_place, most_common_answers, open_book_answers
 from birthgpt.evaluation.signals import Member
 from birthgpt.settings import checked, setting
 from birthgpt.training.accelerators import ThreadSettings
@@ -52,15 +58,23 @@ class EvaluateSettings:
     baseline: str | None = setting(
         None,
         "instead of a model: this answer to every question, or: most_common, the most common train answer to questions "
-        "of the same relation",
+        "of the same relation; open_book, the first known answer in the line of the name, behind the word born",
     )
     num_beams: int = setting(1, "beams; 1 for greedy decoding", min=1)
+    competing_answers: int = setting(
+        0, "beams of a search for other answers, which answers.jsonl has with their probabilities; 0: none", min=0
+    )
     dry_run: bool = setting(False, "check the inputs, show three prompts, and answer nothing")
 
     def validate_source(self):
         """Either a model or a baseline answers."""
         if (self.model_name_or_path is None) == (self.baseline is None):
             raise ValueError("give exactly one of model_name_or_path and baseline")
+
+    def validate_competing_answers(self):
+        """Other answers are those of a model."""
+        if self.competing_answers and self.baseline is not None:
+            raise ValueError("competing_answers are those of a model: leave it out for a baseline")
 
     def validate_confidence(self):
         """A calibration judges the greedy answers of a model."""
@@ -89,7 +103,7 @@ def evaluate(settings: EvaluateSettings) -> dict | None:
     questions = Questions.load(settings.report)
     # before the answers, so that an unreadable run.json is an error at once
     cost = training_cost(settings.model_name_or_path)
-    confidence = None
+    confidence = candidates = None
     if settings.baseline is not None:
         answers = baseline_answers(settings.baseline, questions)
     else:
@@ -99,6 +113,8 @@ def evaluate(settings: EvaluateSettings) -> dict | None:
             show_prompts(member[1], questions, accelerator)
             return None
         answers = model_answers(settings, member, questions, accelerator)
+        if settings.competing_answers and accelerator.is_main_process:
+            candidates = competing_answers(settings, member, questions)
         if judge is not None:
             asked = questions.asked
             judged = judge(asked["question"][:], answers, asked["name"][:], accelerator)
@@ -114,15 +130,21 @@ def evaluate(settings: EvaluateSettings) -> dict | None:
         name=Path(settings.model_name_or_path or settings.baseline or "").name,
         cost=cost,
         with_probabilities=settings.baseline is None,
+        checkpoint=settings.model_name_or_path,
+        candidates=candidates,
         more={} if confidence is None else {"confidence": confidence},
     )
 
 
 def baseline_answers(baseline: str, questions: Questions) -> list[Answer]:
-    """The most common train answer of the relation of each question, or the given answer to every question."""
+    """The answers of `most_common` or `open_book`, or the given answer to every question."""
+    train = [(relation_in(row), answer) for row in questions.train or () for answer in answers_of(row)]
+    if baseline == "open_book":
+        if questions.lines is None:
+            raise ValueError("baseline=open_book reads the answers in lines: give corpus_file")
+        return [Answer(text, 0.0) for text in open_book_answers(questions.asked, questions.lines, train)]
     if baseline != "most_common":
         return [Answer(text, 0.0) for text in constant_place(baseline, len(questions.asked))]
-    train = [(relation_in(row), answer) for row in questions.train or () for answer in answers_of(row)]
     relations = [relation_in(row) for row in questions.asked]
     trained = {relation for relation, _ in train}
     others = [
@@ -181,6 +203,18 @@ def model_answers(
     if accelerator.is_main_process:
         warn_endless_answers(texts, answers, str(settings.model_name_or_path))
     return answers
+
+
+def competing_answers(settings: EvaluateSettings, member: Member, questions: Questions) -> list[list[Answer]]:
+    """The answers of all beams to each question, the most likely first."""
+    return candidate_answers(
+        *member,
+        questions.asked["question"][:],
+        num_beams=max(2, settings.competing_answers),
+        batch_size=settings.answering.batch_size,
+        max_new_tokens=settings.answering.max_new_tokens,
+        always_answer=settings.answering.always_answer,
+    )
 
 
 def show_evaluation(metrics: dict | None) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from birthgpt.commands.answer_rows import ANSWERS
 from birthgpt.commands.command import Command
 from birthgpt.commands.evaluate import EvaluateSettings, evaluate
 from birthgpt.commands.finetune import FinetuneSettings, finetune
@@ -246,7 +247,7 @@ class Runner:
     def evaluate(self, name: str) -> dict:
         """The metrics of an evaluation on questions about the held-out people."""
         folder = self.answers(name)
-        files = [(folder / file).relative_to(self.folder).as_posix() for file in (PREDICTIONS, METRICS)]
+        files = [(folder / file).relative_to(self.folder).as_posix() for file in (PREDICTIONS, ANSWERS, METRICS)]
         record_files(self.folder, QUICKSTART, files)
         model = WITH if name == NEW_WORDINGS else name
         source = {"model_name_or_path": str(self.folder / folder_name(model))}

@@ -1,13 +1,14 @@
-"""Write answers to `predictions.txt`, and metrics with the training cost of the model to `metrics.json`."""
+"""Write answers to `predictions.txt` and `answers.jsonl`, and metrics with the training cost to `metrics.json`."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
 from accelerate import Accelerator
 
+from birthgpt.commands.answer_rows import ANSWERS, answer_rows, as_lines, fingerprint_of_questions, path_from
 from birthgpt.commands.run_metadata import read_run_metadata
 from birthgpt.data.corpus import ColumnSettings, lines_by_name
 from birthgpt.data.names import NameFinder
@@ -36,7 +37,7 @@ class ReportSettings(ColumnSettings):
     """The questions, what is known about them, and where answers and metrics are written."""
 
     question_file: str = setting(help="questions, with or without answers")
-    output_dir: str = setting(help="folder for predictions.txt and metrics.json")
+    output_dir: str = setting(help="folder for predictions.txt, answers.jsonl and metrics.json")
     train_file: str | None = setting(None, "train questions, for baselines and slices by seen answers")
     corpus_file: str | None = setting(None, "biographies, for slices by the position of the answer in its line")
     name: str | None = setting(None, "name of this row in tables; the folder of the checkpoint if not given")
@@ -81,12 +82,12 @@ def check_outputs(settings: ReportSettings, accelerator: Accelerator, *names: st
     """Raise ValueError, on all processes and before the answers, for an output that cannot be written.
 
     Args:
-        names: files in `output_dir` beside `predictions.txt` and `metrics.json`.
+        names: files in `output_dir` beside those of every evaluation.
     """
     inputs = {name: getattr(settings, name) for name in ("question_file", "train_file", "corpus_file")}
 
     def check() -> None:
-        for name in (PREDICTIONS, *names):
+        for name in (PREDICTIONS, ANSWERS, *names):
             check_output_file(Path(settings.output_dir, name), inputs)
         check_output_file(Path(settings.output_dir, METRICS), inputs, is_own=contains_metrics)
         if settings.results_file is not None:
@@ -111,15 +112,23 @@ def report_answers(
     name: str,
     cost: dict,
     with_probabilities: bool = True,
+    checkpoint: str | None = None,
+    candidates: Sequence[Sequence[Answer]] | None = None,
     more: Mapping | None = None,
 ) -> dict | None:
-    """Write `predictions.txt`, one answer per line, and metrics if the questions have answers; return the metrics.
+    """Write `predictions.txt`, one answer per line; if the questions have answers, also `answers.jsonl` and metrics.
 
     Args:
         name: the name of the row in tables, if the settings have none.
         cost: the training cost, as `training_cost` returns it.
         with_probabilities: whether the answers have probabilities; False for baselines.
+        checkpoint: the folder or the name of the model that has answered, if it is one.
+        candidates: the answers of all beams to each question.
         more: further metrics.
+
+    Returns:
+        The metrics: those of `compute_metrics` and `more`, `checkpoint` (its path from `output_dir`),
+        `questions_sha256`, the environment and the cost; None without right answers.
     """
     output = Path(settings.output_dir)
     # one answer per line, even if an answer contains line breaks
@@ -146,9 +155,15 @@ def report_answers(
             unknown=unknown,
         ),
         **(more or {}),
+        "checkpoint": path_from(output, checkpoint),
+        "questions_sha256": fingerprint_of_questions(questions.asked["question"][:]),
         **environment_info(),
         **cost,
     }
+    rows = answer_rows(
+        questions.asked, answers, questions.lines, with_probabilities=with_probabilities, candidates=candidates
+    )
+    write_text(output / ANSWERS, as_lines(rows))
     save_json(output / METRICS, metrics)
     if settings.results_file:
         save_json(settings.results_file, metrics)

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 _END_BUCKETS = {"0-24": 24, "25-49": 49, "50-74": 74, "75-99": 99, "100-124": 124, "125+": float("inf")}
 _FREQUENCY_BUCKETS = {"0": 0, "1": 1, "2-4": 4, "5-9": 9, "10-19": 19, "20+": float("inf")}
 
-_TYPES = {"name": str, "table": str, "command": str, "versions": dict, "slices": dict}
+_TYPES = {
+    **dict.fromkeys(("name", "table", "command", "checkpoint", "questions_sha256", "hardware", "date", "note"), str),
+    **dict.fromkeys(("versions", "slices", "confidence"), dict),
+    "training_command": list,
+}
 
 NOT_IN_LINE, NO_LINE = "not in line", "no line"
 WORDING_IN_TRAIN, TRAINED_WORDINGS, NEW_WORDINGS = "wording_in_train", "wordings trained on", "new wordings"

@@ -1,0 +1,1 @@
+"""The page of `birthgpt report`: template, styles, and scripts that draw what is computed elsewhere."""
