@@ -12,6 +12,7 @@ from birthgpt.model.configuration_base import BaseConfig
 from birthgpt.settings import make_settings, parse_settings, settings_of
 
 PRETRAIN = "--train_file x --output_dir y --max_train_steps 1 --tokens_per_batch 99"
+ENCODER = "--architecture encoder_decoder --encoder_attention_type"
 FINETUNE = f"{PRETRAIN} --validation_size 1"
 
 
@@ -49,6 +50,18 @@ def lines(settings_class, unused, arguments):
         ("--sliding_window 9", ["sliding_window=9 has no effect: attention_type=softmax does not read it"]),
         ("--sliding_window 9 --attention_type softmax sliding_softmax --num_hidden_layers 2", []),
         (
+            "--attention_type linformer --linformer_rank 9",
+            ["linformer_rank=9 has no effect: only an encoder reads it"],
+        ),
+        ("--attention_type linformer --linformer_window 64", []),
+        (f"{ENCODER} linformer --linformer_rank 9", []),
+        (f"{ENCODER} linformer --linformer_window 64", ["linformer_window=64 has no effect: only a decoder reads it"]),
+        (f"{ENCODER} perceiver --attention_type perceiver --perceiver_kind cs224n", []),
+        (
+            f"{ENCODER} softmax --abc_num_slots 9",
+            ["abc_num_slots=9 has no effect: attention_type=softmax does not read it"],
+        ),
+        (
             "--per_layer_config {1:\u00a0{abc_num_slots:\u00a02}}",
             ["per_layer_config={1: {'abc_num_slots': 2}} has no effect: layer 1 does not read abc_num_slots"],
         ),
@@ -70,6 +83,7 @@ def test_no_attention_type_reads_the_settings_of_another(attention_type):
     unused = {name for names in unused_in_pretraining(settings).values() for name in names}
     assert own <= unused
     settings.model.attention_type = [attention_type]
+    own -= set(ATTENTION_TYPES[attention_type].bidirectional_settings)
     assert not own & {name for names in unused_in_pretraining(settings).values() for name in names}
 
 

@@ -19,6 +19,7 @@ from transformers import AutoModel
 from transformers.models.big_bird import modeling_big_bird
 
 from birthgpt import BirthGPTConfig, BirthGPTForCausalLM, BirthGPTModel
+from birthgpt.model.attention import ATTENTION_TYPES
 from birthgpt.model.attention_abc import bidirectional_abc_attention
 from birthgpt.model.attention_bigbird import NO_BLOCK
 from birthgpt.model.attention_gated_deltanet import naive_gated_delta_rule
@@ -57,6 +58,26 @@ def test_a_later_token_changes_the_states_of_earlier_ones(case, training):
     difference = (states_of(model, changed) - states_of(model, tokens)).abs().amax(dim=-1)
     # every token of the window around it; through the layers, all tokens
     assert (difference > 1e-7).all()
+
+
+OTHER_VALUES = {
+    "linformer_block": 2, "linformer_num_slots": 3, "linformer_window": 4, "linformer_rank": 7,
+    "linformer_sharing": "key_value", "performer_chunk": 2, "perceiver_kind": "cs224n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("attention_type", ATTENTION_TYPES)
+def test_settings_of_the_other_form_change_nothing(attention_type):
+    kind, tokens = ATTENTION_TYPES[attention_type], random_tokens(2, 40)
+    for names, is_causal in ((kind.causal_settings, False), (kind.bidirectional_settings, True)):
+        config = {"is_causal": is_causal}
+        for name in names:
+            others = [
+                seeded_encoder(case_config(attention_type, **config, **changed))
+                for changed in ({}, {name: OTHER_VALUES[name]})
+            ]
+            one, other = (states_of(model, tokens) for model in others)
+            assert torch.equal(one, other), name
 
 
 @cases

@@ -2,7 +2,17 @@
 
 import pytest
 import torch
-from builders import CASES, ROTARY, START, is_bidirectional, left_padded, random_tokens, seq2seq_config, seq2seq_model
+from builders import (
+    CASES,
+    QUESTION,
+    ROTARY,
+    START,
+    is_bidirectional,
+    left_padded,
+    random_tokens,
+    seq2seq_config,
+    seq2seq_model,
+)
 from torch import nn
 from transformers import (
     AutoModel,
@@ -12,6 +22,7 @@ from transformers import (
     EncoderDecoderCache,
     T5Config,
     T5ForConditionalGeneration,
+    pipeline,
 )
 
 from birthgpt import (
@@ -399,6 +410,20 @@ def test_an_encoder_decoder_is_no_language_model(tmp_path):
     model.encoder.save_pretrained(tmp_path / "encoder")
     with pytest.raises(ValueError, match="is that of an encoder: use BirthGPTEncoder"):
         AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "encoder")
+
+
+def test_pipelines_take_the_encoder_and_name_what_loads_the_whole(tmp_path, bpe):
+    """Transformers 5 has no `text2text-generation`: `generate` answers, and `feature-extraction` has the encoder."""
+    model = seq2seq_model("softmax", torch.float32, vocab_size=len(bpe), decoder_start_token_id=bpe.mask_token_id)
+    model.save_pretrained(tmp_path)
+    bpe.save_pretrained(tmp_path)
+    (states,) = pipeline("feature-extraction", str(tmp_path))(QUESTION)
+    expected = model.encoder(**bpe(QUESTION, return_tensors="pt")).last_hidden_state[0]
+    torch.testing.assert_close(torch.tensor(states), expected, rtol=0, atol=1e-5)
+    with pytest.raises(KeyError, match="text2text-generation"):
+        pipeline("text2text-generation", str(tmp_path))
+    with pytest.raises(ValueError, match="load it by AutoModelForSeq2SeqLM"):
+        pipeline("text-generation", str(tmp_path))
 
 
 def test_a_static_cache_is_refused():

@@ -96,12 +96,10 @@ def unused_columns(corpus_file: str | None) -> Unused:
 
 
 def _in_model(model: Any) -> Unused:
-    names = [model.attention_type] if isinstance(model.attention_type, str) else list(model.attention_type)
+    names = listed(model.attention_type)
+    in_encoder = [] if model.architecture == "decoder" else listed(model.encoder_attention_type or names)
     kinds = [get_attention_type(name) for name in names]
-    common = {entry.name for entry in settings_of(BaseConfig)}
-    of_types = {entry.name for cls in config_classes() for entry in settings_of(cls)} - common
-    own = {entry.name for kind in kinds for entry in settings_of(kind.config_class)}
-    unused = {f"attention_type={', '.join(dict.fromkeys(names))} does not read it": sorted(of_types - own)}
+    unused = _in_attention(kinds, [get_attention_type(name) for name in in_encoder], [*names, *in_encoder])
     for layer, overrides in (model.per_layer_config or {}).items():
         if not str(layer).isdecimal() or not isinstance(overrides, dict):
             # the model refuses it
@@ -113,6 +111,28 @@ def _in_model(model: Any) -> Unused:
     if not model.ngram_orders:
         unused["ngram_orders is empty"] = ["ngram_vocab_size"]
     return unused
+
+
+def listed(types: str | list[str]) -> list[str]:
+    """One attention type, or several, as a list."""
+    return [types] if isinstance(types, str) else list(types)
+
+
+def _in_attention(kinds: list, in_encoder: list, names: Iterable[str]) -> Unused:
+    """The settings of attention types that no layer of the decoder and no layer of the encoder reads."""
+    common = {entry.name for entry in settings_of(BaseConfig)}
+    of_types = {entry.name for cls in config_classes() for entry in settings_of(cls)} - common
+    own = {entry.name for kind in [*kinds, *in_encoder] for entry in settings_of(kind.config_class)}
+    read = {entry.name for kind in kinds for entry in settings_of(kind.config_class)}
+    read -= {name for kind in kinds for name in kind.bidirectional_settings}
+    of_encoder = {entry.name for kind in in_encoder for entry in settings_of(kind.config_class)}
+    read |= of_encoder - {name for kind in in_encoder for name in kind.causal_settings}
+    only_causal = {name for kind in in_encoder for name in kind.causal_settings} - read
+    return {
+        f"attention_type={', '.join(dict.fromkeys(names))} does not read it": sorted(of_types - own),
+        "only an encoder reads it": sorted(own & of_types - read - only_causal),
+        "only a decoder reads it": sorted(only_causal),
+    }
 
 
 def _in_tokenizer(tokenizer: Any) -> Unused:

@@ -38,6 +38,10 @@ class AttentionType:
     supports_bidirectional: bool = False
     """Whether it has a bidirectional form, for `is_causal=False`: each token sees the tokens on both sides."""
 
+    causal_settings: tuple[str, ...] = ()
+    bidirectional_settings: tuple[str, ...] = ()
+    """The names of its settings that only one of the two forms reads."""
+
     @classmethod
     def check_config(cls, config: BaseConfig) -> None:
         """Raise ValueError for settings that cannot be combined; `config` is the configuration of one layer."""

@@ -54,6 +54,8 @@ class LinformerAttention(Attention):
     config_class = LinformerConfig
     mask_type = None
     supports_bidirectional = True
+    causal_settings = ("linformer_block", "linformer_num_slots", "linformer_window")
+    bidirectional_settings = ("linformer_rank", "linformer_sharing")
 
     layer_config: LinformerConfig
     value_weights: nn.Parameter

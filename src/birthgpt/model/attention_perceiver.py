@@ -67,6 +67,7 @@ class PerceiverBlock(Block):
     config_class = PerceiverConfig
     mask_type = None
     supports_bidirectional = True
+    causal_settings = ("perceiver_kind",)
 
     @classmethod
     def check_config(cls, config: BaseConfig) -> None:

@@ -68,6 +68,7 @@ class PerformerAttention(Attention):
     mask_type = None
     supports_branches = True
     supports_bidirectional = True
+    causal_settings = ("performer_chunk",)
 
     layer_config: PerformerConfig
     projection: torch.Tensor
