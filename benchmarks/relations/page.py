@@ -4,7 +4,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from benchmarks.relations.cases import CASES, CONFIDENCE_MEASURES, EIGHT, PARTS, SCALES, WIKI
+from benchmarks.relations.cases import CASES, CONFIDENCE_MEASURES, EIGHT, PARTS, SCALES, WIKI_CASES
 from birthgpt.utils.files import read_json, write_text
 
 RESULTS = Path(__file__).with_name("results")
@@ -58,12 +58,12 @@ def section(scale: str, results: Results) -> str:
 
 def ordered(results: Results) -> list[str]:
     """The measured cases in the order of their declaration."""
-    return [name for name in (*CASES, WIKI) if name in results]
+    return [name for name in (*CASES, *WIKI_CASES) if name in results]
 
 
 def title_of(name: str) -> str:
     """A case in words."""
-    return "wiki.txt, seven relations that patterns find and birthplaces" if name == WIKI else CASES[name].title
+    return (CASES | WIKI_CASES)[name].title
 
 
 def summary(results: Results) -> str:
@@ -75,7 +75,7 @@ def summary(results: Results) -> str:
         runs = results[name]
         trained, new = mean(runs, "accuracy", "all"), mean(runs, "new_wordings", "all")
         worst = min((relation for relation in runs[0]["accuracy"]), key=lambda one: mean(runs, "accuracy", one))
-        ratio = f"{trained / reference:.2f}" if reference and name != WIKI else NO_FIGURE
+        ratio = f"{trained / reference:.2f}" if reference and name in CASES else NO_FIGURE
         lines.append([
             title_of(name), cell(runs, "accuracy", "all"), f"{worst} {cell(runs, 'accuracy', worst)}",
             cell(runs, "new_wordings", "all"), f"{new / trained:.2f}" if trained else NO_FIGURE, ratio, str(len(runs)),
