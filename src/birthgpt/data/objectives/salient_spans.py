@@ -59,9 +59,9 @@ class SalientSpans(RecallFromName):
     not of Germany. The cue is used with `cue_probability`. If a span has such words on both sides, the cue is after the
     span with `cue_after_probability`, as in `Berlin is the birthplace of`. If it has them only after it, the cue is
     always after it, unless this is 0. If it is positive, `Berlin-born` is read as two words half of the time. With
-    `cue_ending_dropout`, a word of a cue loses its last letters: a question asks `Where does X reside?`, and a line tells
-    where X `resides`, which is another token. So what both begin with is learned too (compare the dropout of merges in
-    BPE, 1910.13267).
+    `cue_ending_dropout`, a word of a cue loses its last letters: a line says that X `resides`, and a question asks where
+    X may `reside`, which are other tokens. So what both begin with is learned too (compare the dropout of merges in BPE,
+    1910.13267).
 
     A cue follows the name: `name cue ⁇ span`. In questions such as `Who is the leader of X?`, the words that matter are
     before the name. So with `cue_before_name_probability`, the cue of one span of the line is before the name; half of
