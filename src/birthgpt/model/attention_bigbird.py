@@ -198,16 +198,15 @@ class BigBirdAttention(Attention):
             size = max(size, kept["keys"].shape[2])
         # tensors that are already ordered by position begin at slot 0
         slots = 0 if is_ordered else positions
-        laid_out = {
-            name: scatter_to_slots(new, slots, size, kept.get(name))
+        laid_out = [
+            scatter_to_slots(new, slots, size) if cache is None else cache.write_by_position(name, new, slots, size)
             for name, new in (("keys", keys), ("values", values))
-        }
+        ]
         if cache is not None:
-            cache.keep_by_position(**laid_out)
             positions = cache.append("positions", positions, dim=-1)
         is_token = positions.new_ones(positions.shape[0], 1, positions.shape[1], 1, dtype=torch.bool)
         exists = scatter_to_slots(is_token, 0 if is_ordered else positions, size)
-        return (states.unflatten(2, (-1, self.block)) for states in (*laid_out.values(), exists))
+        return (states.unflatten(2, (-1, self.block)) for states in (*laid_out, exists))
 
     def _blocks_up_to(self, slots: torch.Tensor) -> int:
         """The number of blocks up to the largest of (batch, length) slots; at least one."""
