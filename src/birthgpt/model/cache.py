@@ -113,6 +113,7 @@ class StateCacheLayer(GrowingLayer):
         self.states: dict[str, torch.Tensor] = {}
         self.token_dims: dict[str, int] = {}
         self.by_position: set[str] = set()
+        self.derived: set[str] = set()
         self.record_past = False
         self.seen = 0
         self.token_mask: torch.Tensor | None = None
@@ -124,10 +125,13 @@ class StateCacheLayer(GrowingLayer):
         self.token_dims[name] = dim
         return self.states[name]
 
-    def write_by_position(self, name: str, new: torch.Tensor, slots: torch.Tensor | int, size: int) -> torch.Tensor:
+    def write_by_position(
+        self, name: str, new: torch.Tensor, slots: torch.Tensor | int, size: int, is_derived: bool = False
+    ) -> torch.Tensor:
         """`scatter_to_slots` into the tensor of this name; keep and return the result.
 
-        Its entries at the positions of removed tokens are neither read nor in the way.
+        Its entries at the positions of removed tokens are neither read nor in the way. If they would be, the tensor
+        `is_derived` from others: it is forgotten when tokens are removed.
         """
         kept = self.states.get(name)
         if kept is None or isinstance(slots, int) or not can_write(new):
@@ -141,7 +145,7 @@ class StateCacheLayer(GrowingLayer):
             slots = torch.where((slots >= 0) & (slots < size), slots, storage.shape[2] - 1)
             storage.scatter_(2, slots[:, None, :, None].expand_as(new), new.to(dtype))
         self.states[name] = state
-        self.by_position.add(name)
+        (self.derived if is_derived else self.by_position).add(name)
         return state
 
     def activate_past_recording(self) -> None:
@@ -151,7 +155,7 @@ class StateCacheLayer(GrowingLayer):
     @property
     def is_croppable(self) -> bool:  # type: ignore[override]
         """Whether every tensor has the tokens one by one."""
-        return self.states.keys() <= self.token_dims.keys() | self.by_position
+        return self.states.keys() <= self.token_dims.keys() | self.by_position | self.derived
 
     def get_seq_length(self) -> int:
         return self.seen
@@ -162,7 +166,7 @@ class StateCacheLayer(GrowingLayer):
 
     def reset(self) -> None:
         super().reset()
-        self.states, self.token_dims, self.by_position = {}, {}, set()
+        self.states, self.token_dims, self.by_position, self.derived = {}, {}, set(), set()
         self.seen = 0
         self.token_mask = None
 
@@ -187,6 +191,8 @@ class StateCacheLayer(GrowingLayer):
         for name in self.by_position:
             # later tokens replace the removed ones in a copy
             self.buffers.pop(f"states.{name}", None)
+        for name in self.derived:
+            self.states.pop(name, None)
         self.seen += tokens_to_remove
         if self.token_mask is not None:
             self.token_mask = self.token_mask[:, : self.seen]
