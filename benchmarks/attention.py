@@ -2,10 +2,13 @@
 
 python benchmarks/attention.py --output_stem benchmarks/attention
 
-Times and memory are of forward and backward, per sequence of n tokens. A batch has 4,096 tokens, but at least one
-sequence. The fastest step counts, for up to 2,048 tokens in three rounds. A mixer is the attention of one layer without
-norms and MLP; only the model includes the computation of the mask. Decoding is the median time of a token of the model
-after n tokens; state is the size of the cache. A dash: the memory was not enough, or the type is a block, not a mixer.
+Times and memory are of forward and backward, per sequence of n tokens. A batch has `--tokens` tokens, but at least one
+sequence. On a CPU, times are processor times of all threads, which other programs disturb little. Types take turns: a
+round has one step of each. The fastest step counts; a ratio is the median over rounds of the ratio to softmax in the
+same round. The first round warms up; beyond 2,048 tokens it is the only one. A mixer is the attention of one layer
+without norms and MLP; only the model includes the computation of the mask. Decoding is the time of a token of the model
+after n tokens; state is the size of the cache; read is the time to sum all its numbers. A dash: not measured, the memory
+was not enough, or the type is a block, not a mixer.
 """
 
 import argparse
@@ -13,7 +16,7 @@ import math
 import multiprocessing
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -44,11 +47,11 @@ SETTINGS = {
 }
 """The attention types, with sizes for long inputs: some hundred keys per token."""
 
-LENGTHS = (128, 512, 2048, 8192, 16384)
+LENGTHS = (128, 512, 1024, 2048, 8192, 16384)
 LONGEST_IN_ROUNDS = 2048
 NEW_TOKENS = 16
 COLUMNS = ["name", "n", "model_ms", "model_ratio", "mixer_ms", "mixer_ratio"]
-COLUMNS += ["model_MB", "mixer_MB", "decoding_ms", "state_MB"]
+COLUMNS += ["model_MB", "mixer_MB", "decoding_ms", "decoding_ratio", "read_ms", "state_MB"]
 GROWTH_COLUMNS = ["name", "model_ms", "mixer_ms", "decoding_ms", "state_MB"]
 
 
@@ -70,20 +73,21 @@ def build_config(name: str, length: int) -> BirthGPTConfig:
     )
 
 
-def train_model(name: str, length: int, batch: int, device: str):
-    """Forward and backward of the whole model, for a loss at every token."""
+def train_model(name: str, length: int, batch: int, device: str) -> Callable[[], dict]:
+    """A step: forward and backward of the whole model, for a loss at every token."""
     model = BirthGPTForCausalLM(build_config(name, length)).to(device)
     tokens = torch.randint(model.config.vocab_size, (batch, length), device=device)
 
     def step():
         model.zero_grad()
         model(input_ids=tokens, labels=tokens, use_cache=False).loss.backward()
+        return {}
 
     return step
 
 
-def train_mixer(name: str, length: int, batch: int, device: str):
-    """Forward and backward of one mixer; None for a type that is a whole block."""
+def train_mixer(name: str, length: int, batch: int, device: str) -> Callable[[], dict] | None:
+    """A step: forward and backward of one mixer; None for a type that is a whole block."""
     model = BirthGPTForCausalLM(build_config(name, length)).model.to(device)
     if not isinstance(model.layers[0], BirthGPTBlock):
         return None
@@ -97,53 +101,55 @@ def train_mixer(name: str, length: int, batch: int, device: str):
     def step():
         mixer.zero_grad()
         mixer(states, attention_mask=mask, position_embeddings=rotary, **inputs)[0].sum().backward()
+        return {}
 
     return step
 
 
-def decode(name: str, length: int, device: str) -> dict[str, float]:
-    """Milliseconds per token after a prompt of `length` tokens, and the size of the cache."""
+def decode(name: str, length: int, batch: int, device: str) -> Callable[[], dict]:
+    """A step: the next token after a prompt of `length` tokens, with the size of the cache and the time to read it."""
     model = BirthGPTForCausalLM(build_config(name, length)).to(device).eval()
     tokens = torch.randint(model.config.vocab_size, (1, length), device=device)
     with torch.inference_mode():
-        outputs = model(input_ids=tokens, use_cache=True, logits_to_keep=1)
-        state = state_bytes(outputs.past_key_values)
-        seconds = []
-        for _ in range(NEW_TOKENS):
-            started = now(device)
-            outputs = model(input_ids=tokens[:, -1:], past_key_values=outputs.past_key_values)
-            seconds.append(now(device) - started)
-    return {"decoding_ms": 1000 * median(seconds), "state_MB": state / 1e6}
+        cache = model(input_ids=tokens, use_cache=True, logits_to_keep=1).past_key_values
+    state = state_bytes(cache)
+
+    @torch.inference_mode()
+    def step():
+        started = now(device)
+        model(input_ids=tokens[:, -1:], past_key_values=cache)
+        decoded = now(device)
+        for tensor in state_tensors(cache):
+            tensor.sum()
+        read = now(device)
+        return {"decoding_ms": 1000 * (decoded - started), "read_ms": 1000 * (read - decoded), "state_MB": state / 1e6}
+
+    return step
+
+
+SCOPES = {"model": train_model, "mixer": train_mixer, "decoding": decode}
+
+
+def state_tensors(cache) -> list[torch.Tensor]:
+    """The keys, values and named states of every layer."""
+    tensors = []
+    for layer in cache.layers:
+        tensors += [getattr(layer, name, None) for name in ("keys", "values")]
+        tensors += getattr(layer, "states", {}).values()
+    return [tensor for tensor in tensors if tensor is not None]
 
 
 def state_bytes(cache) -> int:
-    """Bytes in the keys, values and named states of every layer."""
-    tensors = []
-    for layer in cache.layers:
-        tensors += [
-            getattr(layer, "keys", None),
-            getattr(layer, "values", None),
-            *getattr(layer, "states", {}).values(),
-        ]
-    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+    """The size of a cache, without the room behind it."""
+    return sum(tensor.nbytes for tensor in state_tensors(cache))
 
 
 def now(device: str) -> float:
-    """The time in seconds, after all work of the device is done."""
+    """The time in seconds, after all work of the device is done; processor time on a CPU."""
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def time_steps(step, device: str, seconds: float) -> float:
-    """Milliseconds of the fastest step; at least two steps run for `seconds`, after one step to warm up."""
-    step()
-    times, began = [], now(device)
-    while len(times) < 2 or now(device) - began < seconds:
-        started = now(device)
-        step()
-        times.append(now(device) - started)
-    return 1000 * min(times)
+        return time.perf_counter()
+    return time.process_time()
 
 
 def peak_bytes(device: str) -> int:
@@ -159,65 +165,130 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def measure(scope: str, name: str, length: int, batch: int, device: str, seconds: float) -> dict[str, float]:
-    """The metrics of a scope for one sequence; empty if the type has no such scope or there is not enough memory."""
-    torch.manual_seed(0)
-    try:
-        if scope == "decoding":
-            return decode(name, length, device)
-        step = {"model": train_model, "mixer": train_mixer}[scope](name, length, batch, device)
-        if step is None:
+class Measurement:
+    """The steps of one type in one scope, in this process."""
+
+    def __init__(self, scope: str, name: str, length: int, batch: int, device: str):
+        torch.manual_seed(0)
+        self.scope, self.batch, self.device = scope, batch, device
+        self.take = SCOPES[scope](name, length, batch, device)
+        self.before = peak_bytes(device)
+
+    def step(self) -> dict[str, float]:
+        """The metrics of one step for one sequence; empty if the type has no such scope."""
+        if self.take is None:
             return {}
-        before = peak_bytes(device)
-        milliseconds = time_steps(step, device, seconds)
-        return {f"{scope}_ms": milliseconds / batch, f"{scope}_MB": (peak_bytes(device) - before) / batch / 1e6}
-    except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-            raise
-        return {}
+        started = now(self.device)
+        metrics = self.take()
+        seconds = now(self.device) - started
+        if self.scope == "decoding":
+            return metrics
+        megabytes = (peak_bytes(self.device) - self.before) / self.batch / 1e6
+        return {f"{self.scope}_ms": 1000 * seconds / self.batch, f"{self.scope}_MB": megabytes}
 
 
-def measure_alone(scope: str, name: str, length: int, batch: int, device: str, seconds: float) -> dict[str, float]:
-    """`measure` in a new process, so that its peak memory does not include other measurements."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["birthgpt.model.modeling_birthgpt", "birthgpt.utils.environment", "matplotlib.pyplot"]
-    )
-    prepare = limit_memory if device == "cpu" else None
-    with ProcessPoolExecutor(1, mp_context=context, initializer=prepare) as pool:
+measurement: Measurement | None = None
+"""What this process measures, if it is a process of `MeasurementAlone`."""
+
+
+def start(*arguments) -> None:
+    """Prepare the measurement of this process."""
+    global measurement
+    measurement = Measurement(*arguments)
+
+
+def step() -> dict[str, float]:
+    """A step of the measurement of this process."""
+    assert measurement is not None
+    return measurement.step()
+
+
+class MeasurementAlone:
+    """A `Measurement` in a process of its own, so that its peak memory is its own."""
+
+    def __init__(self, *arguments):
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(
+            ["birthgpt.model.modeling_birthgpt", "birthgpt.utils.environment", "matplotlib.pyplot"]
+        )
+        prepare = limit_memory if arguments[-1] == "cpu" else None
+        self.pool: ProcessPoolExecutor | None = ProcessPoolExecutor(1, mp_context=context, initializer=prepare)
+        self._call(start, *arguments)
+
+    def step(self) -> dict[str, float]:
+        """The metrics of a step; empty if there was not enough memory."""
+        return self._call(step) or {}
+
+    def _call(self, function: Callable, *arguments):
+        if self.pool is None:
+            return None
         try:
-            return pool.submit(measure, scope, name, length, batch, device, seconds).result()
-        except BrokenProcessPool:
-            # the process was killed, because the memory of the machine was full
-            return {}
+            return self.pool.submit(function, *arguments).result()
+        except (RuntimeError, MemoryError, BrokenProcessPool) as error:
+            # a broken pool was killed, because the memory of the machine was full
+            is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError | BrokenProcessPool)
+            if not is_memory and "can't allocate memory" not in str(error):
+                raise
+            self.close()
+            return None
+
+    def close(self) -> None:
+        """End the process."""
+        if self.pool is not None:
+            self.pool.shutdown()
+        self.pool = None
 
 
-def measure_row(name: str, length: int, batch: int, device: str, seconds: float) -> dict:
-    """All metrics of one type at one length."""
-    row = {"name": name, "n": length}
-    for scope in ("model", "mixer", "decoding"):
-        row |= measure_alone(scope, name, length, batch, device, seconds)
-    print(row, flush=True)
-    return row
+def measure_in_turns(scope: str, names: Sequence[str], length: int, batch: int, device: str, rounds: int) -> list[dict]:
+    """The metrics of a scope for each type, and the ratio of its time to that of softmax."""
+    measurements: list[MeasurementAlone] = []
+    steps: list[list[dict]] = [[] for _ in range(rounds)]
+    for name in names:
+        measurements.append(MeasurementAlone(scope, name, length, batch, device))
+        steps[0].append(measurements[-1].step())
+        if rounds == 1:
+            # the memory of all types at once may be too much
+            measurements[-1].close()
+    for turn in steps[1:]:
+        turn += [measurement.step() for measurement in measurements]
+    for each in measurements:
+        each.close()
+    return summarise(scope, names, steps)
 
 
-def fastest(rounds: Sequence[dict]) -> dict:
-    """The smallest value of each metric, because a disturbance can only increase it."""
-    found = {key for row in rounds for key in row if key != "name"}
-    return {"name": rounds[0]["name"]} | {key: min(row[key] for row in rounds if key in row) for key in sorted(found)}
-
-
-def with_ratios(rows: list[dict]) -> list[dict]:
-    """Add the ratio of each time of forward and backward to the time of softmax at the same length."""
-    softmax = {row["n"]: row for row in rows if row["name"] == "softmax"}
-    for row in rows:
-        for scope in ("model", "mixer"):
-            if f"{scope}_ms" in row and f"{scope}_ms" in softmax.get(row["n"], {}):
-                row[f"{scope}_ratio"] = row[f"{scope}_ms"] / softmax[row["n"]][f"{scope}_ms"]
+def summarise(scope: str, names: Sequence[str], steps: list[list[dict]]) -> list[dict]:
+    """One row a type, from the steps of each round; the first of several rounds gives only the memory."""
+    timed, rows = steps[1:] or steps, []
+    for index, name in enumerate(names):
+        found = {key: min(turn[index][key] for turn in timed if key in turn[index]) for key in timed[0][index]}
+        # the peak of the first step, or a later one
+        if f"{scope}_MB" in found:
+            found[f"{scope}_MB"] = max(turn[index].get(f"{scope}_MB", 0.0) for turn in steps)
+        key = f"{scope}_ms"
+        if key in found and "softmax" in names:
+            base = names.index("softmax")
+            ratios = [turn[index][key] / turn[base][key] for turn in timed if key in turn[index] and key in turn[base]]
+            if ratios:
+                found[f"{scope}_ratio"] = median(ratios)
+        rows.append({"name": name} | found)
     return rows
 
 
-def slopes(rows: list[dict], since: int = 2048) -> list[dict]:
+def measure_rows(names: Sequence[str], length: int, scopes: Sequence[str], arguments) -> list[dict]:
+    """All metrics of each type at one length."""
+    batch = max(1, arguments.tokens // length)
+    rows = [{"name": name, "n": length} for name in names]
+    for scope in scopes:
+        rounds = arguments.rounds if length <= LONGEST_IN_ROUNDS else 1
+        rounds = NEW_TOKENS if scope == "decoding" else rounds
+        measured = measure_in_turns(scope, names, length, batch, arguments.device, rounds)
+        rows = [row | found for row, found in zip(rows, measured, strict=True)]
+    for row in rows:
+        print(row, flush=True)
+    return rows
+
+
+def slopes(rows: list[dict], since: int = 1024) -> list[dict]:
     """How time and state grow from `since` tokens on: the slope of their logarithm over log n, by least squares."""
     found = []
     for name in dict.fromkeys(row["name"] for row in rows):
@@ -260,7 +331,7 @@ def write_page(metrics: dict) -> str:
             "",
             markdown_table(rounded(metrics["rows"]), COLUMNS),
             "",
-            "Slope of the logarithm over log n, from 2,048 tokens on (1: linear, 2: quadratic, 0: constant):",
+            "Slope of the logarithm over log n, from 1,024 tokens on (1: linear, 2: quadratic, 0: constant):",
             "",
             markdown_table(rounded(metrics["slopes"]), GROWTH_COLUMNS),
             "",
@@ -298,25 +369,21 @@ def plot(rows: list[dict], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--names", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="rows of the table")
-    parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS, help="tokens of a sequence")
+    parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS, help="tokens of a sequence, in training")
+    parser.add_argument("--decoding_lengths", nargs="*", type=int, default=LENGTHS, help="tokens before a decoded one")
     parser.add_argument("--tokens", type=int, default=4096, help="tokens of a batch; at least one sequence")
-    parser.add_argument("--seconds", type=float, default=0.5, help="time for each metric, at least two steps")
     parser.add_argument(
-        "--rounds", type=int, default=3, help=f"measurements of each row up to {LONGEST_IN_ROUNDS:,} tokens"
+        "--rounds", type=int, default=4, help=f"steps of each type up to {LONGEST_IN_ROUNDS:,} tokens, in training"
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--output_stem", type=Path, help="also write STEM.json, STEM.md and STEM.svg")
     arguments = parser.parse_args()
     rows = []
-    for length in arguments.lengths:
-        batch = max(1, arguments.tokens // length)
-        # in turns, so that a busy machine affects all types
-        turns = [
-            [measure_row(name, length, batch, arguments.device, arguments.seconds) for name in arguments.names]
-            for _ in range(arguments.rounds if length <= LONGEST_IN_ROUNDS else 1)
-        ]
-        rows += [fastest(rounds) for rounds in zip(*turns, strict=True)]
-    rows, growth = with_ratios(rows), slopes(rows)
+    for length in sorted({*arguments.lengths, *arguments.decoding_lengths}):
+        scopes = ["model", "mixer"] if length in arguments.lengths else []
+        scopes += ["decoding"] if length in arguments.decoding_lengths else []
+        rows += measure_rows(arguments.names, length, scopes, arguments)
+    growth = slopes(rows)
     print(text_table(rounded(rows), COLUMNS), "", text_table(rounded(growth), GROWTH_COLUMNS), sep="\n")
     if arguments.output_stem:
         metrics = {"rows": rows, "slopes": growth, "settings": SETTINGS, **environment_info()}

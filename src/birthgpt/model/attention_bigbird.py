@@ -146,22 +146,28 @@ class BigBirdAttention(Attention):
         """
         slots: torch.Tensor | int
         first, slots = self._slots_of_queries(positions)
-        blocks = first[:, None] + torch.arange(self._blocks_up_to(slots), device=first.device)
         length = positions.shape[1]
-        starts = (cache is None or "keys" not in cache.states) and not torch.compiler.is_exporting()
+        is_exporting = torch.compiler.is_exporting()
+        starts = (cache is None or "keys" not in cache.states) and not is_exporting
         in_order = positions == torch.arange(length, device=positions.device)
         is_ordered = starts and (positions.is_meta or bool(in_order.all()))
         keys, values, exists = self._lay_out_keys(keys, values, positions, is_ordered, cache)
-        if is_ordered:
-            slots = 0
-        # the blocks of a short row may exceed the limit: their output is not read
-        blocks = blocks.clamp(max=self.random_blocks.shape[1] - 1)  # (batch, blocks)
-        queries = scatter_to_slots(queries, slots, blocks.shape[1] * self.block).unflatten(2, (-1, self.block))
+        if length == 1 and self.is_causal and not is_exporting:
+            # a single query needs no other slots of its block
+            blocks, slots = first[:, None], 0
+            queries, query_at = queries[:, :, None], positions.clamp(min=0)[:, None, None, None]
+        else:
+            blocks = first[:, None] + torch.arange(self._blocks_up_to(slots), device=first.device)
+            if is_ordered:
+                slots = 0
+            # the blocks of a short row may exceed the limit: their output is not read
+            blocks = blocks.clamp(max=self.random_blocks.shape[1] - 1)  # (batch, blocks)
+            queries = scatter_to_slots(queries, slots, blocks.shape[1] * self.block).unflatten(2, (-1, self.block))
+            query_at = self._positions_in(blocks)[:, None, ..., None]  # (batch, 1, blocks, b or 1, 1)
 
         seen = self._seen_blocks(blocks, keys.shape[2])  # (batch, heads, blocks, g + w + r)
         from_global = None if self.is_causal else self._attend_from_global_blocks(queries, keys, values, exists)
         keys, values, exists = (gather_blocks(states, seen) for states in (keys, values, exists))
-        query_at = self._positions_in(blocks)[:, None, ..., None]  # (batch, 1, blocks, b, 1)
         key_at = self._positions_in(seen).flatten(-2).unsqueeze(-2)  # (batch, heads, blocks, 1, (g + w + r)·b)
         # a slot without a token sees itself, so that its weights sum to one
         may_see = (key_at < query_at) & (key_at >= 0) if self.is_causal else key_at >= 0
@@ -191,23 +197,24 @@ class BigBirdAttention(Attention):
 
     def _lay_out_keys(self, keys, values, positions, is_ordered: bool, cache):
         """Keys, values and whether they exist, (batch, heads or 1, blocks, b, d_head or 1), ordered by position."""
-        kept = cache.states if cache is not None else {}
         size = self._blocks_up_to(positions) * self.block
-        if "keys" in kept:
+        if cache is not None and "keys" in cache.states:
             # a call that contains only padding ends earlier
-            size = max(size, kept["keys"].shape[2])
+            size = max(size, cache.states["keys"].shape[2])
+        is_token = positions.new_ones(positions.shape[0], 1, positions.shape[1], 1, dtype=torch.bool)
         # tensors that are already ordered by position begin at slot 0
         slots = 0 if is_ordered else positions
-        laid_out = {
-            name: scatter_to_slots(new, slots, size, kept.get(name))
-            for name, new in (("keys", keys), ("values", values))
-        }
-        if cache is not None:
-            cache.keep_by_position(**laid_out)
+        if cache is None:
+            laid_out = [scatter_to_slots(new, slots, size) for new in (keys, values, is_token)]
+        else:
+            laid_out = [cache.write_by_position("keys", keys, slots, size)]
+            laid_out += [cache.write_by_position("values", values, slots, size)]
             positions = cache.append("positions", positions, dim=-1)
-        is_token = positions.new_ones(positions.shape[0], 1, positions.shape[1], 1, dtype=torch.bool)
-        exists = scatter_to_slots(is_token, 0 if is_ordered else positions, size)
-        return (states.unflatten(2, (-1, self.block)) for states in (*laid_out.values(), exists))
+            if "exists" not in cache.states and not is_ordered:
+                # also the tokens before, after a crop
+                is_token, slots = torch.ones_like(positions, dtype=torch.bool)[:, None, :, None], positions
+            laid_out += [cache.write_by_position("exists", is_token, slots, size, is_derived=True)]
+        return (states.unflatten(2, (-1, self.block)) for states in laid_out)
 
     def _blocks_up_to(self, slots: torch.Tensor) -> int:
         """The number of blocks up to the largest of (batch, length) slots; at least one."""

@@ -34,8 +34,8 @@ from .settings import setting
 WHOLE_SCORES = 2**20
 """Up to so many pairs of tokens in a row, all scores are computed at once."""
 
-SLICE_SCORES = 2**23
-"""The number of scores of a slice of queries, in all rows and heads: 32 MB in float32."""
+SLICE_SCORES = 2**21
+"""The number of scores of a slice of queries, in all rows and heads: 8 MB in float32."""
 
 
 class SynthesizerConfig(BaseConfig):

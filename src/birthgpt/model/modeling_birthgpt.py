@@ -13,7 +13,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .attention_types import build_block
 from .block import Block
-from .cache import STATE_LAYER, count_tokens
+from .cache import STATE_LAYER, count_tokens, grow_by_doubling
 from .configuration_birthgpt import BirthGPTConfig
 from .input_checks import (
     check_attention_mask,
@@ -111,6 +111,7 @@ class BirthGPTModel(BirthGPTPreTrainedModel):
             branch_ids = sequences
         if use_cache and past_key_values is None and branch_ids is None:
             past_key_values = DynamicCache(config=self.config)
+        grow_by_doubling(past_key_values)
 
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
