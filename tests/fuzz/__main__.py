@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from .driver import forbidden, new_driver, outcome_table
+from .driver import LOADING, TARGETS, forbidden, new_driver, outcome_table
 from .mutation import ALLOWED, FORBIDDEN
 
 
@@ -18,12 +18,13 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--seed", type=int, default=0, help="another seed makes other cases")
     parser.add_argument("--case", type=int, help="run only this case, and show how it ends")
+    parser.add_argument("--loading", action="store_true", help="only load models whose files are damaged")
     given = parser.parse_args()
     faulthandler.enable()
     numbers = range(given.first, given.first + given.cases) if given.case is None else [given.case]
     reports = []
     with tempfile.TemporaryDirectory(prefix="birthgpt-fuzz-") as folder:
-        driver = new_driver(Path(folder), given.seed)
+        driver = new_driver(Path(folder), given.seed, LOADING if given.loading else TARGETS)
         start = time.monotonic()
         for number in numbers:
             # the last number, if a library ends the process

@@ -25,10 +25,11 @@ from .mutation import (
     UNNAMED,
     Mutation,
     harmless,
+    must_be_refused,
 )
-from .running import Ending, contents, run_command, snapshot
+from .running import LOAD, Ending, contents, run_command, snapshot
 from .settings import mutate_setting
-from .world import COMMANDS, FILES, FOLDERS, LOADED, World
+from .world import ADAPTER, COMMANDS, FILES, FOLDERS, LOADED, World
 
 SECONDS = 30
 """After this time a case hangs."""
@@ -57,10 +58,14 @@ class Report:
 
 
 class Driver:
-    """Runs numbered cases of a seed in a world."""
+    """Runs numbered cases of a seed in a world.
 
-    def __init__(self, world: World, seed: int):
-        self.world, self.seed = world, seed
+    Args:
+        targets: the commands, and what is mutated.
+    """
+
+    def __init__(self, world: World, seed: int, targets: list[tuple[str, str]]):
+        self.world, self.seed, self.targets = world, seed, targets
         self.result = cache(self._result)
 
     def run(self, numbers: Iterable[int]) -> Iterator[Report]:
@@ -71,7 +76,7 @@ class Driver:
     def run_case(self, number: int) -> Report:
         """Mutate one thing, run one command, and compare."""
         rng = random.Random(f"{self.seed}-{number}")
-        command, target = rng.choice(TARGETS)
+        command, target = rng.choice(self.targets)
         kind = rng.choice(FOLDERS.get(command, LOADED)) if "{model}" in COMMANDS[command] else None
         right = self.result(command, kind)
         self.world.lay_out(command, kind)
@@ -96,7 +101,9 @@ class Driver:
         if target == "folder" and command == "convert":
             return damage_input_of_convert(case / "model", rng)
         if target == "folder":
-            return damage_folder(case / "model", rng, is_listed=kind != "plain")
+            mutation = damage_folder(case / "model", rng, is_listed=kind not in ("plain", ADAPTER))
+            # nothing says whether an adapter is whole, so none is read
+            return replace(mutation, allowed=must_be_refused()) if kind == ADAPTER else mutation
         if target == "setting":
             return mutate_setting(arguments[0], case, arguments, rng)
         mutation = mutate_input(target, case / FILES[target], arguments, rng)
@@ -107,6 +114,8 @@ class Driver:
         return mutation
 
     def _result(self, command: str, kind: str | None) -> Any:
+        if kind == ADAPTER:
+            return None, {}
         self.world.lay_out(command, kind)
         ending = run_command(self.world.arguments(command), self.world.case / "here", SECONDS)
         assert ending.code == 0, f"{command}, {kind}: {ending}"
@@ -148,6 +157,8 @@ def _is_named(message: str, name: str) -> bool:
 def _targets() -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for command, arguments in COMMANDS.items():
+        if command == LOAD:
+            continue
         if "{model}" in arguments:
             found += [(command, "folder")] * (3 if command == "resume" else 2)
         found += [(command, name) for name in FILES if f"{{{name}}}" in arguments]
@@ -176,6 +187,10 @@ def forbidden(reports: Iterable[Report]) -> list[Report]:
     return [report for report in reports if report.outcome in FORBIDDEN]
 
 
-def new_driver(folder: Path, seed: int) -> Driver:
+LOADING = [(LOAD, "folder")]
+"""The files of a model alone: configuration, tokenizer, weights, adapter. A case takes a part of a second."""
+
+
+def new_driver(folder: Path, seed: int, targets: list[tuple[str, str]] = TARGETS) -> Driver:
     """A driver with its world in this folder."""
-    return Driver(World(folder), seed)
+    return Driver(World(folder), seed, targets)

@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import signal
+import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,12 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 
 from birthgpt.cli import main
+from birthgpt.commands.loading import load_model_and_tokenizer
+from birthgpt.utils.errors import one_line
 from birthgpt.utils.files import sha256_of
+
+LOAD = "load"
+"""Not a command: what every command does first with the folder of a model."""
 
 EXTRA_MEMORY = 4 << 30
 """What a case may allocate, in bytes: an absurd size is an error, and does not end the process."""
@@ -59,13 +65,13 @@ class Ending:
 
 
 def run_command(arguments: Sequence[str], folder: Path, seconds: float) -> Ending:
-    """Run `birthgpt` with these arguments in a working folder, for at most this time."""
+    """Run `birthgpt`, or `load`, with these arguments in a working folder, for at most this time."""
     out, err = io.StringIO(), io.StringIO()
     code, fault, too_slow = None, "", False
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _undisturbed(folder):
         try:
             with _limited(seconds):
-                main(arguments)
+                (load if arguments[0] == LOAD else main)(arguments)
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
@@ -74,6 +80,18 @@ def run_command(arguments: Sequence[str], folder: Path, seconds: float) -> Endin
         except BaseException:
             fault = traceback.format_exc()
     return Ending(code, out.getvalue(), err.getvalue(), fault, too_slow)
+
+
+def load(arguments: Sequence[str]) -> None:
+    """Load a model, and print what it computes; an error is written as a command writes it."""
+    try:
+        model, tokenizer = load_model_and_tokenizer(arguments[1])
+        inputs = tokenizer("Where was A born?⁇", return_tensors="pt")
+        with torch.no_grad():
+            print(inputs["input_ids"].tolist(), model.eval()(**inputs).logits.double().sum().item())
+    except ValueError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,11 @@
 """The files and folders that cases mutate: a tiny corpus, questions, a table, and models of each kind of folder."""
 
+import json
 import shutil
 from pathlib import Path
 
+import torch
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from birthgpt.data.synthetic import write_synthetic_corpus
@@ -53,6 +56,7 @@ COMMANDS = {
     "convert": "convert --model_name_or_path {model} --output_dir {out}",
     "people": "people --people 100 --held_out 20 --biographies_per_person 1 --output_dir {out}",
     "synthesize": "synthesize --table {table} --templates {templates} --output_dir {out} --held_out 2",
+    "load": "load {model}",
     "extract": "extract --corpus_file {lines} --patterns {patterns} --held_out_file {dev} --output_dir {out}",
 }
 """The arguments of each command without a mutation; `{model}` is the folder that is damaged."""
@@ -65,10 +69,12 @@ FILES = {
     "templates": "templates.yaml",
     "patterns": "patterns.yaml",
 }
-FOLDERS = {"resume": ("unfinished",), "convert": ("earlier",)}
-"""The kinds of folder that a command reads; those of `LOADED` where not given."""
-
 LOADED = ("run", "export", "plain")
+ADAPTER = "adapter"
+"""The folder of a model with an adapter of another library beside it."""
+
+FOLDERS = {"resume": ("unfinished",), "convert": ("earlier",), "load": (*LOADED, ADAPTER)}
+"""The kinds of folder that a command reads; those of `LOADED` where not given."""
 
 
 class World:
@@ -123,6 +129,8 @@ class World:
         plain = self.source / "plain"
         AutoModelForCausalLM.from_pretrained(self.source / "run").save_pretrained(plain)
         AutoTokenizer.from_pretrained(self.source / "run").save_pretrained(plain)
+        shutil.copytree(plain, self.source / ADAPTER)
+        write_adapter(self.source / ADAPTER)
         self._run("push", "run")
         shutil.move(self.case / "out", self.source / "export")
         earlier = Path(__file__).parents[1] / "checkpoints_0.1" / "abc"
@@ -142,3 +150,15 @@ class World:
         for file in folder.iterdir():
             if file.is_file() and file.name not in ("settings.json", "inputs.json", ".birthgpt.json"):
                 file.unlink()
+
+
+def write_adapter(folder: Path) -> None:
+    """Write the files of a LoRA of the query projection in the first layer, as PEFT does."""
+    config = {
+        **{"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]},
+        "base_model_name_or_path": str(folder),
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    place = "base_model.model.model.layers.0.attention.q_proj"
+    weights = {f"{place}.lora_A.weight": torch.ones(2, 16), f"{place}.lora_B.weight": torch.ones(16, 2)}
+    save_file(weights, folder / "adapter_model.safetensors", {"format": "pt"})

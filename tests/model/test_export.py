@@ -1,5 +1,7 @@
 """`torch.export` captures every attention type as one graph, which serves batches of every shape, with padding."""
 
+from io import BytesIO
+
 import pytest
 import torch
 from builders import CASES, case_config, case_model, is_bidirectional, random_tokens, seeded_encoder
@@ -54,13 +56,16 @@ def test_an_exported_encoder_has_the_states_of_the_encoder(case):
 
 
 def check_export(model: nn.Module, padded: bool) -> None:
-    """One graph of the model serves batches of every shape."""
+    """One graph of the model, saved and loaded, serves batches of every shape."""
     inputs = {"input_ids": random_tokens(2, 12)}
     if padded:
         inputs["attention_mask"] = torch.ones(2, 12, dtype=torch.long)
     shape = {0: Dim("batch", max=64), 1: Dim("length", min=2, max=60)}
     with torch.no_grad():
-        exported = export(model, (), inputs, dynamic_shapes=dict.fromkeys(inputs, shape), strict=False).module()
+        graph, file = export(model, (), inputs, dynamic_shapes=dict.fromkeys(inputs, shape), strict=False), BytesIO()
+        torch.export.save(graph, file)
+        file.seek(0)
+        exported = torch.export.load(file).module()
         for batch, length in ((2, 12), (3, 17), (1, 60), (5, 2)):
             inputs = {"input_ids": random_tokens(batch, length)}
             kept = torch.ones(batch, length, dtype=torch.long)

@@ -36,6 +36,7 @@ from birthgpt.utils.files import check_input_file, read_json
 logger = getLogger(__name__)
 
 TOKENIZER_FILE, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 JSON_FILES = ("config.json", GENERATION_CONFIG_NAME, "model.safetensors.index.json", TOKENIZER_FILE, TOKENIZER_CONFIG)
 
 KEYS_OF_TRANSFORMERS = (
@@ -79,9 +80,10 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
 
 
 def check_folder(name_or_path: str) -> None:
-    """Raise ValueError if a folder differs from its manifest, or a JSON file in it cannot be read.
+    """Raise ValueError if a folder differs from its manifest, has an adapter, or a JSON file that cannot be read.
 
-    Other packages save a model without a manifest.
+    Other packages save a model without a manifest. With PEFT, transformers would load an adapter, whatever is missing
+    in it; without, it would pass over it.
     """
     folder = Path(name_or_path)
     check_input_file(folder)
@@ -94,6 +96,11 @@ def check_folder(name_or_path: str) -> None:
         except ValueError as error:
             advice = f"take another copy of it, or remove {manifest.relative_to(folder)} if you changed it yourself"
             raise ValueError(f"{error}: {advice}") from None
+    for name in ADAPTER_FILES:
+        if (folder / name).exists():
+            raise ValueError(
+                f"{folder} has an adapter, {name}: merge it into its model (merge_and_unload of PEFT), and save that"
+            )
     for name in JSON_FILES:
         if (folder / name).exists():
             read_json(folder / name)
@@ -122,9 +129,8 @@ def _read_model(name_or_path: str, **overrides: Any) -> PreTrainedModel:
     except SafetensorError as error:
         raise ValueError(f"{name_or_path}: its *.safetensors cannot be read ({first_line(error)})") from None
     except ValueError as error:
-        # peft does not name the adapter that it cannot read
         raise error if name_or_path in str(error) else ValueError(f"{name_or_path}: {first_line(error)}") from None
-    # what else is in a folder, such as an adapter, is read by other libraries
+    # what else is in a folder is read by other libraries
     except Exception as error:
         raise ValueError(f"{name_or_path} has no model that can be loaded ({first_line(error)})") from None
     model, report = loaded

@@ -173,11 +173,9 @@ def dense_abc_attention(
 
     It returns the first two results of `abc_attention`, without dropout.
     """
-    log_sums = log_weights.logcumsumexp(dim=2)
     past = torch.ones(queries.shape[2], queries.shape[2], dtype=torch.bool, device=queries.device).tril()
-    # the share of token j in slot s at time t, (batch, heads, t, s, j)
-    shares = log_weights.transpose(-1, -2)[:, :, None] - log_sums[..., None]
-    shares = shares.masked_fill(~past[:, None], -torch.inf).exp()
+    # the share of token j in slot s at time t, (batch, heads, t, s, j); other programs have no stable logcumsumexp
+    shares = torch.where(past[:, None], log_weights.transpose(-1, -2)[:, :, None], -torch.inf).softmax(dim=-1)
     scores = (shares @ (queries @ keys.transpose(-1, -2))[..., None]).squeeze(-1) * queries.shape[-1] ** -0.5
     weights = attention_weights(scores, dropout=0.0)
     return (weights[..., None, :] @ shares).squeeze(-2) @ values, weights

@@ -145,6 +145,11 @@ def additive_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
 
 
+def mask_of(config, visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A boolean mask in the form that `sdpa` or `eager` attention expects."""
+    return visible if config._attn_implementation == "sdpa" else additive_mask(visible, dtype)
+
+
 def same_branch_or_prefix(branch_ids: torch.Tensor) -> Callable:
     """A mask function: a token sees the prefix and its own branch."""
 
@@ -178,8 +183,7 @@ def cross_mask(
         attention_mask: (batch, keys), 0 for padding; None without padding.
     """
     if attention_mask is not None and config._attn_implementation in ("sdpa", "eager"):
-        visible = attention_mask.bool()[:, None, None]
-        return visible if config._attn_implementation == "sdpa" else additive_mask(visible, inputs_embeds.dtype)
+        return mask_of(config, attention_mask.bool()[:, None, None], inputs_embeds.dtype)
     return create_bidirectional_mask(config, inputs_embeds, attention_mask, encoder_hidden_states=encoder_hidden_states)
 
 
@@ -218,6 +222,8 @@ def _bidirectional_mask(
     # flash attention receives the window itself
     if window is None or "flash" in config._attn_implementation:
         return create_bidirectional_mask(config, inputs_embeds, attention_mask)
+    if _is_built_directly(config):
+        return _window_mask(config, inputs_embeds, attention_mask, window)
     indices = positions_from_mask(attention_mask, inputs_embeds, seen=0).expand(inputs_embeds.shape[:2])
 
     def within_tokens(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
@@ -226,13 +232,26 @@ def _bidirectional_mask(
     return create_bidirectional_mask(config, inputs_embeds, attention_mask, and_mask_function=within_tokens)
 
 
+def _is_built_directly(config) -> bool:
+    """Whether a graph is made: one with the mask functions of transformers could not be saved."""
+    return torch.compiler.is_exporting() and config._attn_implementation in ("sdpa", "eager")
+
+
+def _window_mask(config, inputs_embeds: torch.Tensor, attention_mask: torch.Tensor | None, window: int) -> torch.Tensor:
+    """The mask of a window that counts tokens, without a cache."""
+    indices = positions_from_mask(attention_mask, inputs_embeds, seen=0)
+    near = (indices[:, None, :, None] - indices[:, None, None]).abs() < window
+    visible = boolean_mask(inputs_embeds, attention_mask, is_causal=config.is_causal)
+    return mask_of(config, visible & near, inputs_embeds.dtype)
+
+
 def _branch_mask(config, inputs_embeds, attention_mask, position_ids, branch_ids, window: int | None) -> Any:
     if config._attn_implementation in ("sdpa", "eager"):
         # transformers would call a mask function for every pair of tokens, which takes a sixth of a training step
         visible = boolean_mask(inputs_embeds, attention_mask, 0, branch_ids)
         if window is not None:
             visible = visible & (position_ids[:, None, :, None] - position_ids[:, None, None] < window)
-        return visible if config._attn_implementation == "sdpa" else additive_mask(visible, inputs_embeds.dtype)
+        return mask_of(config, visible, inputs_embeds.dtype)
     # a window of tensor indices would contain other branches: this one counts positions
     may_see = same_branch_or_prefix(branch_ids) if window is None else within_window(branch_ids, position_ids, window)
     return create_causal_mask(
@@ -264,6 +283,8 @@ def _window_over_padding(
     config, inputs_embeds: torch.Tensor, attention_mask: torch.Tensor, past_key_values: Cache | None, window: int
 ) -> Any:
     """The mask of a window that counts tokens, and not the padding between them."""
+    if past_key_values is None and _is_built_directly(config):
+        return _window_mask(config, inputs_embeds, attention_mask, window)
     seen, layer_idx, num_keys = 0, None, attention_mask.shape[1]
     if past_key_values is not None:
         seen = int(past_key_values.get_seq_length())
