@@ -19,6 +19,7 @@ COMMANDS = {
     "calibrate": "learn from held-out people when an answer is right",
     "evaluate": "answer questions, and measure how many answers are right",
     "ask": "ask a checkpoint one question, or many",
+    "app": "serve a page to ask checkpoints, on this machine",
     "probe": "measure which answers a checkpoint recalls, and after what",
     "ensemble": "let several checkpoints answer as one",
     "compare": "print metrics side by side",

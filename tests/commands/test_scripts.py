@@ -209,7 +209,7 @@ def test_the_processes_of_torchrun_know_each_other(people_files, tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    "ask calibrate compare convert extract people preview push quickstart report split synthesize verify".split(),
+    "app ask calibrate compare convert extract people preview push quickstart report split synthesize verify".split(),
 )
 def test_a_command_of_one_process_is_not_launched_as_two(name, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")

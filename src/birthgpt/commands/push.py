@@ -19,6 +19,7 @@ from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.commands.model_card import model_card
 from birthgpt.commands.report_answers import training_cost
 from birthgpt.commands.run_metadata import read_run_metadata
+from birthgpt.commands.space import SpaceSettings, check_space, write_space
 from birthgpt.evaluation.calibration import Calibration, has_calibration, load_calibration, save_calibration
 from birthgpt.settings import checked, setting
 from birthgpt.training.manifest import write_manifest
@@ -55,7 +56,7 @@ AUTO_MAPS = {
 
 @checked
 @dataclass(kw_only=True)
-class PushSettings(HubSettings, CardSettings):
+class PushSettings(HubSettings, CardSettings, SpaceSettings):
     """Export a checkpoint with its code, and push it to the Hub if `hub_model_id` is given."""
 
     model_name_or_path: str = setting(help="checkpoint to export")
@@ -73,6 +74,7 @@ def export(settings: PushSettings) -> Path | None:
     """
     target = Path(settings.output_dir)
     check_target(target, settings)
+    check_space(settings, model_name_or_path=settings.model_name_or_path, export=settings.output_dir)
     metrics = evaluation_of(settings, settings.model_name_or_path)
     model, tokenizer = load_model_and_tokenizer(settings.model_name_or_path)
     calibration = None
@@ -89,6 +91,8 @@ def export(settings: PushSettings) -> Path | None:
     }
     card = model_card(model, run, settings.hub_model_id or target.name, settings, **figures)
     write_export(target, model, tokenizer, card, calibration)
+    if settings.space_dir is not None:
+        write_space(settings, target, recorded_files(target), settings.hub_model_id, settings.license)
     if settings.hub_model_id is None:
         return target
     try:

@@ -1,0 +1,1 @@
+"""The page of `birthgpt app`, in Gradio. What it shows comes from `commands.inquiry`."""
