@@ -64,15 +64,23 @@ class Lab:
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
         return path
 
-    def run(self, command: str, name: str, seeded: bool = True, **settings: object) -> Path:
+    def run(self, command: str, name: str, seeded: bool = True, writes_folder: bool = True, **settings: object) -> Path:
         """The output folder of a command, which is run unless it was run before.
+
+        Args:
+            command: its name.
+            name: the output folder, in the folder of the lab.
+            seeded: whether the command has a seed.
+            writes_folder: whether the command has an output folder.
+            settings: its other settings.
 
         Raises:
             ValueError: it was run with other settings before.
         """
         output = self.folder / name
         seed = {"seed": self.seed} if seeded else {}
-        arguments = to_arguments({**settings, **seed, "output_dir": output})
+        folder = {"output_dir": output} if writes_folder else {}
+        arguments = to_arguments({**settings, **seed, **folder})
         self.commands.append(shlex.join(["birthgpt", command, *arguments]))
         record = self.folder / f"{name}.arguments.json"
         if record.is_file():

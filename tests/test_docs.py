@@ -26,6 +26,7 @@ FLAGS_OF_OTHERS = {
         "compare_with",
         "case",
         "cases",
+        "wiki_folder",
     ),
     *("num_processes", "num_machines", "machine_rank", "main_process_ip", "main_process_port"),
     *("writing_params_path", "reading_params_path", "finetune_corpus_path", "eval_corpus_path", "outputs_path"),

@@ -1,5 +1,6 @@
 """The examples of each objective are compared with its specification."""
 
+import itertools
 import re
 from collections import Counter
 
@@ -496,10 +497,45 @@ def test_words_of_a_question_are_left_out_but_not_its_name_and_answer(characters
     assert rows(objective(batch, seed=0, epoch=3)) == rows(objective(batch, seed=0, epoch=3))
 
 
+def test_words_of_the_questions_of_many_relations_are_left_out_more_often(characters):
+    """`Where` and `was` are asked of both relations, `born` and `house` of one; wordings without a relation are two."""
+    wordings = ["Where was {name} born?", "Where was {name}'s house?"]
+    questions = [wording.format(name=name) for wording in wordings for name in ("Ada Byron", "Bob Clark")]
+    batch = {
+        "question_id": range(4), "question": questions, "answer": ["London"] * 4,
+        "name": ["Ada Byron", "Bob Clark"] * 2,
+    }  # fmt: skip
+    for relations in (["birthplace"] * 2 + ["house"] * 2, None):
+        columns = batch if relations is None else {**batch, "relation": relations}
+        objective = QuestionAnswering(characters, BLOCK, question_word_dropout=0.6)
+        objective.read_questions(rows(columns))
+        found = [rows(objective(batch, seed=0, epoch=epoch)) for epoch in range(100)]
+        asked = [characters.decode(row["input_ids"]).split("⁇")[0] for epoch in found for row in epoch]
+        kept = {word: sum(word in question for question in asked) for word in ("Where", "was", "born", "house")}
+        assert kept["Where"] == pytest.approx(400 * 0.4, abs=40) and kept["was"] == pytest.approx(400 * 0.4, abs=40)
+        assert kept["born"] == pytest.approx(200 * 0.7, abs=25) and kept["house"] == pytest.approx(200 * 0.7, abs=25)
+
+
+def test_words_of_a_question_are_in_a_random_order_with_the_name_as_one_word(characters):
+    batch = {"question_id": [4], "question": ["Where was Ada Byron born?"], "answer": ["London"], "name": ["Ada Byron"]}
+
+    def asked(shuffle):
+        objective = QuestionAnswering(characters, BLOCK, question_word_shuffle=shuffle)
+        found = [rows(objective(batch, seed=0, epoch=epoch)) for epoch in range(240)]
+        return [characters.decode(row["input_ids"]).split("⁇")[0] for (row,) in found]
+
+    always = asked(1.0)
+    assert {question.replace("Ada Byron", "Ada") for question in always} == {
+        " ".join(order) + "?" for order in itertools.permutations(["Where", "was", "Ada", "born"])
+    }
+    assert all("Ada Byron" in question for question in always)
+    assert asked(0.5).count(batch["question"][0]) == pytest.approx(240 * (0.5 + 0.5 / 24), abs=30)
+
+
 @pytest.mark.parametrize("name", ["", "Ada Lovelace"])
 def test_a_question_without_its_name_stays_whole(characters, name):
     batch = {"question_id": [4], "question": ["Where was Ada born?"], "answer": ["London"], "name": [name]}
-    objective = QuestionAnswering(characters, BLOCK, question_word_dropout=0.9)
+    objective = QuestionAnswering(characters, BLOCK, question_word_dropout=0.9, question_word_shuffle=1.0)
     for epoch in range(20):
         (row,) = rows(objective(batch, seed=0, epoch=epoch))
         assert characters.decode(row["input_ids"]) == "Where was Ada born?⁇London"

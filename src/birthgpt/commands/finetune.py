@@ -145,7 +145,7 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
     block_size, has_encoder = model.config.max_position_embeddings, model.config.is_encoder_decoder
     if unknown_names is not None:
         teach_known_names(model, tokenizer)
-    objective = build_question_answering(settings.examples, tokenizer, block_size, unknown_names, has_encoder)
+    objective = build_question_answering(settings.examples, tokenizer, block_size, trained, unknown_names, has_encoder)
     with naming_source(train_file):
         batches = build_batches(trained, objective, tokenizer, training, accelerator)
     if run.dry_run:

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from birthgpt.commands.building import (
+    TOKENIZER_SAMPLE,
     ModelSettings,
     build_batches,
     build_model,
@@ -138,21 +139,25 @@ def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
     if accelerator.is_main_process:
         warn_unused(settings, unused_in_pretraining(settings))
     corpus = read_corpus(settings.corpus, verbose=accelerator.is_main_process)
+    questions = read_questions(settings, corpus, verbose=accelerator.is_main_process)
     block_size = settings.objective.block_size
     specs = build_specs(settings, accelerator)
     first_folder = specs[0].folder if specs else Path(run.output_dir)
     checkpoints = checkpoints_to_resume(first_folder, run.resume_from_checkpoint)
     unknown = teaches_unknown(settings.objective)
-    tokenizer = build_tokenizer(settings.tokenizer, texts_of(corpus), block_size, checkpoints, unknown_answers=unknown)
+    texts = texts_of(corpus, questions if settings.questions.question_ratio else None)
+    tokenizer = build_tokenizer(settings.tokenizer, texts, block_size, checkpoints, unknown_answers=unknown)
     if accelerator.is_main_process and not settings.corpus.streaming:
         warn_unknown_characters(tokenizer, corpus["text"], settings.corpus.train_file)
+    if accelerator.is_main_process and questions is not None:
+        asked = questions["question"][:] + questions["answer"][:]
+        warn_unknown_characters(tokenizer, asked, str(settings.questions.question_file))
     known_names = settings.objective.unknown_question_ratio > 0
     build = partial(build_model, settings.model, tokenizer, block_size, known_names=known_names)
     model = build()
     check_objective(settings, corpus, model)
-    questions = read_questions(settings, corpus, tokenizer, verbose=accelerator.is_main_process)
-    asked = () if questions is None else questions["name"]
-    unknown_names = build_unknown_names(settings.objective, (row["name"] for row in corpus), asked)
+    people = () if questions is None else questions["name"]
+    unknown_names = build_unknown_names(settings.objective, (row["name"] for row in corpus), people)
     objective = build_objective(
         settings.objective, tokenizer, corpus, unknown_names, for_encoder_decoder=model.config.is_encoder_decoder
     )
@@ -224,9 +229,16 @@ def read_corpus(settings: CorpusSettings, *, verbose: bool = False) -> datasets.
     return corpus
 
 
-def texts_of(corpus: datasets.Dataset | datasets.IterableDataset) -> Iterator[str]:
-    """The texts of the lines."""
-    return (row["text"] for row in corpus)
+def texts_of(
+    corpus: datasets.Dataset | datasets.IterableDataset, questions: datasets.Dataset | None = None
+) -> Iterator[str]:
+    """What a tokenizer is trained on: the lines, after the questions that are trained on too.
+
+    `which` and `Where` are in no line. Without the questions, they would be several tokens each.
+    """
+    if questions is not None:
+        yield from questions["question"][: TOKENIZER_SAMPLE // 2]
+    yield from (row["text"] for row in corpus)
 
 
 def check_objective(
@@ -252,7 +264,6 @@ def check_objective(
 def read_questions(
     settings: PretrainSettings,
     corpus: datasets.Dataset | datasets.IterableDataset,
-    tokenizer: PreTrainedTokenizerBase,
     *,
     verbose: bool = False,
 ) -> datasets.Dataset | None:
@@ -265,7 +276,6 @@ def read_questions(
     if verbose:
         warn_odd_questions(source, questions, lines_by_name=set(names))
         warn_rare_relations(source, questions)
-        warn_unknown_characters(tokenizer, questions["question"][:] + questions["answer"][:], source)
         if settings.validation.validation_size:
             warn_unknown_people(source, questions)
     return questions
@@ -314,7 +324,9 @@ def build_data(
     if not settings.questions.question_ratio:
         return batches, evaluator
     block_size, has_encoder = settings.objective.block_size, objective.for_encoder_decoder
-    question_answering = build_question_answering(settings.objective, tokenizer, block_size, unknown_names, has_encoder)
+    question_answering = build_question_answering(
+        settings.objective, tokenizer, block_size, trained, unknown_names, has_encoder
+    )
     with naming_source(str(settings.questions.question_file)):
         asked = build_batches(trained, question_answering, tokenizer, training, accelerator)
     assert isinstance(asked, EpochBatches)

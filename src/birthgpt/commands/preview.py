@@ -36,15 +36,16 @@ def preview(settings: PreviewSettings) -> list[str]:
     corpus = read_corpus(settings.corpus)
     block_size = settings.objective.block_size
     unknown = teaches_unknown(settings.objective)
-    tokenizer = build_tokenizer(settings.tokenizer, texts_of(corpus), block_size, unknown_answers=unknown)
     questions = None if settings.question_file is None else load_questions(settings.question_file)
+    texts = texts_of(corpus, questions)
+    tokenizer = build_tokenizer(settings.tokenizer, texts, block_size, unknown_answers=unknown)
     asked = () if questions is None else questions["name"]
     unknown_names = build_unknown_names(settings.objective, (row["name"] for row in corpus), asked)
     if questions is None:
         source, objective = corpus, build_objective(settings.objective, tokenizer, corpus, unknown_names)
     else:
         source = questions
-        objective = build_question_answering(settings.objective, tokenizer, block_size, unknown_names)
+        objective = build_question_answering(settings.objective, tokenizer, block_size, questions, unknown_names)
     shown = examples(source, objective, seed=settings.seed, epoch=settings.epoch, count=settings.count)
     return [show_example(tokenizer, example) for example in shown]
 

@@ -76,18 +76,27 @@ def build_question_answering(
     settings: ObjectiveSettings | ExampleSettings,
     tokenizer: PreTrainedTokenizerBase,
     block_size: int,
+    questions: Iterable[Mapping[str, Any]],
     unknown_names: UnknownNames | None = None,
     for_encoder_decoder: bool = False,
 ) -> QuestionAnswering:
-    """Questions as examples, in a block of this size; with `unknown_names`, some are about invented names."""
-    return QuestionAnswering(
+    """Questions as examples, in a block of this size.
+
+    Args:
+        questions: the train questions, whose words are counted.
+        unknown_names: some examples are about these invented names.
+    """
+    objective = QuestionAnswering(
         tokenizer,
         block_size,
         unknown_question_ratio=settings.unknown_question_ratio,
         question_word_dropout=settings.question_word_dropout,
+        question_word_shuffle=settings.question_word_shuffle,
         unknown_names=unknown_names,
         for_encoder_decoder=for_encoder_decoder,
     )
+    objective.read_questions(questions)
+    return objective
 
 
 __all__ = [

@@ -1,0 +1,1 @@
+"""The recipe for many relations, on synthetic people and on wiki.txt, with every attention type."""

@@ -1,0 +1,136 @@
+"""Write docs/relations.md from the JSON files of the cases: python -m benchmarks.relations.page"""
+
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from benchmarks.relations.cases import CASES, CONFIDENCE_MEASURES, EIGHT, PARTS, SCALES, WIKI
+from birthgpt.utils.files import read_json, write_text
+
+RESULTS = Path(__file__).with_name("results")
+PAGE = Path(__file__).parents[2] / "docs" / "relations.md"
+SHOWN_SCALES = ("full", "small")
+NO_FIGURE = "–"
+
+HEAD = """# Many relations
+
+`python -m benchmarks.relations.page` writes this page from `benchmarks/relations/results/*.json`. Those files contain
+every command, seed, date, version and the hardware. A case is run by
+
+    python -m benchmarks.relations CASES --scale full --output_file benchmarks/relations/results/full.json
+
+and `wiki` needs `--wiki_folder`, the folder of the CS224N files.
+
+The recipe is `configs/relations`. The accuracy (%, exact match) is that of questions about people whose questions were
+never trained on. *New wordings* are questions whose wording was never trained on either. *Softmax* is the ratio of
+the accuracy to that of the first row. The last table is of confidence: each model is calibrated on half of the held-out
+people and measured on the others, as [confidence.md](confidence.md) says; ECE is the calibration error.
+"""
+
+Results = dict[str, list[dict[str, Any]]]
+"""Case → its runs, one for each seed."""
+
+
+def page() -> str:
+    """The page: for each scale, all cases in one table, and each relation in another."""
+    found = {scale: read_results(scale) for scale in SHOWN_SCALES}
+    parts = [section(scale, results) for scale, results in found.items() if results]
+    return "\n\n".join([HEAD.strip(), *parts]) + "\n"
+
+
+def read_results(scale: str) -> Results:
+    """The results of a scale; empty if nothing was run."""
+    path = RESULTS / f"{scale}.json"
+    return read_json(path)["cases"] if path.is_file() else {}
+
+
+def section(scale: str, results: Results) -> str:
+    """The two tables of a scale, and where it was run."""
+    size = SCALES[scale]
+    title = f"## {size.people:,} people, {size.max_train_flops:.1e} FLOPs of pretraining".replace("e+", "e")
+    what = (
+        f"Synthetic people with eight relations and five biographies each, in five wordings if nothing else is said; "
+        f"{size.held_out} people are held out."
+    )
+    tables = [summary(results), *(by_relation(results, part) for part in PARTS), confidence_table(results)]
+    return "\n\n".join([title, what, *tables, origin(results)])
+
+
+def ordered(results: Results) -> list[str]:
+    """The measured cases in the order of their declaration."""
+    return [name for name in (*CASES, WIKI) if name in results]
+
+
+def title_of(name: str) -> str:
+    """A case in words."""
+    return "wiki.txt, seven relations that patterns find and birthplaces" if name == WIKI else CASES[name].title
+
+
+def summary(results: Results) -> str:
+    """All relations together."""
+    heads = ["case", "accuracy", "worst relation", "new wordings", "new / trained wordings", "softmax", "seeds"]
+    reference = mean(results["softmax"], "accuracy", "all") if "softmax" in results else None
+    lines = []
+    for name in ordered(results):
+        runs = results[name]
+        trained, new = mean(runs, "accuracy", "all"), mean(runs, "new_wordings", "all")
+        worst = min((relation for relation in runs[0]["accuracy"]), key=lambda one: mean(runs, "accuracy", one))
+        ratio = f"{trained / reference:.2f}" if reference and name != WIKI else NO_FIGURE
+        lines.append([
+            title_of(name), cell(runs, "accuracy", "all"), f"{worst} {cell(runs, 'accuracy', worst)}",
+            cell(runs, "new_wordings", "all"), f"{new / trained:.2f}" if trained else NO_FIGURE, ratio, str(len(runs)),
+        ])  # fmt: skip
+    return markdown(heads, lines)
+
+
+def by_relation(results: Results, part: str) -> str:
+    """One column for each relation."""
+    relations = [*EIGHT, *sorted({key for runs in results.values() for key in runs[0][part]} - {*EIGHT, "all"})]
+    lines = [[title_of(name), *(cell(results[name], part, key) for key in relations)] for name in ordered(results)]
+    return markdown(["in wordings trained on" if part == "accuracy" else "in new wordings", *relations], lines)
+
+
+def confidence_table(results: Results) -> str:
+    """How well each model knows what it knows."""
+    judged = [name for name in ordered(results) if results[name][0].get("confidence")]
+    lines = [
+        [title_of(name), *(in_percent(results[name], key) for key in CONFIDENCE_MEASURES)] for name in judged
+    ]  # fmt: skip
+    return markdown(["in percent", *CONFIDENCE_MEASURES.values()], lines)
+
+
+def in_percent(runs: list[dict[str, Any]], key: str) -> str:
+    """The mean of a ratio over the seeds that have it, in percent."""
+    values = [run["confidence"][key] for run in runs if run.get("confidence", {}).get(key) is not None]
+    return f"{100 * fmean(values):.1f}" if values else NO_FIGURE
+
+
+def markdown(heads: list[str], lines: list[list[str]]) -> str:
+    """A table whose columns, but the first, are right-aligned."""
+    rule = ["---", *["---:"] * (len(heads) - 1)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [heads, rule, *lines])
+
+
+def mean(runs: list[dict[str, Any]], part: str, key: str) -> float:
+    """The mean of the seeds."""
+    return fmean(run[part][key] for run in runs)
+
+
+def cell(runs: list[dict[str, Any]], part: str, key: str) -> str:
+    """The mean of the seeds, with their standard deviation (n − 1) if there are several."""
+    if key not in runs[0][part]:
+        return NO_FIGURE
+    spread = f" ± {stdev(run[part][key] for run in runs):.1f}" if len(runs) > 1 else ""
+    return f"{mean(runs, part, key):.1f}{spread}"
+
+
+def origin(results: Results) -> str:
+    """Seeds, hardware and dates of all runs."""
+    runs = [run for found in results.values() for run in found]
+    seeds, hardware, dates = (sorted({run[key] for run in runs}) for key in ("seed", "hardware", "date"))
+    days = " to ".join(dict.fromkeys([dates[0], dates[-1]]))
+    return f"Seeds {', '.join(map(str, seeds))}; {', '.join(hardware)}; {days}."
+
+
+if __name__ == "__main__":
+    write_text(PAGE, page())
