@@ -58,10 +58,10 @@ class SalientSpans(RecallFromName):
     cue, and dates do not count: in `born 4 May 1900, Berlin, Germany`, `born` is a cue of the date and of Berlin, but
     not of Germany. The cue is used with `cue_probability`. If a span has such words on both sides, the cue is after the
     span with `cue_after_probability`, as in `Berlin is the birthplace of`. If it has them only after it, the cue is
-    always after it, unless this is 0. If it is positive, `Berlin-born` is read as two words half of the time. With
-    `cue_ending_dropout`, a word of a cue loses its last letters: a line says that X `resides`, and a question asks where
-    X may `reside`, which are other tokens. So what both begin with is learned too (compare the dropout of merges in BPE,
-    1910.13267).
+    always after it, unless this is 0. If it is positive, `Berlin-born` is read as two words half of the time.
+
+    With `cue_ending_dropout`, a word of a cue loses its last letters. A line says that X `resides`, and a question asks
+    where X may `reside`, in other tokens: what both begin with is learned too (compare BPE-dropout, 1910.13267).
 
     A cue follows the name: `name cue ⁇ span`. In questions such as `Who is the leader of X?`, the words that matter are
     before the name. So with `cue_before_name_probability`, the cue of one span of the line is before the name; half of
