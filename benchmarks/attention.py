@@ -7,8 +7,8 @@ sequence. On a CPU, times are processor times of all threads, which other progra
 round has one step of each. The fastest step counts; a ratio is the median over rounds of the ratio to softmax in the
 same round. The first round warms up; beyond 2,048 tokens it is the only one. A mixer is the attention of one layer
 without norms and MLP; only the model includes the computation of the mask. Decoding is the time of a token of the model
-after n tokens; state is the size of the cache; read is the time to sum all its numbers. A dash: not measured, the memory
-was not enough, or the type is a block, not a mixer.
+after n tokens; state is the size of the cache; read is the time to sum all its numbers. A dash: not measured, the
+memory was not enough, or the type is a block, not a mixer.
 """
 
 import argparse
@@ -325,7 +325,7 @@ def write_page(metrics: dict) -> str:
         [
             "# What each attention type costs",
             "",
-            "By `{command}`; {hardware}; {date}; torch {versions[torch]}.".format(**metrics),
+            "By `{command}`; {threads} threads; {hardware}; {date}; torch {versions[torch]}.".format(**metrics),
             __doc__.split("\n\n")[2].strip(),
             "Ratios are to softmax at the same n, by SDPA. " + "; ".join(settings) + ".",
             "",
@@ -386,7 +386,8 @@ def main() -> None:
     growth = slopes(rows)
     print(text_table(rounded(rows), COLUMNS), "", text_table(rounded(growth), GROWTH_COLUMNS), sep="\n")
     if arguments.output_stem:
-        metrics = {"rows": rows, "slopes": growth, "settings": SETTINGS, **environment_info()}
+        measured = {"rows": rows, "slopes": growth, "settings": SETTINGS}
+        metrics = {**measured, "threads": torch.get_num_threads(), **environment_info()}
         save_json(arguments.output_stem.with_suffix(".json"), metrics)
         arguments.output_stem.with_suffix(".md").write_text(write_page(metrics), encoding="utf-8")
         plot(rows, arguments.output_stem.with_suffix(".svg"))

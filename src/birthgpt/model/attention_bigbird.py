@@ -145,18 +145,18 @@ class BigBirdAttention(Attention):
         of the queries start, in each row, at the block of the first query.
         """
         slots: torch.Tensor | int
-        first, slots = self._slots_of_queries(positions)
-        length = positions.shape[1]
-        is_exporting = torch.compiler.is_exporting()
-        starts = (cache is None or "keys" not in cache.states) and not is_exporting
-        in_order = positions == torch.arange(length, device=positions.device)
-        is_ordered = starts and (positions.is_meta or bool(in_order.all()))
+        length, is_exporting = positions.shape[1], torch.compiler.is_exporting()
+        is_ordered = False
+        if (cache is None or "keys" not in cache.states) and not is_exporting:
+            in_order = positions == torch.arange(length, device=positions.device)
+            is_ordered = positions.is_meta or bool(in_order.all())
         keys, values, exists = self._lay_out_keys(keys, values, positions, is_ordered, cache)
         if length == 1 and self.is_causal and not is_exporting:
             # a single query needs no other slots of its block
-            blocks, slots = first[:, None], 0
-            queries, query_at = queries[:, :, None], positions.clamp(min=0)[:, None, None, None]
+            at, slots = positions.clamp(0, self.config.max_position_embeddings - 1), 0
+            blocks, queries, query_at = at // self.block, queries[:, :, None], at[:, None, None, None]
         else:
+            first, slots = self._slots_of_queries(positions)
             blocks = first[:, None] + torch.arange(self._blocks_up_to(slots), device=first.device)
             if is_ordered:
                 slots = 0
@@ -293,9 +293,12 @@ def check_positions(positions: torch.Tensor, limit: int) -> None:
     """Raise ValueError unless (batch, length) positions are below `limit` and increase; padding is ignored."""
     if positions.is_meta or torch.compiler.is_exporting():
         return
-    before = positions.cummax(dim=1).values[:, :-1]
-    repeats = ((positions[:, 1:] <= before) & (positions[:, 1:] != INVALID_POSITION)).any()
-    last, repeats = torch.stack((positions.amax(), repeats)).tolist()
+    if positions.shape[1] == 1:
+        last, repeats = int(positions.amax()), False
+    else:
+        before = positions.cummax(dim=1).values[:, :-1]
+        repeated = ((positions[:, 1:] <= before) & (positions[:, 1:] != INVALID_POSITION)).any()
+        last, repeats = torch.stack((positions.amax(), repeated)).tolist()
     if last >= limit:
         raise ValueError(
             f"max_position_embeddings={limit}: position {last} is not in the pattern of bigbird: shorten the sequence"
