@@ -1,7 +1,7 @@
 # make quickstart: install, train and answer, in a few minutes on two cores
-# make test:       install, and run the tests
+# make test:       install, and run the tests, but those of `make clients`
 # make lint:       check style and types
-# make clients:    install programs of others, such as TRL, and run the tests with them
+# make clients:    install programs of others, such as TRL and ONNX, and run the tests with them
 # make pages:      install Gradio and playwright, and run the tests of pages in Debian's chromium
 # make wheel:      build sdist and wheel, and run a small quickstart from the wheel, outside of the repository
 
@@ -16,7 +16,7 @@ quickstart: $(INSTALLED)
 	$(BIN)/python scripts/quickstart.py $(ARGUMENTS)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGUMENTS)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore tests/clients $(ARGUMENTS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

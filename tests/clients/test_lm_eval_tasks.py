@@ -22,8 +22,6 @@ from birthgpt.evaluation.squad import f1
 from birthgpt.lm_eval import TASKS
 from birthgpt.lm_eval.questions import load, load_choices, score
 
-pytest.importorskip("lm_eval")
-
 ROOT = Path(__file__).parents[2]
 
 

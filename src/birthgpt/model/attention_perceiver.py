@@ -151,7 +151,9 @@ class PerceiverAttention(nn.Module):
         newest, length = is_token.cumsum(dim=1) - 1, positions.shape[1]
         if cache is not None and cache.token_mask is not None:
             newest, length = newest + cache.token_mask.sum(dim=1, keepdim=True), length + cache.seen
-        counts = torch.stack((newest[:, :1] - is_token[:, :1].long(), newest[:, -1:])) + 1  # before and after the call
+        # not slices, whose width of one a graph cannot know
+        first, last = newest[:, 0, None] - is_token[:, 0, None].long(), newest[:, -1, None]
+        counts = torch.stack((first, last)) + 1  # before and after the call
         before, finished = (counts // self.segment_length).clamp(max=self.num_latents)
         if not self.is_causal:
             before, finished = torch.zeros_like(before), torch.full_like(finished, self.num_latents)

@@ -266,7 +266,9 @@ def empty_sums(keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, 
 
 def clamp_abs_min(sums: torch.Tensor, smallest: float) -> torch.Tensor:
     """`sums`, with ±`smallest` instead of values that are closer to zero."""
-    return torch.where(sums.abs() < smallest, torch.full_like(sums, smallest).copysign(sums), sums)
+    # not copysign, which ONNX has not
+    signed = smallest * torch.where(sums < 0, -torch.ones_like(sums), torch.ones_like(sums))
+    return torch.where(sums.abs() < smallest, signed, sums)
 
 
 def draw_projection(

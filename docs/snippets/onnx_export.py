@@ -1,0 +1,11 @@
+"""ONNX: a file for batches of every shape, with padding."""
+
+import birthgpt
+import torch
+from torch.export import Dim
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained("you/model", use_cache=False).eval()
+inputs = {name: torch.ones(2, 8, dtype=torch.long) for name in ("input_ids", "attention_mask")}
+shapes = dict.fromkeys(inputs, {0: Dim("batch", max=64), 1: Dim("length", min=2, max=128)})
+torch.onnx.export(model, (), "model.onnx", kwargs=inputs, dynamic_shapes=shapes, output_names=["logits"])

@@ -1,0 +1,1 @@
+"""Programs of other people, run on models of this package."""

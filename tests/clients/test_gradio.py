@@ -1,0 +1,13 @@
+"""A chat of Gradio gives the answers of the model, and shows them as text."""
+
+from gradio_client import Client
+
+
+def test_a_chat_answers_as_the_model_does(run, workspace):
+    chat = run("gradio_chat")["chat"]
+    try:
+        client = Client(chat.local_url, verbose=False)
+        for row in workspace.known[:3]:
+            assert client.predict(row["question"], api_name="/chat") == row["answer"]
+    finally:
+        chat.close()
