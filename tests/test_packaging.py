@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DISTRIBUTION_OF = {"yaml": "PyYAML", "sklearn": "scikit-learn"}
-OF_DEVELOPERS = {"test", "clients"}
+OF_DEVELOPERS = {"test", "clients", "notebooks"}
 """The extras that the package itself never imports."""
 
 
