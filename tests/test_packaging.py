@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DISTRIBUTION_OF = {"yaml": "PyYAML", "sklearn": "scikit-learn", "jinja2": "Jinja2"}
-OF_DEVELOPERS = {"test", "clients", "pages", "docs"}
+OF_DEVELOPERS = {"test", "clients", "pages", "docs", "notebooks"}
 """The extras that the package itself never imports."""
 
 
