@@ -63,6 +63,7 @@ class SynthesizerAttention(Attention):
     supports_bidirectional = True
 
     layer_config: SynthesizerConfig
+    synthesizer: "Scores"
 
     @classmethod
     def applies_rotary(cls, config: BaseConfig) -> bool:
@@ -197,7 +198,19 @@ def weigh(scores: torch.Tensor, values: torch.Tensor, dropout: float) -> torch.T
     return nn.functional.dropout(weights, p=dropout, training=dropout > 0)
 
 
-class DenseScores(nn.Module):
+class Scores(nn.Module):
+    """Base class of the modules that make scores."""
+
+    def columns(self, key_positions: torch.Tensor) -> list[torch.Tensor]:
+        """What `forward` reads of keys at (batch or 1, keys) positions; the last dimension is that of keys."""
+        return [key_positions]
+
+    def forward(self, hidden_states: torch.Tensor, positions: torch.Tensor, *columns: torch.Tensor) -> torch.Tensor:
+        """(batch, length, d), (batch or 1, length) and `columns` → (batch or 1, heads, length, keys)."""
+        raise NotImplementedError
+
+
+class DenseScores(Scores):
     """ReLU(XA_i + b₁)B_i + b₂; the scores of a key are in the column of its position."""
 
     def __init__(self, config: SynthesizerConfig):
@@ -207,16 +220,16 @@ class DenseScores(nn.Module):
         self.score_proj = HeadwiseLinear(config, config.max_position_embeddings)
 
     def columns(self, key_positions: torch.Tensor) -> list[torch.Tensor]:
-        """What `forward` reads of keys at (batch or 1, keys) positions; the last dimension is that of keys."""
+        """See `Scores.columns`."""
         return self.score_proj.columns(key_positions)
 
     def forward(self, hidden_states: torch.Tensor, positions: torch.Tensor, *columns: torch.Tensor) -> torch.Tensor:
-        """(batch, length, d), (batch or 1, length) and `columns` → (batch or 1, heads, length, keys)."""
+        """See `Scores.forward`."""
         hidden = split_heads(self.hidden_proj(hidden_states).relu(), self.config.num_attention_heads)
         return self.score_proj(hidden, *columns)
 
 
-class FactorizedDenseScores(nn.Module):
+class FactorizedDenseScores(Scores):
     """F(x)[⌊p/b⌋] · G(x)[p mod b]: the score of each position is a different product of one value of F and one of G.
 
     The paper repeats both factors along the positions and does not specify the order. Here F changes slowly and G
@@ -232,23 +245,17 @@ class FactorizedDenseScores(nn.Module):
         self.first_proj = HeadwiseLinear(config, first)
         self.second_proj = HeadwiseLinear(config, self.second)
 
-    def columns(self, key_positions: torch.Tensor) -> list[torch.Tensor]:
-        """See `DenseScores.columns`."""
-        return [key_positions]
-
-    def forward(
-        self, hidden_states: torch.Tensor, positions: torch.Tensor, key_positions: torch.Tensor
-    ) -> torch.Tensor:
-        """See `DenseScores.forward`."""
+    def forward(self, hidden_states: torch.Tensor, positions: torch.Tensor, *columns: torch.Tensor) -> torch.Tensor:
+        """See `Scores.forward`."""
         hidden = split_heads(self.hidden_proj(hidden_states).relu(), self.config.num_attention_heads)
-        # (batch, heads, length, keys)
-        columns = key_positions[:, None, None].expand(*hidden.shape[:3], -1)
-        first = self.first_proj(hidden).gather(-1, columns // self.second)
-        second = self.second_proj(hidden).gather(-1, columns % self.second)
+        (key_positions,) = columns
+        indices = key_positions[:, None, None].expand(*hidden.shape[:3], -1)  # (batch, heads, length, keys)
+        first = self.first_proj(hidden).gather(-1, indices // self.second)
+        second = self.second_proj(hidden).gather(-1, indices % self.second)
         return first * second
 
 
-class RandomScores(nn.Module):
+class RandomScores(Scores):
     """R_i[t, p]: one score for each pair of positions, independent of the tokens; trained or fixed."""
 
     def __init__(self, config: SynthesizerConfig, trained: bool = True):
@@ -265,19 +272,14 @@ class RandomScores(nn.Module):
     def initialize_parameters(self) -> None:
         init.normal_(self.weight, std=self.std)
 
-    def columns(self, key_positions: torch.Tensor) -> list[torch.Tensor]:
-        """See `DenseScores.columns`."""
-        return [key_positions]
-
-    def forward(
-        self, hidden_states: torch.Tensor, positions: torch.Tensor, key_positions: torch.Tensor
-    ) -> torch.Tensor:
-        """See `DenseScores.forward`; the result is (1, …) if all rows have the same positions."""
+    def forward(self, hidden_states: torch.Tensor, positions: torch.Tensor, *columns: torch.Tensor) -> torch.Tensor:
+        """See `Scores.forward`; the result is (1, …) if all rows have the same positions."""
+        (key_positions,) = columns
         scores = self.weight[:, positions[..., None], key_positions[:, None]]  # (heads, batch or 1, length, keys)
         return scores.transpose(0, 1)
 
 
-class FactorizedRandomScores(nn.Module):
+class FactorizedRandomScores(Scores):
     """R₁R₂ᵀ: a trained query and a trained key of width k for each position."""
 
     def __init__(self, config: SynthesizerConfig):
@@ -294,15 +296,16 @@ class FactorizedRandomScores(nn.Module):
         init.normal_(self.column_factor, std=std)
 
     def columns(self, key_positions: torch.Tensor) -> list[torch.Tensor]:
-        """See `DenseScores.columns`."""
+        """See `Scores.columns`."""
         return [columns_of(self.column_factor, key_positions)]
 
-    def forward(self, hidden_states: torch.Tensor, positions: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """See `DenseScores.forward`."""
-        return columns_of(self.row_factor, positions).transpose(-1, -2) @ columns
+    def forward(self, hidden_states: torch.Tensor, positions: torch.Tensor, *columns: torch.Tensor) -> torch.Tensor:
+        """See `Scores.forward`."""
+        (key_factor,) = columns
+        return columns_of(self.row_factor, positions).transpose(-1, -2) @ key_factor
 
 
-SCORES: dict[str, Callable[[SynthesizerConfig], nn.Module]] = {
+SCORES: dict[str, Callable[[SynthesizerConfig], Scores]] = {
     "dense": DenseScores,
     "random": RandomScores,
     "fixed_random": partial(RandomScores, trained=False),
