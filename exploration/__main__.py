@@ -24,6 +24,7 @@ EXPERIMENTS = (
     "low_rank",
     "random_features",
     "trigonometric_training",
+    "bigbird_distance",
     "name_attention",
     "logit_lens",
     "place_probe",
