@@ -20,11 +20,15 @@ EXPERIMENTS = (
     "key_norm",
     "without_maps",
     "with_maps",
+    "associative_recall",
+    "low_rank",
     "random_features",
     "trigonometric_training",
+    "bigbird_distance",
     "name_attention",
     "logit_lens",
     "place_probe",
+    "name_patching",
 )
 """Each experiment is a module of this package with an `EXPERIMENT`."""
 

@@ -3,8 +3,8 @@
 Claim: with orthogonal keys of norm 1, the query q = β(k_a + k_b) with β ≫ 0 gives c ≈ ½(v_a + v_b) (CS224N,
 assignment 5, question 1b).
 
-Set-up: n orthonormal keys in 512 dimensions, then n random unit keys in 64 dimensions, which are not orthogonal. The
-values are random unit vectors. The error is ‖c − ½(v_a + v_b)‖.
+Set-up: the keys are n orthonormal vectors in 512 dimensions, then n random unit vectors in 64, which are not
+orthogonal. The values are random unit vectors. The error is ‖c − ½(v_a + v_b)‖.
 
 Rule: *holds* if the error is 0.01 or less at one and the same β for every n, with orthonormal keys. *Sharpened* if
 each n reaches this error, but the β that it needs grows with n by ln n: a slope over ln(n − 2) of 0.9 to 1.1.

@@ -2,7 +2,7 @@
 
 Claim: a head copies one value, c ≈ v_j, if k_j·q ≫ k_i·q for all i ≠ j (CS224N, assignment 5, question 1a).
 
-Set-up: n keys, of which one scores Δ = k_j·q − max_i k_i·q more than the best other. In the worst case, all others
+Set-up: one of n keys scores Δ = k_j·q − max_i k_i·q more than the best other. In the worst case, all others
 score the same; in the other case, their scores are drawn from N(0, 1). The values are random unit vectors. The
 smallest Δ with ‖c − v_j‖ ≤ ε is found by bisection.
 

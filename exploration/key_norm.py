@@ -1,10 +1,10 @@
 """The norm of a key: a longer key draws the average to its own value.
 
-Claim: for q = β(μ_a + μ_b), c goes to v_a when the norm of k_a grows (CS224N, assignment 5, question 1c). One published
-solution says v_b.
+Claim: for q = β(μ_a + μ_b), c goes to v_a when the norm of k_a grows (CS224N, assignment 5, question 1c). One
+published solution says v_b.
 
-Set-up: k_a = γμ_a and all other keys at their orthonormal means, n = 10 in 32 dimensions, γ from 0 to 2. The logistic
-function of β(γ − 1) is the weight on v_a if only a and b matter.
+Set-up: the key k_a is γμ_a, and all other keys are at their orthonormal means, n = 10 in 32 dimensions, γ from 0 to
+2. The logistic function of β(γ − 1) is the weight on v_a if only a and b matter.
 
 Rule: *holds* if at every β the weight on v_a never falls with γ and, at γ = 2 and the largest β, is at least 0.99.
 *Refuted* if it falls. *Sharpened* otherwise.

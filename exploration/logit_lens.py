@@ -69,7 +69,8 @@ def draw(figure: Figure, curves: Curves) -> None:
         figure.subplots(1, len(curves["lens"]), sharey=True), curves["lens"].items(), strict=True
     ):
         x = list(range(len(found[ANSWER]["right"])))
-        lines = {f"{key}, {where}": found[where][key] for where in (ANSWER, NAME) for key in ("right", "probability")}
+        labels = {ANSWER: "⁇", NAME: "name"}
+        lines = {f"{key}, {labels[where]}": found[where][key] for where in labels for key in ("right", "probability")}
         draw_lines(axis, x, lines, title=kind, xlabel="layers", ylabel="first token", ylim=(0, 1.02), xticks=x)
 
 

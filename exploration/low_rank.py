@@ -5,9 +5,10 @@ ones, the more so in higher layers (Wang et al., Linformer, 2006.04768, section 
 matrices and their largest 128).
 
 Set-up: a language model of each type that shows its weights, 3 layers of width 64 with 4 heads, is trained on packed
-lines about synthetic people, 128 tokens at a time. The share of the largest quarter of the singular values in their
-sum is the mean over heads and new texts, before and after training. Lower triangular matrices are compared: the mean
-of all tokens so far, which random weights are close to, and softmax of independent scores from N(0, 1) and N(0, 3²).
+lines about synthetic people, 128 tokens at a time. Its matrices are causal, where those of the paper are
+bidirectional. The share of the largest quarter of the singular values in their sum is the mean over heads and new
+texts, before and after training. Lower triangular matrices are compared: the mean of all tokens so far, which random
+weights are close to, and softmax of independent scores from N(0, 1) and N(0, 3²).
 
 Rule: *holds* if, in every layer of trained softmax attention, the largest quarter has at least 90%, and more than
 with random weights. *Sharpened* if it has at least 90%, but not more than with random weights in some layer.

@@ -9,7 +9,8 @@ is measured for each layer, as the mean over heads and the held-out people whose
 causal, so equal weights would give the name its share of the tokens.
 
 Rule: *holds* if, in every type, some layer gives the name at least ten percentage points more than its share of the
-tokens, and more than the same layer did before training. *Sharpened* if that is so for some types. *Refuted* if for none.
+tokens, and more than the same layer did before training. *Sharpened* if that is so for some types. *Refuted* if for
+none.
 """
 
 import torch
@@ -20,6 +21,7 @@ from exploration.experiment import HOLDS, REFUTED, SHARPENED, Curves, Experiment
 from exploration.figures import draw_lines
 
 MARGIN = 0.1
+
 
 @torch.inference_mode()
 def weights_on_name(answering: Answering, rows: list[dict[str, str]]) -> list[list[float]]:

@@ -1,11 +1,11 @@
 """One head and a key of uncertain norm: the average of two becomes a choice of one.
 
-Claim: if k_a is drawn with the covariance Σ_a = αI + ½μ_aμ_aᵀ and all other keys with αI, then for q = β(μ_a + μ_b) the
-output c varies from sample to sample between v_a and v_b (CS224N, assignment 5, question 1c).
+Claim: if k_a is drawn with the covariance Σ_a = αI + ½μ_aμ_aᵀ and all other keys with αI, then for q = β(μ_a + μ_b)
+the output c varies from sample to sample between v_a and v_b (CS224N, assignment 5, question 1c).
 
-Set-up: n = 10 keys around orthonormal means in 32 dimensions, α = 1e-4. Along μ_a, k_a is then γμ_a with γ from
-N(1, ½ + α). The weight on v_a is measured over the samples. An extreme sample gives v_a or v_b at least nine times the
-weight of the other.
+Set-up: there are n = 10 keys around orthonormal means in 32 dimensions, α = 1e-4. Along μ_a, k_a is then γμ_a with γ
+from N(1, ½ + α). The weight on v_a is measured over the samples. An extreme sample gives v_a or v_b at least nine
+times the weight of the other.
 
 Rule: *holds* if at every β that averages two keys of norm 1 (all other keys together weigh at most 0.1), at least 80%
 of the samples are extreme, and both sides have at least a quarter of them. *Sharpened* if only the largest β passes.

@@ -40,8 +40,11 @@ def summary(records: dict[str, dict[str, Any]]) -> str:
         for name, record in records.items()
     ]
     words = [record["verdict"]["word"] for record in records.values()]
-    counts = ", ".join(f"{words.count(word)} {word}" for word in VERDICTS)
-    return "\n".join(["| experiment | claim | verdict |", "| --- | --- | --- |", *lines]) + f"\n\nIn all: {counts}."
+    counts = ", ".join(f"{word} {words.count(word)}" for word in VERDICTS)
+    return (
+        "\n".join(["| experiment | what it is about | verdict |", "| --- | --- | --- |", *lines])
+        + f"\n\nOf these claims: {counts}."
+    )
 
 
 def anchor(title: str) -> str:
@@ -59,7 +62,7 @@ def section(name: str, record: dict[str, Any]) -> str:
             f"## {experiment.title}",
             *map(emphasise, experiment.paragraphs),
             f"![{experiment.title}](../exploration/results/{name}.svg)",
-            f"**Verdict: {verdict['word']}.** {verdict['reason'][0].upper()}{verdict['reason'][1:]}",
+            f"**Verdict: {verdict['word']}.** {verdict['reason']}",
             f"File: [{name}.py](../exploration/{name}.py). Command: `{record['command']}`. Sizes: {sizes}. "
             f"{record['cpu_seconds']:g} s of one core of {record['hardware']}, {record['date']}.",
         ]
@@ -68,7 +71,9 @@ def section(name: str, record: dict[str, Any]) -> str:
 
 def show(value: Any) -> str:
     """A size as text."""
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return " ".join(map(show, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

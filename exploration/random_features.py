@@ -4,10 +4,10 @@ Claim: positive and trigonometric features estimate exp(q·k/√d_head) without 
 Lemma 2 of Choromanski et al. (2009.14794). Positive features are better where the weight is small, and orthogonal
 rows make the error of positive features smaller for every m (theorem 2 there). ReLU features are another kernel.
 
-Set-up: d_head = 16; x = q/d_head^¼ and y = k/d_head^¼ of norm 0.6 at an angle of 0° to 180°. The projections are
-drawn many times, by the function of the package. The relative error is the root of the mean squared error, divided by
-exp(x·y). The error of attention is that of 64 mixed Gaussian values, relative to their norm, for Gaussian queries and
-keys whose scores have a standard deviation of 0.5.
+Set-up: heads have the width d_head = 16; x = q/d_head^¼ and y = k/d_head^¼ of norm 0.6 at an angle of 0° to 180°. The
+projections are drawn many times, by the function of the package. The relative error is the root of the mean squared
+error, divided by exp(x·y). The error of attention is that of 64 mixed Gaussian values, relative to their norm, for
+Gaussian queries and keys whose scores have a standard deviation of 0.5.
 
 Rule: *holds* if independent rows have the errors of the formulas up to 15% at every angle and m, positive features
 beat trigonometric ones at 180° and lose at 0°, and orthogonal rows lower the error of positive features at every m.

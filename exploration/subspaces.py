@@ -4,9 +4,10 @@ Claim: if v_a is in the span of the orthonormal a₁, …, a_m and v_b in the sp
 aᵢ orthogonal to all bⱼ, then M = Σ aᵢaᵢᵀ = AAᵀ gives M(v_a + v_b) = v_a (CS224N, assignment 5, question 1b). One
 published solution gives M = Aᵀ, the matrix with the rows aᵢᵀ.
 
-Set-up: m = p = 8 directions in 64 dimensions, v_a and v_b random unit vectors of the two subspaces. The angle between
-each aᵢ and bᵢ is then turned from 90° to 5°. The oblique projection [A 0][A B]⁺, which sends B to zero, is compared,
-with Gaussian noise of norm 0.01 added to the sum. Random subspaces of d dimensions are measured too.
+Set-up: each subspace has m = p = 8 directions of 64 dimensions; v_a and v_b are random unit vectors of the two
+subspaces. The angle between each aᵢ and bᵢ is then turned from 90° to 5°. The oblique projection [A 0][A B]⁺, which
+sends B to zero, is compared, with Gaussian noise of norm 0.01 added to the sum. Random subspaces of d dimensions are
+measured too.
 
 Rule: *holds* if, at 90°, AAᵀ has an error ‖M(v_a + v_b) − v_a‖ below 1e-6 and Aᵀ(v_a + v_b) is another vector, whose
 coordinates in A are v_a: the claim is then right, and the other solution is short of the factor A. *Sharpened* if AAᵀ

@@ -8,7 +8,7 @@ Softmax attention is compared with Performer attention of each kind, with m = 16
 is the mean of 20 steps. After the training, all queries and keys are scaled so that the scores are 0.25 to 4 times as
 large. A row is impossible if it has a weight below −0.1 or above 1.1: weights of softmax are in 0..1.
 
-Rule: *holds* if, with either m, trigonometric features end with a loss that is not finite or at least 0.1 above that
+Rule: *holds* if, with both m, trigonometric features end with a loss that is not finite or at least 0.1 above that
 of positive ones. *Sharpened* if that is so with one m only, or if no loss shows it, but at the largest scores at
 least 10% of the rows are impossible with trigonometric features and none with positive ones. *Refuted* otherwise.
 """
@@ -125,8 +125,9 @@ def draw(figure: Figure, curves: Curves) -> None:
     draw_lines(left, curves["steps"], curves["losses"], style="-", xlabel="step", ylabel="loss")
     draw_lines(
         right, curves["factors"], curves["impossible"], xlabel="factor of the scores", ylabel="impossible rows",
-        xscale="log", ylim=(-0.02, 1),
+        ylim=(-0.02, 1),
     )  # fmt: skip
+    right.set_xscale("log", base=2)
 
 
 EXPERIMENT = Experiment(

@@ -3,8 +3,8 @@
 Claim: for x₁ = u_d + u_b, x₂ = u_a, x₃ = u_c + u_b, with orthogonal vectors of norm β and keys = queries = values =
 x, c₂ ≈ u_a. Adding u_d or u_c to x₂ cannot make c₂ ≈ u_b (CS224N, assignment 5, question 1e).
 
-Set-up: x₂ = u_a + s·u_d + t·u_c for s and t from −2 to 2, β from 0.25 to 6. The error is ‖c₂ − u_b‖/β for the best s
-and t, and the best positive multiple of u_b is tried too, which asks for its direction only.
+Set-up: the second token is x₂ = u_a + s·u_d + t·u_c for s and t from −2 to 2, β from 0.25 to 6. The error is ‖c₂ −
+u_b‖/β for the best s and t, and the best positive multiple of u_b is tried too, which asks for its direction only.
 
 Rule: *holds* if c₂ is within 0.01 β of u_a at the largest β, and no s, t and β bring it within 0.1 of u_b, not even
 in direction (a sine of 0.1). *Sharpened* if the direction can be reached. *Refuted* if u_b can be reached.

@@ -115,7 +115,7 @@ def test_the_probe_is_ridge_regression():
 def test_the_probe_finds_classes_that_are_linear_and_guesses_where_there_are_none():
     generator = torch.Generator().manual_seed(0)
     classes = torch.randint(5, (2, 400), generator=generator)
-    states = torch.nn.functional.one_hot(classes, 5) @ torch.randn(5, 20, generator=generator).long().float()
+    states = torch.nn.functional.one_hot(classes, 5).float() @ torch.randn(5, 20, generator=generator)
     noise = torch.randn(2, 400, 20, generator=generator)
     assert place_probe.probe_accuracy(*(3 * states + 0.1 * noise), tuple(classes)) > 0.95
     assert place_probe.probe_accuracy(*noise, tuple(classes)) < 0.35
