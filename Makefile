@@ -3,6 +3,7 @@
 # make lint:       check style and types
 # make clients:    install programs of others, such as TRL and ONNX, and run the tests with them
 # make pages:      install Gradio and playwright, and run the tests of pages in Debian's chromium
+# make docs:       build the site of docs/ and of the API into site/
 # make wheel:      build sdist and wheel, and run a small quickstart from the wheel, outside of the repository
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := .venv/bin
 SMALL := --people 200 --held_out 50 --max_train_flops 2e11
 INSTALLED := .venv/installed
 
-.PHONY: quickstart test lint clients pages wheel clean
+.PHONY: quickstart test lint clients pages docs wheel clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/python scripts/quickstart.py $(ARGUMENTS)
@@ -43,5 +44,10 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
 	touch $@
 
+docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	$(BIN)/python -m mkdocs build --quiet --strict
+	$(BIN)/python -m pytest -q tests/site $(ARGUMENTS)
+
 clean:
-	rm -rf .venv dist runs
+	rm -rf .venv dist runs site

@@ -57,9 +57,7 @@ def test_every_library_that_is_imported_is_declared(options):
     extras = options["options.extras_require"]
     for_users = set().union(*(names_of(lines_of(extras[name])) for name in extras.keys() - OF_DEVELOPERS))
     assert {DISTRIBUTION_OF.get(name, name) for name in imported(ROOT / "src")} <= declared | for_users
-    declared |= (
-        names_of(lines_of(extras["test"])) | names_of(lines_of(extras["clients"])) | names_of(lines_of(extras["pages"]))
-    )
+    declared |= set().union(*(names_of(lines_of(extras[name])) for name in OF_DEVELOPERS))
     modules = [path for folder in ("tests", "results", "docs") for path in (ROOT / folder).glob("*.py")]
     packages = (ROOT / "tests").glob("*/__init__.py")
     # benchmarks is a package without __init__.py; benchmarks/laws is inside it

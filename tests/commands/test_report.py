@@ -172,3 +172,9 @@ def test_a_folder_that_is_not_there_is_named():
 def test_a_run_without_evaluation_says_how_to_evaluate_it(finetuned, tmp_path):
     with pytest.raises(ValueError, match="has no evaluation: run `birthgpt evaluate --model_name_or_path"):
         report(PageSettings(runs=[str(finetuned)], output=str(tmp_path / "page.html")))
+
+
+def test_a_baseline_has_no_competing_answers():
+    given = {"question_file": "x", "output_dir": "y", "baseline": "London", "competing_answers": 3}
+    with pytest.raises(ValueError, match="competing_answers are those of a model"):
+        make_settings(EvaluateSettings, **given)

@@ -96,8 +96,9 @@ def launch_page(page: Any, server_name: str | None, server_port: int | None, *, 
     """
     import gradio as gr
 
-    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
-    theme = gr.themes.Default(primary_hue="blue", **fonts)
+    theme = gr.themes.Default(
+        primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+    )
     return page.launch(
         server_name=server_name,
         server_port=server_port,

@@ -276,4 +276,6 @@ def differences(rows: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, An
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
