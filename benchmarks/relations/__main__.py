@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.lab import Lab
-from benchmarks.relations.cases import CASES, PARTS, SCALES, WIKI, Accuracies, find_measure
+from benchmarks.relations.cases import CASES, PARTS, SCALES, WIKI_CASES, Accuracies, find_measure
 from birthgpt.utils.environment import environment_info
 from birthgpt.utils.files import read_json, save_json
 from birthgpt.utils.tables import text_table
@@ -17,10 +17,10 @@ from birthgpt.utils.tables import text_table
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The arguments of the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.relations", description=__doc__)
-    parser.add_argument("cases", nargs="+", choices=(*CASES, WIKI), help="the cases")
+    parser.add_argument("cases", nargs="+", choices=(*CASES, *WIKI_CASES), help="the cases")
     parser.add_argument("--scale", choices=SCALES, default="small", help="small and full take minutes a case")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="seeds of people and trainings")
-    parser.add_argument("--wiki_folder", type=Path, help="folder of the CS224N files, for the case wiki")
+    parser.add_argument("--wiki_folder", type=Path, help="folder of the CS224N files, for the cases on wiki.txt")
     parser.add_argument("--runs_dir", type=Path, default=Path("runs/relations"), help="folder of people and models")
     parser.add_argument("--output_file", type=Path, help="JSON; cases of an earlier run in it are kept")
     return parser.parse_args(arguments)

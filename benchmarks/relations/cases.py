@@ -118,8 +118,12 @@ CASES = {
 }
 """The cases on synthetic people by name."""
 
-WIKI = "wiki"
-"""The case on wiki.txt, whose questions are found by patterns."""
+WIKI_CASES = {
+    "wiki": Case("wiki.txt: birthplaces, and seven relations that patterns find"),
+    # many lines tell of a politician or a writer: words of many lines are answers here
+    "wiki_frequent_words": Case("wiki.txt, frequent words asked for as often", pretraining={"lower_case_frequency": 1}),
+}
+"""The cases on wiki.txt."""
 
 
 def measure_people(lab: Lab, scale: Scale, name: str) -> Measured:
@@ -139,7 +143,7 @@ def measure_people(lab: Lab, scale: Scale, name: str) -> Measured:
     }
 
 
-def measure_wiki(lab: Lab, scale: Scale, folder: Path) -> Measured:
+def measure_wiki(lab: Lab, scale: Scale, name: str, folder: Path) -> Measured:
     """The accuracies on the questions that patterns find in wiki.txt, and on the birthplaces of birth_dev.tsv.
 
     Nobody of birth_dev.tsv and birth_test_inputs.tsv is trained on.
@@ -153,8 +157,7 @@ def measure_wiki(lab: Lab, scale: Scale, folder: Path) -> Measured:
     questions = lab.write_questions("wiki_train", read_questions(extracted / QUESTIONS_TRAIN) + birthplaces)
     dev_rows = [birthplace_row(*line.split("\t")) for line in read_lines(dev)]
     dev_questions = lab.write_questions("wiki_dev", read_questions(extracted / QUESTIONS_DEV) + dev_rows)
-    # many lines tell of a politician or a writer: words of many lines are the answers here
-    model = train(lab, scale, WIKI, lines, questions, lower_case_frequency=1)
+    model = train(lab, scale, name, lines, questions, **WIKI_CASES[name].pretraining)
     return {
         "accuracy": accuracies(lab, model, dev_questions),
         "new_wordings": accuracies(lab, model, extracted / NEW_WORDINGS),
@@ -235,8 +238,8 @@ def find_measure(name: str, wiki_folder: Path | None) -> Measure:
     Raises:
         ValueError: the case on wiki.txt has no folder.
     """
-    if name != WIKI:
+    if name not in WIKI_CASES:
         return lambda lab, scale: measure_people(lab, scale, name)
     if wiki_folder is None:
-        raise ValueError("wiki needs --wiki_folder, with wiki.txt, birth_places_train.tsv and birth_dev.tsv")
-    return lambda lab, scale: measure_wiki(lab, scale, wiki_folder)
+        raise ValueError(f"{name} needs --wiki_folder, with wiki.txt, birth_places_train.tsv and birth_dev.tsv")
+    return lambda lab, scale: measure_wiki(lab, scale, name, wiki_folder)

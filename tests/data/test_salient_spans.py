@@ -285,3 +285,16 @@ def test_time_and_memory_grow_with_the_words_of_a_line(bpe, probabilities):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 30e6
+
+
+def test_a_long_word_of_a_cue_may_lose_its_last_letters_and_the_spans_do_not_change(bpe):
+    line = "Ada Byron. She resides in Rome ."
+    name, text = split_name(line)
+    whole = [salient_spans_of(bpe, text, name, seed, cue_probability=1.0) for seed in range(60)]
+    cut = [salient_spans_of(bpe, text, name, seed, cue_probability=1.0, cue_ending_dropout=0.5) for seed in range(300)]
+    assert {span.text for spans in cut for span in spans} == {span.text for spans in whole for span in spans}
+    words = Counter(word for spans in cut for span in spans for word in span.cue.split())
+    # four letters are kept, and at most three are left out
+    assert words.keys() == {"she", "in", "resides", "reside", "resid", "resi"}
+    endings = sum(words[word] for word in ("reside", "resid", "resi"))
+    assert endings / (endings + words["resides"]) == pytest.approx(0.5, abs=0.1)

@@ -31,6 +31,9 @@ from birthgpt.settings import Number, checked, setting
 NEAREST_WORDS = 4
 """A cue is drawn from so many words beside its span."""
 
+SHORTEST_STEM, LONGEST_ENDING = 4, 3
+"""Letters of a word in a cue that are always kept, and letters at its end that may be left out."""
+
 MAX_RANDOM_WORDS = 4
 """Words in the longest span of a line without salient words."""
 
@@ -57,6 +60,9 @@ class SalientSpans(RecallFromName):
     span with `cue_after_probability`, as in `Berlin is the birthplace of`. If it has them only after it, the cue is
     always after it, unless this is 0. If it is positive, `Berlin-born` is read as two words half of the time.
 
+    With `cue_ending_dropout`, a word of a cue loses its last letters. A line says that X `resides`, and a question asks
+    where X may `reside`, in other tokens: what both begin with is learned too (compare BPE-dropout, 1910.13267).
+
     A cue follows the name: `name cue ⁇ span`. In questions such as `Who is the leader of X?`, the words that matter are
     before the name. So with `cue_before_name_probability`, the cue of one span of the line is before the name; half of
     the time, only its first words are. All spans share these words, so spans without a cue are not asked for then.
@@ -71,6 +77,12 @@ class SalientSpans(RecallFromName):
     )
     cue_before_name_probability: Number = setting(
         0.5, "salient_spans: probability that the cue of one span is before the name of the line", min=0, max=1
+    )
+    cue_ending_dropout: Number = setting(
+        0.0,
+        "salient_spans: probability that a longer word of a cue loses one to three letters at its end",
+        min=0,
+        max=1,
     )
     comma_probability: Number = setting(
         0.5, "salient_spans: probability that a comma or two short words between two salient words join them",
@@ -126,7 +138,7 @@ class SalientSpans(RecallFromName):
             answer = text_of_span(words, span, generator)
             if answer and not in_name.issuperset(map(without_possessive, answer.split())):
                 cue = self.draw_cue(before[index], after[index] if self.cue_after_probability else [], generator)
-                spans.append(Span(answer, " ".join(bare[word].lower() for word in cue)))
+                spans.append(Span(answer, " ".join(self.vary_ending(bare[word].lower(), generator) for word in cue)))
         return spans
 
     def is_kept(self, words: list[str], generator: np.random.Generator) -> bool:
@@ -145,6 +157,13 @@ class SalientSpans(RecallFromName):
         count = int(generator.integers(1, len(words))) if is_divided else len(words)
         lead, rest = " ".join(words[:count]), " ".join(words[count:])
         return lead, [Span(text, rest if index == chosen else cue) for index, (text, cue) in enumerate(spans) if cue]
+
+    def vary_ending(self, word: str, generator: np.random.Generator) -> str:
+        """The word, or its beginning of at least `SHORTEST_STEM` letters if its ending is drawn to be left out."""
+        most = min(LONGEST_ENDING, len(word) - SHORTEST_STEM)
+        if not self.cue_ending_dropout or most < 1 or generator.random() >= self.cue_ending_dropout:
+            return word
+        return word[: -int(generator.integers(1, most, endpoint=True))]
 
     def count_lines(self, lines: Iterable[Mapping[str, Any]]) -> dict[str, int]:
         """The lines with a name that are cut at random."""
