@@ -34,7 +34,7 @@ from birthgpt.model.attention import ATTENTION_TYPES
 from birthgpt.model.attention_types import get_attention_type
 from birthgpt.utils.environment import environment_info
 from birthgpt.utils.files import read_json, save_json, write_text
-from birthgpt.utils.tables import markdown_table, text_table
+from birthgpt.utils.tables import magnitude, markdown_table, scientific, text_table
 
 UNROLLED = {"objective_layout": "unrolled"}
 SEQ2SEQ = {"architecture": "encoder_decoder", **UNROLLED}
@@ -207,6 +207,11 @@ def differences(rows: Sequence[dict]) -> list[dict]:
     ]
 
 
+def shown(rows: Sequence[dict]) -> list[dict]:
+    """The rows with counts as text."""
+    return [row | {"weights_of_a_token": magnitude(row["weights_of_a_token"])} for row in rows]
+
+
 def points_of(value: float | None) -> str | None:
     """A difference of ratios in percentage points."""
     return None if value is None else f"{100 * value:+.1f}"
@@ -215,15 +220,16 @@ def points_of(value: float | None) -> str | None:
 def page(results: dict) -> str:
     """The tables of results as a page in Markdown."""
     rows, of_types = results["rows"], differences(results["rows"])
-    repeated = ", ".join(f"{key}: {results[key]}" for key in TRAINED_BY)
+    budget = scientific(results["max_train_flops"])
+    repeated = f"Objective {results['objective']}, {budget} FLOPs for each pretraining, data {results['data']}"
     return (
         "\n\n".join(
             [
                 "# " + __doc__.split("\n")[0],
                 f"`{results['command']}` writes this page.",
                 *(part for part in __doc__.split("\n\n")[2:4]),
-                f"{repeated}. {rows[0]['hardware']}; {rows[0]['date']}.",
-                markdown_table(rows, COLUMNS),
+                f"{repeated}; {rows[0]['hardware']}; {rows[0]['date']}.",
+                markdown_table(shown(rows), COLUMNS),
                 "What the encoder–decoder gains, in percentage points; one seed says little about two points:",
                 markdown_table(of_types, list(of_types[0])),
                 "",
@@ -265,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if any((row["form"], row["attention_type"]) == (form, attention_type) for row in results["rows"]):
                 continue
             results["rows"].append(measure(lab, files, form, attention_type, options) | {"seed": options.seed})
-            print(text_table(results["rows"], COLUMNS), flush=True)
+            print(text_table(shown(results["rows"]), COLUMNS), flush=True)
             if options.output_file:
                 save_json(options.output_file, results)
                 write_text(options.output_file.with_suffix(".md"), page(results))
