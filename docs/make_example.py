@@ -15,7 +15,7 @@ LINE = "Ada Lovelace. She was born in London. Her life began on December 10, 181
 NAME = "Ada Lovelace"
 QUESTIONS = [("Where was ", " born?", "London"), ("What does ", " work as?", "writer")]
 CONFIG = "quickstart/pretrain"
-EPOCHS = {"pretraining": 3221, "another epoch": 3}
+EPOCHS = {"pretraining": 132, "another epoch": 2}
 """The seeds of two epochs: the cues are behind the name, or one of them is before it."""
 
 WIDTH, MARGIN, LEFT = 900, 16, 120

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clients.workspace import SIX_TYPES, Workspace, make_people, make_workspace
 
 from birthgpt.model.attention import ATTENTION_TYPES
+from clients.workspace import SIX_TYPES, Workspace, make_people, make_workspace
 
 SNIPPETS = Path(__file__).parents[2] / "docs" / "snippets"
 TYPES = sorted(ATTENTION_TYPES) if os.environ.get("BIRTHGPT_ALL_TYPES") else SIX_TYPES
