@@ -26,7 +26,7 @@ lint: $(INSTALLED)
 
 clients: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[clients]"
-	$(BIN)/python -m pytest -q tests/clients $(ARGUMENTS)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/clients $(ARGUMENTS)
 
 pages: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[pages]"
