@@ -325,7 +325,7 @@ def write_page(metrics: dict) -> str:
         [
             "# What each attention type costs",
             "",
-            "By `{command}`; {threads} threads; {hardware}; {date}; torch {versions[torch]}.".format(**metrics),
+            "By `{command}`; threads: {threads}; {hardware}; {date}; torch {versions[torch]}.".format(**metrics),
             __doc__.split("\n\n")[2].strip(),
             "Ratios are to softmax at the same n, by SDPA. " + "; ".join(settings) + ".",
             "",
