@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.lab import Lab
-from benchmarks.relations.cases import CASES, PARTS, SCALES, WIKI_CASES, Accuracies, find_measure
+from benchmarks.relations.cases import CASES, PARTS, RECIPE, SCALES, WIKI_CASES, Accuracies, find_measure
+from birthgpt.settings import read_config
 from birthgpt.utils.environment import environment_info
 from birthgpt.utils.files import read_json, save_json
 from birthgpt.utils.tables import text_table
@@ -57,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for seed in options.seeds:
             lab = Lab(options.runs_dir / f"{options.scale}_{seed}", seed)
             measured = {"seed": seed, **measure(lab, scale), "training_seconds": lab.seconds}
-            measured |= {"birthgpt_commands": lab.commands, **environment_info(), "command": command}
+            measured |= {"recipe": read_config(RECIPE), "birthgpt_commands": lab.commands}
+            measured |= {**environment_info(), "command": command}
             others = [earlier for earlier in results["cases"].get(name, []) if earlier["seed"] != seed]
             results["cases"][name] = sorted([*others, measured], key=lambda one: one["seed"])
             shown = [{"case": name, "asked in": part, **rounded(measured[part])} for part in PARTS]

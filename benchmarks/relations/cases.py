@@ -10,6 +10,9 @@ from birthgpt.data.synthetic import relation_corpus
 from birthgpt.model.attention_types import ATTENTION_TYPES
 from birthgpt.utils.files import read_json
 
+RECIPE = "relations/pretrain"
+"""The configuration of pretraining."""
+
 EIGHT = (
     "birthplace", "birth_date", "occupation", "employer", "workplace", "field", "study_place", "residence",
 )  # fmt: skip
@@ -180,7 +183,7 @@ def train(lab: Lab, scale: Scale, name: str, lines: Path, questions: Path, **pre
     batch = {"tokens_per_batch": scale.tokens_per_batch} if scale.tokens_per_batch else {}
     shared = {"validation_size": scale.validation_size, "save_steps": 0}
     pretrained = lab.run(
-        "pretrain", f"pretrained_{name}", config="relations/pretrain", train_file=lines, question_file=questions,
+        "pretrain", f"pretrained_{name}", config=RECIPE, train_file=lines, question_file=questions,
         max_train_flops=scale.max_train_flops, **shared, **batch, **scale.model, **pretraining,
     )  # fmt: skip
     steps = {"max_train_steps": scale.finetuning_steps} if scale.finetuning_steps else {}

@@ -5,8 +5,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from benchmarks.relations.cases import CASES, CONFIDENCE_MEASURES, EIGHT, PARTS, SCALES, WIKI_CASES
+from benchmarks.relations.cases import CASES, CONFIDENCE_MEASURES, EIGHT, PARTS, RECIPE, SCALES, WIKI_CASES
 from birthgpt.model.attention_types import ATTENTION_TYPES
+from birthgpt.settings import read_config
 from birthgpt.utils.files import read_json, write_text
 
 RESULTS = Path(__file__).with_name("results")
@@ -192,7 +193,21 @@ def origin(results: Results) -> str:
     runs = [run for found in results.values() for run in found]
     seeds, hardware, dates = (sorted({run[key] for run in runs}) for key in ("seed", "hardware", "date"))
     days = " to ".join(dict.fromkeys([dates[0], dates[-1]]))
-    return f"Seeds {', '.join(map(str, seeds))}; {', '.join(hardware)}; {days}."
+    earlier = earlier_recipes(results)
+    return f"Seeds {', '.join(map(str, seeds))}; {', '.join(hardware)}; {days}." + "".join(f" {one}" for one in earlier)
+
+
+def earlier_recipes(results: Results) -> list[str]:
+    """A sentence for each recipe of a run that is not the present one."""
+    present = read_config(RECIPE)
+    cases: dict[str, list[str]] = {}
+    for name in ordered(results):
+        recipe = results[name][0]["recipe"]
+        changed = sorted(key for key in present.keys() | recipe.keys() if present.get(key) != recipe.get(key))
+        if changed:
+            values = ", ".join(f"`{key}` {recipe.get(key, 'not set')}" for key in changed)
+            cases.setdefault(values, []).append(title_of(name))
+    return [f"Run with an earlier recipe ({values}): {'; '.join(titles)}." for values, titles in cases.items()]
 
 
 if __name__ == "__main__":

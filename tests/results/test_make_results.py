@@ -366,11 +366,16 @@ A rate of 0.3 is no percentage: 99.9.
 
 
 def accuracies_on_relations():
-    """The accuracies over all relations in benchmarks/relations_h200.json and relations_cpu.json."""
+    """The accuracies over all relations in benchmarks/relations_*.json and benchmarks/relations/results."""
     files = (REPOSITORY / "benchmarks").glob("relations_*.json")
     calls = [call for file in files for call in json.loads(file.read_text(encoding="utf-8"))["calls"]]
     runs = [run for call in calls for run in call["runs"].values()]
-    return [part["all"] for run in runs for part in run.values() if isinstance(part, dict)]
+    accuracies = [part["all"] for run in runs for part in run.values() if isinstance(part, dict)]
+    for file in (REPOSITORY / "benchmarks" / "relations" / "results").glob("*.json"):
+        cases = json.loads(file.read_text(encoding="utf-8"))["cases"].values()
+        measured = [run[part]["all"] for found in cases for run in found for part in ("accuracy", "new_wordings")]
+        accuracies += [float(f"{value:.1f}") for value in measured]
+    return accuracies
 
 
 def test_the_accuracies_that_the_readme_quotes_are_published_results(published_tables):
