@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[1]
 DISTRIBUTION_OF = {"yaml": "PyYAML", "sklearn": "scikit-learn", "jinja2": "Jinja2"}
 OF_DEVELOPERS = {"test", "clients", "pages", "docs", "notebooks"}
 """The extras that the package itself never imports."""
+USED = ("tests", "results", "benchmarks", "exploration", "notebooks", "docs")
+"""The folders beside the source that import libraries."""
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +63,9 @@ def test_every_library_that_is_imported_is_declared(options):
     modules = [path for folder in ("tests", "results", "docs") for path in (ROOT / folder).glob("*.py")]
     packages = (ROOT / "tests").glob("*/__init__.py")
     # benchmarks is a package without __init__.py; benchmarks/laws is inside it
-    folders = [*(path.parent for path in packages), ROOT / "benchmarks"]
+    folders = [*(path.parent for path in packages), ROOT / "benchmarks", ROOT / "exploration"]
     local = {path.stem.replace("_", "-") for path in [*modules, *folders]}
-    used = {name.replace("_", "-") for folder in ("tests", "results", "benchmarks") for name in imported(ROOT / folder)}
+    used = {name.replace("_", "-") for folder in USED for name in imported(ROOT / folder)}
     assert {DISTRIBUTION_OF.get(name, name) for name in used - local} <= {name.replace("_", "-") for name in declared}
 
 
