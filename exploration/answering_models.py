@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from benchmarks.laws.lab import read_questions
+from benchmarks.lab import read_questions
 from birthgpt import BirthGPTForCausalLM
 from birthgpt.data.batching import model_inputs, pad_batch
 from birthgpt.data.objectives import QuestionAnswering, SalientSpans

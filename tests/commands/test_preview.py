@@ -38,8 +38,8 @@ def test_the_examples_are_those_of_a_pretraining_configuration(files, capsys):
 def test_examples_of_questions(files, capsys):
     COMMAND(["--question_file", str(files / "train.tsv"), "--train_file", str(files / "wiki.txt")])
     inputs, targets = capsys.readouterr().out.strip().splitlines()
-    # the W and the ? of the question are not in these lines
-    assert inputs.endswith("born�⁇London")
+    # the W and the ? of the question are not in these lines: the tokenizer is trained on the questions too
+    assert inputs.endswith("Where was Ada Lovelace born?⁇London")
     assert targets.strip("□y: ") == "⁇London␃"
 
 

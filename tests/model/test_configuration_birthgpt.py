@@ -45,6 +45,7 @@ def test_learned_positions_have_no_rotary_parameters():
         ({"attention_type": ["softmax"]}, "lists 1 types for num_hidden_layers=4"),
         ({"hidden_dropout": 1.0}, "hidden_dropout=1.0: it must be at least 0 and less than 1"),
         ({"num_hidden_layers": 0}, "num_hidden_layers=0: it must be at least 1"),
+        ({"num_hidden_layers": 2**63}, "num_hidden_layers=9223372036854775808: .* at most 10000"),
         ({"hidden_size": "x"}, "hidden_size"),
         ({"dtype": "softmax"}, "dtype='softmax': expected a floating type"),
         ({"dtype": 3}, "dtype=3: expected a floating type"),

@@ -22,7 +22,7 @@ class BaseConfig(PreTrainedConfig):
     hidden_size: int = setting(256, "width d of the residual stream, a multiple of num_attention_heads", min=1)
     attention_type: str | list[str] = setting("softmax", "attention type, or one a layer")
     intermediate_size: int | None = setting(None, "width of the MLP; 4 · hidden_size if not given", min=1)
-    num_hidden_layers: int = setting(4, "number of blocks", min=1)
+    num_hidden_layers: int = setting(4, "number of blocks", min=1, max=10_000)
     num_attention_heads: int = setting(8, "attention heads a layer, each hidden_size / num_attention_heads wide", min=1)
     position_embedding_type: Literal["learned", "rotary"] = setting(
         "learned", "learned: added to the tokens; rotary: Su et al., 2104.09864"

@@ -21,7 +21,7 @@ class BirthGPTEncoderDecoderConfig(BirthGPTConfig):
     model_type = "birthgpt_encoder_decoder"
 
     num_encoder_layers: int | None = setting(
-        None, "blocks of the encoder; num_hidden_layers, those of the decoder, if not given", min=1
+        None, "blocks of the encoder; num_hidden_layers, those of the decoder, if not given", min=1, max=10_000
     )
     encoder_attention_type: str | list[str] | None = setting(
         None, "attention type of the encoder, or one a layer; that of the decoder if not given"
