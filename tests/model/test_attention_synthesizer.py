@@ -213,7 +213,7 @@ def test_chosen_columns_are_those_of_the_whole_map(rows):
     torch.nn.init.normal_(linear.weight), torch.nn.init.normal_(linear.bias)
     states = torch.randn(3, HEADS, LENGTH, HEAD_WIDTH, dtype=torch.float64, requires_grad=True)
     columns = torch.randint(0, LENGTH_LIMIT, (rows, 6))
-    chosen = linear(states, *linear.columns(columns))
+    chosen = linear(states, None, *linear(None, columns))
     expected = torch.stack([linear(states)[row, :, :, columns[row % rows]] for row in range(3)])
     torch.testing.assert_close(chosen, expected, rtol=0, atol=1e-12)
     direction, inputs = torch.randn_like(chosen), [states, linear.weight, linear.bias]
@@ -337,7 +337,7 @@ def test_the_initial_scores_of_a_factorised_matrix_are_as_spread_as_those_of_a_w
         )
         positions = torch.arange(64)[None]
         synthesizer = model.model.layers[0].attention.synthesizer
-        scores = synthesizer(None, positions, *synthesizer.columns(positions))
+        scores = synthesizer.scores(None, positions, *synthesizer(None, positions))
         assert scores.shape == (1, 4, 64, 64)
         assert 0.016 < scores.std() < 0.024, kind
 

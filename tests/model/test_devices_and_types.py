@@ -1,5 +1,6 @@
 """Models in half precision, on the meta device, under autocast and gradient checkpointing; empty batches; memory."""
 
+import accelerate
 import pytest
 import torch
 from builders import CASES, case_config, case_model, random_tokens, tiny_config
@@ -106,3 +107,13 @@ def test_learned_positions_take_heads_of_odd_width(heads):
     assert model(random_tokens(1, 5)).logits.isfinite().all()
     with pytest.raises(ValueError, match="rotary positions need heads of even width"):
         tiny_config("modern", hidden_size=7 * heads, num_attention_heads=heads)
+
+
+@cases
+def test_weights_may_be_elsewhere_between_the_calls_of_their_modules(case):
+    """As accelerate keeps them on the disk: a weight that is read outside of a call of its module is not there."""
+    model = case_model(case)
+    tokens = random_tokens(2, 12)
+    expected = model(tokens).logits
+    offloaded = accelerate.cpu_offload(model, execution_device=torch.device("cpu"))
+    torch.testing.assert_close(offloaded(tokens).logits, expected, rtol=0, atol=0)

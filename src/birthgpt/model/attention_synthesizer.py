@@ -119,7 +119,7 @@ class SynthesizerAttention(Attention):
         if self.mixture != "none":
             queries, keys = self.queries_and_keys(hidden_states, position_embeddings, cache)
         assert attention_mask is not None
-        columns = self.synthesizer.columns(key_positions)
+        columns = self.synthesizer(None, key_positions)
         inputs = (hidden_states, positions, queries, columns, keys, values, attention_mask)
         if self.shows_weights(values.shape[2] * positions.shape[1], **kwargs):
             mixed, weights = self.attend(*inputs)
@@ -201,11 +201,18 @@ def weigh(scores: torch.Tensor, values: torch.Tensor, dropout: float) -> torch.T
 class Scores(nn.Module):
     """Base class of the modules that make scores."""
 
+    def forward(self, hidden_states: torch.Tensor | None, positions: torch.Tensor, *columns: torch.Tensor):
+        """`scores`, or, without states, the `columns` of keys at these positions.
+
+        Both are calls of the module, because weights that are kept on the disk are there only during a call.
+        """
+        return self.columns(positions) if hidden_states is None else self.scores(hidden_states, positions, *columns)
+
     def columns(self, key_positions: torch.Tensor) -> list[torch.Tensor]:
-        """What `forward` reads of keys at (batch or 1, keys) positions; the last dimension is that of keys."""
+        """What `scores` reads of keys at (batch or 1, keys) positions; the last dimension is that of keys."""
         return [key_positions]
 
-    def forward(self, hidden_states: torch.Tensor, positions: torch.Tensor, *columns: torch.Tensor) -> torch.Tensor:
+    def scores(self, hidden_states: torch.Tensor, positions: torch.Tensor, *columns: torch.Tensor) -> torch.Tensor:
         """(batch, length, d), (batch or 1, length) and `columns` → (batch or 1, heads, length, keys)."""
         raise NotImplementedError
 
@@ -221,12 +228,12 @@ class DenseScores(Scores):
 
     def columns(self, key_positions: torch.Tensor) -> list[torch.Tensor]:
         """See `Scores.columns`."""
-        return self.score_proj.columns(key_positions)
+        return self.score_proj(None, key_positions)
 
-    def forward(self, hidden_states: torch.Tensor, positions: torch.Tensor, *columns: torch.Tensor) -> torch.Tensor:
-        """See `Scores.forward`."""
+    def scores(self, hidden_states: torch.Tensor, positions: torch.Tensor, *columns: torch.Tensor) -> torch.Tensor:
+        """See `Scores.scores`."""
         hidden = split_heads(self.hidden_proj(hidden_states).relu(), self.config.num_attention_heads)
-        return self.score_proj(hidden, *columns)
+        return self.score_proj(hidden, None, *columns)
 
 
 class FactorizedDenseScores(Scores):
@@ -245,8 +252,8 @@ class FactorizedDenseScores(Scores):
         self.first_proj = HeadwiseLinear(config, first)
         self.second_proj = HeadwiseLinear(config, self.second)
 
-    def forward(self, hidden_states: torch.Tensor, positions: torch.Tensor, *columns: torch.Tensor) -> torch.Tensor:
-        """See `Scores.forward`."""
+    def scores(self, hidden_states: torch.Tensor, positions: torch.Tensor, *columns: torch.Tensor) -> torch.Tensor:
+        """See `Scores.scores`."""
         hidden = split_heads(self.hidden_proj(hidden_states).relu(), self.config.num_attention_heads)
         (key_positions,) = columns
         indices = key_positions[:, None, None].expand(*hidden.shape[:3], -1)  # (batch, heads, length, keys)
@@ -272,8 +279,8 @@ class RandomScores(Scores):
     def initialize_parameters(self) -> None:
         init.normal_(self.weight, std=self.std)
 
-    def forward(self, hidden_states: torch.Tensor, positions: torch.Tensor, *columns: torch.Tensor) -> torch.Tensor:
-        """See `Scores.forward`; the result is (1, …) if all rows have the same positions."""
+    def scores(self, hidden_states: torch.Tensor, positions: torch.Tensor, *columns: torch.Tensor) -> torch.Tensor:
+        """See `Scores.scores`; the result is (1, …) if all rows have the same positions."""
         (key_positions,) = columns
         scores = self.weight[:, positions[..., None], key_positions[:, None]]  # (heads, batch or 1, length, keys)
         return scores.transpose(0, 1)
@@ -299,8 +306,8 @@ class FactorizedRandomScores(Scores):
         """See `Scores.columns`."""
         return [columns_of(self.column_factor, key_positions)]
 
-    def forward(self, hidden_states: torch.Tensor, positions: torch.Tensor, *columns: torch.Tensor) -> torch.Tensor:
-        """See `Scores.forward`."""
+    def scores(self, hidden_states: torch.Tensor, positions: torch.Tensor, *columns: torch.Tensor) -> torch.Tensor:
+        """See `Scores.scores`."""
         (key_factor,) = columns
         return columns_of(self.row_factor, positions).transpose(-1, -2) @ key_factor
 
@@ -329,19 +336,17 @@ class HeadwiseLinear(nn.Module):
         if self.bias is not None:
             init.zeros_(self.bias)
 
-    def columns(self, positions: torch.Tensor) -> list[torch.Tensor]:
-        """The columns of weight and bias at (batch or 1, keys) positions."""
-        tensors = [self.weight] if self.bias is None else [self.weight, self.bias]
-        return [columns_of(tensor, positions) for tensor in tensors]
+    def forward(self, states: torch.Tensor | None, positions: torch.Tensor | None = None, *columns: torch.Tensor):
+        """(batch, heads, length, d_head) → (batch, heads, length, size), or for some `columns` only.
 
-    def forward(
-        self, states: torch.Tensor, weight: torch.Tensor | None = None, bias: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """(batch, heads, length, d_head) and `columns`, or None for all → (batch, heads, length, keys or size)."""
-        if weight is None:
-            weight, bias = self.weight, self.bias
-        scores = states @ weight
-        return scores if bias is None else scores + bias
+        Without states, the columns of weight and bias at (batch or 1, keys) positions.
+        """
+        tensors = [self.weight] if self.bias is None else [self.weight, self.bias]
+        if states is None:
+            assert positions is not None
+            return [columns_of(tensor, positions) for tensor in tensors]
+        weight, *bias = columns or tensors
+        return states @ weight + bias[0] if bias else states @ weight
 
 
 def columns_of(weights: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
