@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
+from pymdownx.slugs import slugify
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "birthgpt"
@@ -21,7 +22,8 @@ _FENCE = re.compile(r"^( *)(```|~~~).*?^\1\2", re.MULTILINE | re.DOTALL)
 
 
 def on_config(config: Any) -> Any:
-    """Fill the part `API` of the navigation: a page for each package."""
+    """Fill the part `API` of the navigation, a page for each package, and make anchors as GitHub does."""
+    config.mdx_configs["toc"]["slugify"] = slugify(case="lower")
     config.nav[-1] = {"API": [{page.rpartition("/")[2].removesuffix(".md"): page} for page in api_pages()]}
     return config
 

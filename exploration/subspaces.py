@@ -5,7 +5,7 @@ aᵢ orthogonal to all bⱼ, then M = Σ aᵢaᵢᵀ = AAᵀ gives M(v_a + v_b) 
 published solution gives M = Aᵀ, the matrix with the rows aᵢᵀ.
 
 Set-up: each subspace has m = p = 8 directions of 64 dimensions; v_a and v_b are random unit vectors of the two
-subspaces. The angle between each aᵢ and bᵢ is then turned from 90° to 5°. The oblique projection [A 0][A B]⁺, which
+subspaces. The angle between each aᵢ and bᵢ is then turned from 90° to 5°. The oblique projection [A 0]·[A B]⁺, which
 sends B to zero, is compared, with Gaussian noise of norm 0.01 added to the sum. Random subspaces of d dimensions are
 measured too.
 
