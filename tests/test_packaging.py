@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DISTRIBUTION_OF = {"yaml": "PyYAML", "sklearn": "scikit-learn", "jinja2": "Jinja2"}
+DISTRIBUTION_OF = {"yaml": "PyYAML", "sklearn": "scikit-learn", "jinja2": "Jinja2", "pymdownx": "pymdown-extensions"}
 OF_DEVELOPERS = {"test", "clients", "pages", "docs", "notebooks"}
 """The extras that the package itself never imports."""
 USED = ("tests", "results", "benchmarks", "exploration", "notebooks", "docs")
