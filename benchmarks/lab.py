@@ -16,6 +16,19 @@ from birthgpt.utils.files import save_json
 QUESTIONS_TRAIN, QUESTIONS_DEV = f"{relation_corpus.TRAIN}.jsonl", f"{relation_corpus.DEV}.jsonl"
 """The questions about the people of finetuning, and about the held-out people."""
 
+BLOCK_OF_RECIPE: dict[str, object] = {
+    "position_embedding_type": "rotary",
+    "norm_type": "rmsnorm",
+    "hidden_act": "relu2",
+    "attention_bias": False,
+    "mlp_bias": False,
+    "qk_norm": True,
+    "zero_init_residual": True,
+    "hidden_dropout": 0.0,
+    "attention_dropout": 0.0,
+}
+"""The settings of a block in the recipe, for models that are built without its configuration."""
+
 Question = dict[str, str]
 """A row of a question file: question, answer, name, relation."""
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.lab import Lab
+from benchmarks.lab import BLOCK_OF_RECIPE, Lab
 from birthgpt.data.synthetic.lists import load_lists
 
 RELATION = "Where was {name} born?"
@@ -70,15 +70,7 @@ MODEL: dict[str, object] = {
     "num_attention_heads": 4,
     "ngram_orders": (2, 3),
     "ngram_vocab_size": 8192,
-    "position_embedding_type": "rotary",
-    "norm_type": "rmsnorm",
-    "hidden_act": "relu2",
-    "attention_bias": False,
-    "mlp_bias": False,
-    "qk_norm": True,
-    "zero_init_residual": True,
-    "hidden_dropout": 0.0,
-    "attention_dropout": 0.0,
+    **BLOCK_OF_RECIPE,
 }
 """The model and the objective of the recipe, in small."""
 

@@ -18,6 +18,7 @@ from statistics import fmean
 
 import torch
 
+from benchmarks.lab import BLOCK_OF_RECIPE
 from benchmarks.laws.bits import bits_stored, fact_losses, find_answers
 from benchmarks.laws.lab import LawLab
 from benchmarks.laws.law import Law, Measures
@@ -39,20 +40,7 @@ FEW, MANY = 0, 1
 PLAIN, NGRAMS = "plain", "ngrams"
 
 LAYERS, BLOCK = 2, 128
-SHAPE = {
-    "num_hidden_layers": LAYERS,
-    "num_attention_heads": 2,
-    "position_embedding_type": "rotary",
-    "norm_type": "rmsnorm",
-    "hidden_act": "relu2",
-    "attention_bias": False,
-    "mlp_bias": False,
-    "qk_norm": True,
-    "zero_init_residual": True,
-    "tie_word_embeddings": True,
-    "hidden_dropout": 0.0,
-    "attention_dropout": 0.0,
-}
+SHAPE = {"num_hidden_layers": LAYERS, "num_attention_heads": 2, "tie_word_embeddings": True, **BLOCK_OF_RECIPE}
 
 OF_TYPE = {"sliding_softmax": {"sliding_window": 16}}
 """What an attention type needs beside the shape."""

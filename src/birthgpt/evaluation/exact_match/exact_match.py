@@ -1,9 +1,9 @@
 """Exact match as a module of the `evaluate` library; `evaluate.load` copies this file and runs the copy."""
 
-import datasets
 import evaluate
 
 from birthgpt.evaluation.metrics import exact_match
+from birthgpt.evaluation.squad import metric_info
 
 _DESCRIPTION = "The fraction of predictions that equal their reference exactly, except for outer spaces."
 
@@ -17,29 +17,15 @@ Raises:
     ValueError: the lists have different lengths or are empty.
 """
 
-# SQuAD's exact match without its normalisation: case, articles and punctuation count
-_CITATION = """\
-@inproceedings{rajpurkar-etal-2016-squad,
-    title = {{SQuAD}: 100,000+ Questions for Machine Comprehension of Text},
-    author = {Rajpurkar, Pranav and Zhang, Jian and Lopyrev, Konstantin and Liang, Percy},
-    booktitle = {Proceedings of EMNLP},
-    year = {2016}
-}"""
-
 
 class ExactMatch(evaluate.Metric):
-    """The fraction of exact matches between strings, as in `birthgpt.evaluation.metrics.exact_match`."""
+    """The fraction of exact matches between strings, as in `birthgpt.evaluation.metrics.exact_match`.
+
+    It is SQuAD's exact match without the normalisation: case, articles and punctuation count.
+    """
 
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_INPUTS_DESCRIPTION,
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
-            ),
-            reference_urls=["https://aclanthology.org/D16-1264/"],
-        )
+        return metric_info(_DESCRIPTION, _INPUTS_DESCRIPTION)
 
     def _compute(self, predictions: list[str], references: list[str]) -> dict[str, float]:
         return {"exact_match": exact_match(predictions, references)}
