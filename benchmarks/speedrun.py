@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
+from benchmarks.lab import to_arguments
 from birthgpt.utils.environment import environment_info
 from birthgpt.utils.files import read_json, save_json
 from birthgpt.utils.tables import text_table
@@ -48,9 +49,7 @@ def run_birthgpt(command: str, settings: dict[str, object], log: Path) -> None:
     Raises:
         SystemExit: it failed; its log is named.
     """
-    arguments = [sys.executable, "-m", "birthgpt", command]
-    for name, value in settings.items():
-        arguments += [f"--{name}", str(value)]
+    arguments = [sys.executable, "-m", "birthgpt", command, *to_arguments(settings)]
     with log.open("a", encoding="utf-8") as output:
         output.write(shlex.join(arguments) + "\n")
         output.flush()

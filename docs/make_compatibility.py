@@ -47,11 +47,10 @@ PROGRAMS = {
 WORKS, FAILS, NOT_RUN = "yes", "no", ""
 HEAD = """# Compatibility
 
-A checkpoint of this package works in these programs as one of transformers does. `python docs/make_compatibility.py`
-runs each snippet below for each attention type, checks what it gives, and writes this page: *{yes}* where all checks
-held, *{no}* with the reason where the other program does not take the model; an empty cell
-was not run. `you/model` is the folder of an export
-(`birthgpt push`), or a repository on the Hub. `questions.jsonl` has rows with `question` and `answer`.
+What other programs do with a checkpoint of this package. `python docs/make_compatibility.py` runs each snippet below
+for each attention type, checks what it gives, and writes this page: *{yes}* where all checks held, *{no}* with the
+reason where the other program does not take the model; an empty cell was not run. `you/model` is the folder of an
+export (`birthgpt push`), or a repository on the Hub. `questions.jsonl` has rows with `question` and `answer`.
 
 `import birthgpt` makes the models known to transformers. Without the package, `trust_remote_code=True` does the same.
 """

@@ -7,6 +7,7 @@ from benchmarks.knowledge import exposures, origins, unread_names
 from benchmarks.knowledge.people import SCALES
 from birthgpt.utils.files import read_json, write_text
 from birthgpt.utils.strict_yaml import load_yaml
+from birthgpt.utils.tables import number_table
 
 FOLDER = Path(__file__).parent
 RESULTS, FINDINGS = FOLDER / "results.json", FOLDER / "findings.yaml"
@@ -59,7 +60,7 @@ def exposures_table(part: dict) -> str:
     rows.append(
         [f"`{part['guess']}` for everyone", str(part["asked"]), ratio(part["right_by_the_guess"], part["asked"])]
     )
-    return table(["exposures", "people", "right (%)"], rows)
+    return number_table(["exposures", "people", "right (%)"], rows)
 
 
 def unread_table(part: dict) -> str:
@@ -81,10 +82,10 @@ def unread_table(part: dict) -> str:
     common, halves = part["places_of_lines"], part["halves"]
     return "\n\n".join(
         [
-            table(head, rows),
+            number_table(head, rows),
             f"In percent. Of the people in the lines, {percent(common['top_1'])}% were born in the most common place, "
             f"{percent(common['top_5'])}% in one of the five most common.",
-            table(
+            number_table(
                 ["the answers about two names are the same", "%"],
                 [
                     ["the last name stays, the first is another", percent(halves["the_last_name_stays"])],
@@ -117,13 +118,7 @@ def origins_table(part: dict) -> str:
         "right about read people born elsewhere",
         "wrong answers that name a place of the country",
     ]
-    return table(head, rows) + "\n\nIn percent; 25% would be without any relation between name and place."
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table with numbers on the right."""
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *rows])
+    return number_table(head, rows) + "\n\nIn percent; 25% would be without any relation between name and place."
 
 
 def percent(value: float | None) -> str:

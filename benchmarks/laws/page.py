@@ -8,6 +8,7 @@ from benchmarks.laws.__main__ import LAWS, find_law
 from benchmarks.laws.law import SCALES, Law
 from birthgpt.utils.files import read_json, write_text
 from birthgpt.utils.strict_yaml import load_yaml
+from birthgpt.utils.tables import number_table, scientific
 
 RESULTS = Path(__file__).with_name("results")
 FINDINGS = Path(__file__).with_name("findings.yaml")
@@ -42,7 +43,7 @@ def describe_sizes() -> str:
     return " ".join(
         f"*{name.capitalize()}*: {sizes.people:,} people with {len(sizes.relations)} relations, a model with "
         f"{sizes.model['num_hidden_layers']} layers of width {sizes.model['hidden_size']}, "
-        f"{sizes.max_train_flops:.1e} FLOPs for a pretraining.".replace("e+", "e")
+        f"{scientific(sizes.max_train_flops)} FLOPs for a pretraining."
         for name, sizes in SCALES.items()
         if name in SHOWN_SCALES
     )
@@ -84,8 +85,7 @@ def table(law: Law, results: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
         ]
         for row in shown
     ]
-    rule = ["---", *["---:"] * (len(heads) - 1)]
-    text = "\n".join(f"| {' | '.join(line)} |" for line in [heads, rule, *lines])
+    text = number_table(heads, lines)
     missing = len(law.rows) - len(shown)
     return text + (f"\n\n{missing} more rows were {NOT_RUN}." if missing else "")
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.lab import QUESTIONS_DEV, QUESTIONS_TRAIN, Lab, read_questions
+from benchmarks.lab import QUESTIONS_DEV, QUESTIONS_TRAIN, Lab, percent_of, read_questions
 from birthgpt.data.splits import divide_people
 from birthgpt.data.synthetic import relation_corpus
 from birthgpt.model.attention_types import ATTENTION_TYPES
@@ -200,7 +200,7 @@ def accuracies(lab: Lab, model: Path, questions: Path) -> Accuracies:
     for answer, row in zip(answers, rows, strict=True):
         for key in ("all", row["relation"]):
             right.setdefault(key, []).append(answer == row["answer"])
-    return {key: 100 * sum(found) / len(found) for key, found in right.items()}
+    return {key: percent_of(found) for key, found in right.items()}
 
 
 def confidence(lab: Lab, scale: Scale, model: Path, lines: Path, questions: Path) -> dict[str, float | None]:

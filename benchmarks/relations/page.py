@@ -9,6 +9,7 @@ from benchmarks.relations.cases import CASES, CONFIDENCE_MEASURES, EIGHT, PARTS,
 from birthgpt.model.attention_types import ATTENTION_TYPES
 from birthgpt.settings import read_config
 from birthgpt.utils.files import read_json, write_text
+from birthgpt.utils.tables import number_table, scientific
 
 RESULTS = Path(__file__).with_name("results")
 PAGE = Path(__file__).parents[2] / "docs" / "relations.md"
@@ -58,7 +59,7 @@ def targets(found: dict[str, Results]) -> str:
                 measured = f"{value} ({SCALES[scale].people:,} people)" if "wiki" not in what else value
                 break
         lines.append([what, target, measured])
-    return "## Targets\n\n" + markdown(["", "target", "measured"], lines)
+    return "## Targets\n\n" + number_table(["", "target", "measured"], lines)
 
 
 def worst_relation(results: Results) -> str | None:
@@ -111,7 +112,7 @@ TARGETS: tuple[tuple[str, str, Callable[[Results], str | None]], ...] = (
 def section(scale: str, results: Results) -> str:
     """The two tables of a scale, and where it was run."""
     size = SCALES[scale]
-    title = f"## {size.people:,} people, {size.max_train_flops:.1e} FLOPs of pretraining".replace("e+", "e")
+    title = f"## {size.people:,} people, {scientific(size.max_train_flops)} FLOPs of pretraining"
     what = (
         f"Synthetic people with eight relations and five biographies each, in five wordings if nothing else is said; "
         f"{size.held_out} people are held out."
@@ -144,14 +145,14 @@ def summary(results: Results) -> str:
             title_of(name), cell(runs, "accuracy", "all"), f"{worst} {cell(runs, 'accuracy', worst)}",
             cell(runs, "new_wordings", "all"), f"{new / trained:.2f}" if trained else NO_FIGURE, ratio, str(len(runs)),
         ])  # fmt: skip
-    return markdown(heads, lines)
+    return number_table(heads, lines)
 
 
 def by_relation(results: Results, part: str) -> str:
     """One column for each relation."""
     relations = [*EIGHT, *sorted({key for runs in results.values() for key in runs[0][part]} - {*EIGHT, "all"})]
     lines = [[title_of(name), *(cell(results[name], part, key) for key in relations)] for name in ordered(results)]
-    return markdown(["in wordings trained on" if part == "accuracy" else "in new wordings", *relations], lines)
+    return number_table(["in wordings trained on" if part == "accuracy" else "in new wordings", *relations], lines)
 
 
 def confidence_table(results: Results) -> str:
@@ -160,19 +161,13 @@ def confidence_table(results: Results) -> str:
     lines = [
         [title_of(name), *(in_percent(results[name], key) for key in CONFIDENCE_MEASURES)] for name in judged
     ]  # fmt: skip
-    return markdown(["in percent", *CONFIDENCE_MEASURES.values()], lines)
+    return number_table(["in percent", *CONFIDENCE_MEASURES.values()], lines)
 
 
 def in_percent(runs: list[dict[str, Any]], key: str) -> str:
     """The mean of a ratio over the seeds that have it, in percent."""
     values = [run["confidence"][key] for run in runs if run.get("confidence", {}).get(key) is not None]
     return f"{100 * fmean(values):.1f}" if values else NO_FIGURE
-
-
-def markdown(heads: list[str], lines: list[list[str]]) -> str:
-    """A table whose columns, but the first, are right-aligned."""
-    rule = ["---", *["---:"] * (len(heads) - 1)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [heads, rule, *lines])
 
 
 def mean(runs: list[dict[str, Any]], part: str, key: str) -> float:

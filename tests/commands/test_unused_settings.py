@@ -32,6 +32,8 @@ def lines(settings_class, unused, arguments):
             ["comma_probability=0.3, cue_probability=0.5 have no effect: objective=span_corruption does not read it"],
         ),
         ("--lr_cycle_steps 5", ["lr_cycle_steps=5 has no effect: only lr_scheduler_type=assignment_cosine has cycles"]),
+        ("--question_word_shuffle 0.5", ["question_word_shuffle=0.5 has no effect: no questions are trained on"]),
+        ("--question_word_shuffle 0.5 --question_file x", []),
         ("--report_to trackio", ["report_to=trackio has no effect: with_tracking is false"]),
         ("--save_total_limit 3", []),
         ("--save_total_limit 3 --save_steps 0", ["save_total_limit=3 has no effect: save_steps=0 saves no checkpoint"]),

@@ -1,5 +1,6 @@
 """The norms of a name are those of the vectors that its n-grams have in the tables."""
 
+import accelerate
 import pytest
 import torch
 from builders import tiny_model
@@ -25,6 +26,13 @@ def test_norms_are_looked_up_one_by_one(bpe):
                 norms.append(table.weight[value % ROWS].norm().item())
             expected += [sum(norms) / len(norms), min(norms), max(norms)] if norms else [0.0, 0.0, 0.0]
         assert row == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_tables_may_be_elsewhere_between_the_calls_of_their_modules(bpe):
+    model = tiny_model(vocab_size=len(bpe), ngram_orders=[2, 3], ngram_vocab_size=ROWS)
+    expected = name_ngram_norms(model, bpe, NAMES)
+    accelerate.cpu_offload(model.model.embed_ngrams, execution_device=torch.device("cpu"))
+    assert torch.equal(name_ngram_norms(model, bpe, NAMES), expected)
 
 
 def test_what_was_read_has_other_norms(bpe):

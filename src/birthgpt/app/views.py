@@ -8,6 +8,9 @@ from birthgpt.utils.tables import magnitude, percent, scientific
 
 _OF_TEMPLATES = str.maketrans({"$": "&#36;", "{": "&#123;", "}": "&#125;", "`": "&#96;"})
 
+SHOWN_LINES = 5
+"""Lines about a name that the page shows."""
+
 VERDICTS = {
     "recalled": "the model recalls this; of all answers with this verdict, at most the allowed rate is wrong",
     "unsure": "this is a guess",
@@ -104,8 +107,9 @@ def origin(inquiry: Any, has_corpus: bool) -> str:
             "name, and the nearest names to one that no line has.</p>"
         )
     if inquiry.lines:
-        lines = "".join(f"<li>{escaped(line)}</li>" for line in inquiry.lines[:5])
-        more = f'<p class="quiet">and {len(inquiry.lines) - 5} more</p>' if len(inquiry.lines) > 5 else ""
+        lines = "".join(f"<li>{escaped(line)}</li>" for line in inquiry.lines[:SHOWN_LINES])
+        others = len(inquiry.lines) - SHOWN_LINES
+        more = f'<p class="quiet">and {others} more</p>' if others > 0 else ""
         return f"<h4>What was read about {escaped(inquiry.name)}</h4><ul>{lines}</ul>{more}"
     if inquiry.name is None:
         return '<h4>Was this name read?</h4><p class="quiet">No name is found in this question.</p>'

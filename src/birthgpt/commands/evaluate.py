@@ -36,6 +36,7 @@ from birthgpt.evaluation.answering import (
     check_question_lengths,
 )
 from birthgpt.evaluation.baselines import constant_place, most_common_answers, open_book_answers
+from birthgpt.evaluation.calibration import MOST_BEAMS
 from birthgpt.evaluation.signals import Member
 from birthgpt.settings import checked, setting
 from birthgpt.training.accelerators import ThreadSettings
@@ -60,10 +61,11 @@ class EvaluateSettings:
         "instead of a model: this answer to every question, or: most_common, the most common train answer to questions "
         "of the same relation; open_book, the first known answer in the line of the name, behind the word born",
     )
-    num_beams: int = setting(1, "beams; 1 for greedy decoding", min=1)
+    num_beams: int = setting(1, "beams; 1 for greedy decoding", min=1, max=MOST_BEAMS)
     competing_answers: int = setting(
-        0, "beams of a search for other answers, which answers.jsonl has with their probabilities; 0: none", min=0
-    )
+        0, "beams (at least 2) of a search for other answers, which answers.jsonl has with probabilities; 0: none",
+        min=0, max=MOST_BEAMS,
+    )  # fmt: skip
     dry_run: bool = setting(False, "check the inputs, show three prompts, and answer nothing")
 
     def validate_source(self):

@@ -17,14 +17,14 @@ from birthgpt.evaluation.answering import Answer, DecodingSettings, answer_quest
 from birthgpt.evaluation.attribution import AttentionMap, Attribution, attention_of_question, attribute_answer
 from birthgpt.evaluation.calibration import has_calibration
 from birthgpt.evaluation.confidence import ConfidentAnswer
-from birthgpt.evaluation.nearest_names import last_states
+from birthgpt.evaluation.nearest_names import cosines, last_states
 from birthgpt.evaluation.wordings import NAME
 
 LONGEST_QUESTION = 2000
 """Characters of a question; a longer one is refused before it is read."""
 
 NEAREST = 5
-LONGEST_LINE = 500
+LONGEST_SHOWN_LINE = 500
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Inquirer:
             attribution=attribute_answer(self.model, self.tokenizer, asked, answer.written),
             attention=attention_of_question(self.model, self.tokenizer, asked),
             name=name,
-            lines=tuple(line[:LONGEST_LINE] for line in lines),
+            lines=tuple(line[:LONGEST_SHOWN_LINE] for line in lines),
             neighbours=None if lines else self._neighbours(asked, name, given),
             unknown_characters="".join(count_unknown(self.tokenizer, [asked])),
         )
@@ -180,9 +180,8 @@ class Inquirer:
         if wording not in self._states:
             # one wording at a time, so that what is kept is bounded
             self._states = {wording: self._states_of([wording.replace(NAME, read) for read in self.names.compared])}
-        own = torch.nn.functional.normalize(self._states_of([question]), dim=-1)
-        others = torch.nn.functional.normalize(self._states[wording], dim=-1)
-        best = (others @ own[0]).topk(min(NEAREST, len(others)))
+        found = cosines(self._states_of([question]), self._states[wording])[0]
+        best = found.topk(min(NEAREST, len(found)))
         names = [self.names.compared[index] for index in best.indices.tolist()]
         answers = answer_questions(self.model, self.tokenizer, [wording.replace(NAME, read) for read in names], **given)
         return tuple(

@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from birthgpt import __version__
+from birthgpt.commands.answer_rows import is_number
 from birthgpt.commands.model_card import SETTINGS_OF
 from birthgpt.commands.report_runs import Evaluation
 from birthgpt.data.splits import person_of
@@ -187,8 +188,7 @@ def _points(history: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]
     found: dict[str, list[list[float]]] = {}
     for entry in history:
         for metric, value in entry.items():
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if metric not in NOT_CURVES and is_number and isinstance(entry.get("step"), int):
+            if metric not in NOT_CURVES and is_number(value) and isinstance(entry.get("step"), int):
                 found.setdefault(metric, []).append([entry["step"], value])
     return {metric: _thinned(points) for metric, points in found.items()}
 

@@ -33,7 +33,7 @@ from pathlib import Path
 from birthgpt.commands.app import COMMAND
 
 HERE = Path(__file__).parent
-CORPUS = sorted(HERE.glob("{corpus}.*"))
+CORPUS = sorted(HERE.glob("{corpus}*"))
 
 if __name__ == "__main__":
     COMMAND([str(HERE / "{model}"), *(f"--corpus_file={{file}}" for file in CORPUS)])
@@ -119,7 +119,7 @@ def write_space(
 
 
 def copy_package(folder: Path) -> None:
-    """Copy the source of this package, with its data files and its configurations."""
+    """Copy the source of this package with its data files. The page needs no configuration of a training."""
     source = Path(birthgpt.__file__).parent
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__"))
 

@@ -39,12 +39,15 @@ def unused_in_pretraining(settings: Any) -> Unused:
     objective = settings.objective.objective
     all_of_objectives = {entry.name for kind in OBJECTIVES.values() for entry in settings_of(kind)}
     own = {entry.name for entry in settings_of(OBJECTIVES[objective])}
-    return {
+    unused = {
         f"objective={objective} does not read it": sorted(all_of_objectives - own),
         **_in_model(settings.model),
         **_in_tokenizer(settings.tokenizer),
         **_in_training(settings.training),
     }
+    if settings.questions.question_file is None or not settings.questions.question_ratio:
+        unused["no questions are trained on"] = ["question_word_dropout", "question_word_shuffle"]
+    return unused
 
 
 def unused_in_finetuning(settings: Any) -> Unused:

@@ -64,10 +64,14 @@ def last_states(
     return torch.cat(found)
 
 
+def cosines(states: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """The cosine of each state, (n, hidden_size), with each of `others`, (m, hidden_size): (n, m)."""
+    return torch.nn.functional.normalize(states, dim=-1) @ torch.nn.functional.normalize(others, dim=-1).T
+
+
 def nearest_states(states: torch.Tensor, others: torch.Tensor) -> tuple[list[int], list[float]]:
     """For each state (n, hidden_size), the index of the one of `others` with the largest cosine, and this cosine."""
-    cosines = torch.nn.functional.normalize(states, dim=-1) @ torch.nn.functional.normalize(others, dim=-1).T
-    best = cosines.max(dim=1)
+    best = cosines(states, others).max(dim=1)
     return best.indices.tolist(), best.values.tolist()
 
 

@@ -22,7 +22,7 @@ def norms_by_order(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, n
     norms = []
     for order, table in zip(ngrams.orders, ngrams.tables, strict=True):
         grams = ids.unfold(0, order, 1) if len(ids) >= order else ids.new_empty(0, order)  # (n-grams, order)
-        norms.append(table.weight[hash_ngrams(grams, ngrams.rows)].float().norm(dim=-1))
+        norms.append(table(hash_ngrams(grams, ngrams.rows)).float().norm(dim=-1))
     return norms
 
 

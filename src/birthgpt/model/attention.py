@@ -39,8 +39,10 @@ class AttentionType:
     """Whether it has a bidirectional form, for `is_causal=False`: each token sees the tokens on both sides."""
 
     causal_settings: tuple[str, ...] = ()
+    """The names of its settings that only the causal form reads."""
+
     bidirectional_settings: tuple[str, ...] = ()
-    """The names of its settings that only one of the two forms reads."""
+    """The names of its settings that only the bidirectional form reads."""
 
     @classmethod
     def check_config(cls, config: BaseConfig) -> None:

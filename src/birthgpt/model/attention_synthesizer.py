@@ -121,13 +121,13 @@ class SynthesizerAttention(Attention):
         assert attention_mask is not None
         columns = self.synthesizer(None, key_positions)
         inputs = (hidden_states, positions, queries, columns, keys, values, attention_mask)
-        if self.shows_weights(values.shape[2] * positions.shape[1], **kwargs):
+        if self.scores_at_once(values.shape[2] * positions.shape[1], **kwargs):
             mixed, weights = self.attend(*inputs)
         else:
             mixed, weights = self.attend_in_slices(*inputs), None
         return self.o_proj(mixed.transpose(1, 2).flatten(-2)), weights
 
-    def shows_weights(self, pairs: int, output_attentions: bool | None = None, **kwargs) -> bool:
+    def scores_at_once(self, pairs: int, output_attentions: bool | None = None, **kwargs) -> bool:
         """Whether all scores are computed at once, because they are few, or an output."""
         if torch.compiler.is_exporting() or self.config._attn_implementation == "eager":
             # a graph has one form for all lengths
@@ -164,7 +164,16 @@ class SynthesizerAttention(Attention):
         return self.attend(*inputs)[0]
 
     def attend(self, hidden_states, positions, queries, columns, keys, values, attention_mask):
-        """The mixed values, (batch, heads, length, d_head), and the weights, of some queries or all."""
+        """The mixed values, (batch, heads, length, d_head), and the weights, of some queries or all.
+
+        Args:
+            hidden_states: (batch, length, d), of the queries.
+            positions: (batch or 1, length).
+            queries, keys: (batch, heads, length or keys, d_head); None without a mixture.
+            columns: those of the keys, from `Scores.columns`.
+            values: (batch, heads, keys, d_head).
+            attention_mask: (batch or 1, 1, length, keys), True for what is visible.
+        """
         scores = self.synthesizer(hidden_states, positions, *columns)
         if self.mixture != "none":
             scores = self.mix(scores, queries @ keys.transpose(-1, -2) * self.config.head_dim**-0.5)

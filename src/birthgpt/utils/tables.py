@@ -1,6 +1,6 @@
 """Tables of metrics, for a terminal or in Markdown."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 MISSING = "–"
@@ -75,6 +75,12 @@ def markdown_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) ->
     rules = ["---:" if key in NUMBER_COLUMNS else "---" for key in columns]
     body = [[_escape(cell) for cell in _cells(row, columns)] for row in rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [_headings(columns), rules, *body])
+
+
+def number_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table of texts: the first column is on the left, and the others, which are numbers, on the right."""
+    rule = ["---", *["---:"] * (len(heads) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [heads, rule, *rows])
 
 
 def text_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
