@@ -9,18 +9,8 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 
-import datasets
-import evaluate
-
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
-_CITATION = """\
-@inproceedings{rajpurkar-etal-2016-squad,
-    title = {{SQuAD}: 100,000+ Questions for Machine Comprehension of Text},
-    author = {Rajpurkar, Pranav and Zhang, Jian and Lopyrev, Konstantin and Liang, Percy},
-    booktitle = {Proceedings of EMNLP},
-    year = {2016}
-}"""
 
 
 def normalize_answer(text: str) -> str:
@@ -43,14 +33,3 @@ def _f1(prediction: str, answer: str) -> float:
     same = (Counter(predicted) & Counter(expected)).total()
     # 2 · precision · recall / (precision + recall)
     return 2 * same / (len(predicted) + len(expected)) if same else 0.0
-
-
-def metric_info(description: str, inputs_description: str) -> evaluate.MetricInfo:
-    """What a module of the `evaluate` library says of itself, for a metric of pairs of strings from SQuAD."""
-    return evaluate.MetricInfo(
-        description=description,
-        citation=_CITATION,
-        inputs_description=inputs_description,
-        features=datasets.Features({"predictions": datasets.Value("string"), "references": datasets.Value("string")}),
-        reference_urls=["https://aclanthology.org/D16-1264/"],
-    )

@@ -2,8 +2,8 @@
 
 import evaluate
 
+from birthgpt.evaluation.metric_info import metric_info
 from birthgpt.evaluation.metrics import exact_match
-from birthgpt.evaluation.squad import metric_info
 
 _DESCRIPTION = "The fraction of predictions that equal their reference exactly, except for outer spaces."
 

@@ -2,7 +2,8 @@
 
 import evaluate
 
-from birthgpt.evaluation.squad import f1, metric_info
+from birthgpt.evaluation.metric_info import metric_info
+from birthgpt.evaluation.squad import f1
 
 _DESCRIPTION = "The mean F1 of the words of predictions with those of their references, as in SQuAD."
 
