@@ -12,6 +12,9 @@ The difference of *encoder_decoder* and *causal_encoder* is what the tokens behi
 name with a cue, or a question, of a few dozen tokens: Linformer and BigBird see almost all of it in one window.
 `--objective span_corruption` gives the encoder a whole line around a masked span.
 
+Batches have a quarter of the tokens of the recipe. With its batches, 1e13 FLOPs are 126 updates of an encoder–decoder,
+and it answers 6.2% in softmax, with and without the tokens behind, where a decoder answers 50.2% after 240.
+
 A row that is in the output file is not run again, nor is a training that is finished in `--runs_dir`, and a training
 that was stopped goes on. `--small` runs every step with tiny models on synthetic people.
 """
@@ -61,9 +64,12 @@ most of them for positions that no example reaches, and so fewer updates for the
 OBJECTIVES = ("salient_spans", "name_first", "span_corruption")
 
 BUDGET, SMALL_BUDGET = 1e13, 2e9
+TOKENS_PER_BATCH = 1024
+"""Tokens of an update in pretraining."""
+
 SMALL_MODEL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 512}
 SMALL = {
-    "pretrain": {**SMALL_MODEL, "ngram_vocab_size": 256, "tokens_per_batch": 1024},
+    "pretrain": {**SMALL_MODEL, "ngram_vocab_size": 256},
     "finetune": {"validation_size": 20, "eval_steps": 1, "max_train_steps": 2, "tokens_per_batch": 1024},
 }
 """What `small` changes."""
@@ -90,6 +96,7 @@ def measure(lab: Lab, files: dict[str, Path], form: str, attention_type: str, op
                 "objective": options.objective,
                 "attention_type": attention_type,
                 "max_train_flops": options.max_train_flops,
+                "tokens_per_batch": TOKENS_PER_BATCH,
                 **FORMS[form],
                 **SETTINGS.get(attention_type, {}),
                 **(OF_ENCODERS.get(attention_type, {}) if form == "encoder_decoder" else {}),

@@ -1,15 +1,18 @@
 """The time from the start of a process to 80% of 400 held-out train questions of the CS224N files.
 
-    python -m benchmarks.speedrun recipe small_batches gpt2 --data_dir ../shared/data/cs224n
+    python -m benchmarks.speedrun recipe half_budget gpt2 --data_dir ../shared/data/cs224n
 
 A run is `birthgpt pretrain` and `birthgpt finetune` as a user calls them, each a process of its own: start, reading,
 tokenizer, training, evaluation and saving are all counted, and only the installation is not. The 400 questions are held
 out of finetuning, and pretraining has no questions. An entry counts if every seed answers 80% of them. The development
 questions are asked once, after the time was taken.
 
-The entries are run in turns, so their ratio holds on a machine that is busy. `gpt2` is what others would start from:
+The entries are run in turns, so their ratio holds on a machine that is busy; times of different calls are not compared.
+A record is an entry that counts and is faster than every other one of its call. `gpt2` is what others would start from:
 GPT-2 of the assignment's size and transformers' Trainer, with the assignment's objective, in the time that the first
 entry took (benchmarks/gpt2_with_trainer.py).
+
+With `--output_file`, the call is added to those of the file. `--page_file` is written from all of them.
 """
 
 import argparse
@@ -21,26 +24,44 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 
 from benchmarks.lab import to_arguments
 from birthgpt.utils.environment import environment_info
-from birthgpt.utils.files import read_json, save_json
-from birthgpt.utils.tables import text_table
+from birthgpt.utils.files import read_json, save_json, write_text
+from birthgpt.utils.tables import markdown_table, text_table
 
 HELD_OUT, GOAL = 400, 0.8
 GPT2 = "gpt2"
 
-RECIPE: dict[str, object] = {"config": "wiki/pretrain"}
-ENTRIES: dict[str, dict[str, object]] = {
-    # today's recipe: 4e13 FLOPs in batches of 4,096 tokens
-    "recipe": RECIPE,
-    "half_budget": RECIPE | {"max_train_flops": 2e13},
-    # more updates from the same tokens
-    "small_batches": RECIPE | {"max_train_flops": 1e13, "tokens_per_batch": 1024},
+
+@dataclass(frozen=True)
+class Entry:
+    """A way to 80%.
+
+    Args:
+        change: what differs from the recipe, in words.
+        pretraining: settings of `birthgpt pretrain` that differ; finetuning is that of the recipe.
+    """
+
+    change: str
+    pretraining: dict[str, object] = field(default_factory=dict)
+
+
+ENTRIES = {
+    "recipe": Entry("none: 4e13 FLOPs in batches of 4,096 tokens"),
+    "half_budget": Entry("half the budget", {"max_train_flops": 2e13}),
+    "small_batches": Entry(
+        "a quarter of the budget, and a quarter of the tokens in a batch",
+        {"max_train_flops": 1e13, "tokens_per_batch": 1024},
+    ),
 }
-"""Settings of pretraining by the name of the entry; finetuning is that of the recipe."""
+COLUMNS = ("entry", "change", "time (s)", "ratio", "held out (%)", "reached", "dev (%)")
+
+Runs = list[dict[str, float]]
+"""What was measured of an entry, for each seed."""
 
 
 def run_birthgpt(command: str, settings: dict[str, object], log: Path) -> None:
@@ -64,7 +85,7 @@ def run_entry(name: str, data: Path, folder: Path, seed: int) -> dict[str, float
     shared = {"seed": seed, "save_steps": 0}
     started = time.perf_counter()
     given = {"train_file": data / "wiki.txt", "output_dir": pretrained}
-    run_birthgpt("pretrain", ENTRIES[name] | given | shared, log)
+    run_birthgpt("pretrain", {"config": "wiki/pretrain"} | ENTRIES[name].pretraining | given | shared, log)
     given = {"train_file": data / "birth_places_train.tsv", "model_name_or_path": pretrained, "output_dir": finetuned}
     run_birthgpt("finetune", {"config": "wiki/finetune", "validation_size": HELD_OUT} | given | shared, log)
     seconds = time.perf_counter() - started
@@ -98,23 +119,54 @@ def run_gpt2(data: Path, folder: Path, seed: int, seconds: float) -> dict[str, f
     return read_json(output)
 
 
-def table(entries: dict[str, list[dict]]) -> str:
+def rows_of(entries: dict[str, Runs]) -> list[dict[str, str]]:
     """A row for each entry; the ratio is that to the first one."""
-    first = fmean(run["seconds"] for run in next(iter(entries.values())))
+    first = mean_seconds(next(iter(entries.values())))
     rows = []
     for name, runs in entries.items():
-        seconds, dev = [run["seconds"] for run in runs], [100 * run["dev_accuracy"] for run in runs]
+        dev = [100 * run["dev_accuracy"] for run in runs]
         rows.append(
             {
                 "entry": name,
-                "time (s)": f"{fmean(seconds):.0f}",
-                "ratio": f"{fmean(seconds) / first:.2f}",
+                "change": ENTRIES[name].change if name in ENTRIES else "GPT-2 and transformers' Trainer",
+                "time (s)": f"{mean_seconds(runs):.0f}",
+                "ratio": f"{mean_seconds(runs) / first:.2f}",
                 "held out (%)": " ".join(f"{100 * run['held_out_accuracy']:.1f}" for run in runs),
-                "reached": "yes" if all(run["held_out_accuracy"] >= GOAL for run in runs) else "no",
+                "reached": "yes" if is_reached(runs) else "no",
                 "dev (%)": f"{fmean(dev):.1f}" + (f" ± {stdev(dev):.1f}" if len(dev) > 1 else ""),
             }
         )
-    return text_table(rows, list(rows[0]))
+    return rows
+
+
+def mean_seconds(runs: Runs) -> float:
+    """The mean time of an entry."""
+    return fmean(run["seconds"] for run in runs)
+
+
+def is_reached(runs: Runs) -> bool:
+    """Whether every seed answers 80% of the held-out questions."""
+    return all(run["held_out_accuracy"] >= GOAL for run in runs)
+
+
+def record(entries: dict[str, Runs]) -> str | None:
+    """The fastest entry that reaches the goal; None if no entry does."""
+    reached = [name for name, runs in entries.items() if is_reached(runs)]
+    return min(reached, key=lambda name: mean_seconds(entries[name]), default=None)
+
+
+def page(calls: Sequence[dict]) -> str:
+    """The page of all calls, the latest first."""
+    parts = ["# Speedrun", "`python -m benchmarks.speedrun` writes this page.", __doc__.strip()]
+    for call in reversed(calls):
+        fastest = record(call["entries"])
+        threads = f", {call['threads']} threads" if call["threads"] else ""
+        parts += [
+            f"## {call['date']}: " + (f"the record is `{fastest}`" if fastest else "nothing reached 80%"),
+            f"`{call['command']}`, on {call['hardware']}{threads}.",
+            markdown_table(rows_of(call["entries"]), COLUMNS),
+        ]
+    return "\n\n".join(parts) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -125,13 +177,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data_dir", type=Path, required=True, help="folder of the CS224N files")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--runs_dir", type=Path, default=Path("runs/speedrun"), help="new folder for the trainings")
-    parser.add_argument("--output_file", type=Path, help="also write the times here")
+    parser.add_argument("--output_file", type=Path, help="JSON of all calls, to which this one is added")
+    parser.add_argument("--page_file", type=Path, help="Markdown that is written from the output file")
     options = parser.parse_args(arguments)
     if options.entries[0] == GPT2:
         parser.error("gpt2 has the time of the first entry: name another entry before it")
+    if options.page_file and not options.output_file:
+        parser.error("a page is written from the calls of an output file: give --output_file too")
     if options.runs_dir.exists():
         parser.error(f"{options.runs_dir} exists: give another --runs_dir")
-    runs: dict[str, list[dict]] = {name: [] for name in options.entries}
+    runs: dict[str, Runs] = {name: [] for name in options.entries}
     for seed in options.seeds:
         for name in options.entries:
             folder = options.runs_dir / f"{name}_{seed}"
@@ -141,12 +196,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 measured = run_entry(name, options.data_dir, folder, seed)
             runs[name].append({"seed": seed, **measured})
             print(name, json.dumps(runs[name][-1]), flush=True)
-    print(table(runs))
+    print(text_table(rows_of(runs), COLUMNS))
     if options.output_file:
         command = shlex.join(["python", "-m", "benchmarks.speedrun", *(arguments or sys.argv[1:])])
-        threads = os.environ.get("OMP_NUM_THREADS")
-        found = {"entries": runs, "settings": ENTRIES, "threads": threads, "command": command}
-        save_json(options.output_file, found | environment_info())
+        settings = {name: ENTRIES[name].pretraining for name in runs if name in ENTRIES}
+        call = {"command": command, "threads": os.environ.get("OMP_NUM_THREADS"), "entries": runs, "settings": settings}
+        calls = read_json(options.output_file)["calls"] if options.output_file.exists() else []
+        calls.append(call | environment_info())
+        save_json(options.output_file, {"calls": calls})
+        if options.page_file:
+            write_text(options.page_file, page(calls))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The speedrun: what counts as the goal, and what the reference of others learns from."""
 
 import numpy as np
+import pytest
 from builders import read_lines
 
 from benchmarks import speedrun
@@ -19,21 +20,43 @@ def test_the_best_evaluation_of_finetuning_counts_since_its_weights_are_kept(tmp
     assert speedrun.best_accuracy(log) == 0.815
 
 
+def run(seconds, held_out):
+    return {"seconds": seconds, "held_out_accuracy": held_out, "dev_accuracy": 0.81}
+
+
 def test_an_entry_reaches_the_goal_only_if_every_seed_does():
-    def run(seconds, held_out):
-        return {"seconds": seconds, "held_out_accuracy": held_out, "dev_accuracy": 0.81}
-
-    text = speedrun.table({"recipe": [run(400, 0.8), run(420, 0.83)], "faster": [run(100, 0.79), run(105, 0.85)]})
-    first, second = text.splitlines()[2:]
-    assert "1.00" in first and "yes" in first and "81.0 ± 0.0" in first
-    assert "0.25" in second and "no" in second
+    entries = {"recipe": [run(400, 0.8), run(420, 0.83)], "half_budget": [run(100, 0.79), run(105, 0.85)]}
+    first, second = speedrun.rows_of(entries)
+    assert (first["ratio"], first["reached"], first["dev (%)"]) == ("1.00", "yes", "81.0 ± 0.0")
+    assert (second["ratio"], second["reached"], second["held out (%)"]) == ("0.25", "no", "79.0 85.0")
 
 
-def test_every_entry_is_a_config_with_settings_that_exist():
-    for settings in speedrun.ENTRIES.values():
-        assert settings["config"] == "wiki/pretrain"
+def test_the_record_is_the_fastest_entry_that_reaches_the_goal():
+    entries = {"recipe": [run(400, 0.85)], "half_budget": [run(200, 0.8)], "small_batches": [run(100, 0.79)]}
+    assert speedrun.record(entries) == "half_budget"
+    assert speedrun.record({"recipe": [run(400, 0.7)]}) is None
+
+
+def test_the_page_shows_the_calls_apart_and_the_latest_first():
+    def call(date, entries):
+        facts = {"hardware": "2 cores", "threads": None, "command": "python -m benchmarks.speedrun recipe"}
+        return facts | {"date": date, "entries": entries}
+
+    calls = [call("2026-01-01", {"recipe": [run(400, 0.7)]}), call("2026-02-01", {"recipe": [run(9, 0.9)]})]
+    text = speedrun.page(calls)
+    assert text.index("## 2026-02-01: the record is `recipe`") < text.index("## 2026-01-01: nothing reached 80%")
+
+
+def test_a_page_is_of_the_calls_of_a_file(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        speedrun.main(["recipe", "--data_dir", str(tmp_path), "--page_file", str(tmp_path / "page.md")])
+    assert "give --output_file too" in capsys.readouterr().err
+
+
+def test_every_entry_has_settings_that_exist():
+    for entry in speedrun.ENTRIES.values():
         # a setting that does not exist is refused
-        parse_settings(PretrainSettings, to_arguments(settings))
+        parse_settings(PretrainSettings, to_arguments({"config": "wiki/pretrain"} | entry.pretraining))
 
 
 def test_gpt2_is_given_the_targets_where_its_own_shift_expects_them(tmp_path, characters):
