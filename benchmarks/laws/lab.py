@@ -46,6 +46,8 @@ class LawLab(Lab):
             "validation_size": self.sizes.validation_size,
             "eval_steps": 20,
             "tokens_per_batch": self.sizes.finetuning_batch,
+            # models that read lines only have to learn here what a question is
+            "learning_rate": 3e-3,
             "max_train_steps": self.sizes.finetuning_steps,
             "save_steps": 0,
         }

@@ -189,7 +189,7 @@ def train(lab: Lab, scale: Scale, name: str, lines: Path, questions: Path, **pre
     steps = {"max_train_steps": scale.finetuning_steps} if scale.finetuning_steps else {}
     return lab.run(
         "finetune", f"finetuned_{name}", config="relations/finetune", model_name_or_path=pretrained,
-        train_file=questions, eval_steps=0, **shared, **steps,
+        train_file=questions, **shared, **steps,
     )  # fmt: skip
 
 
