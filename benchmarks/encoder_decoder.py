@@ -12,8 +12,8 @@ The difference of *encoder_decoder* and *causal_encoder* is what the tokens behi
 name with a cue, or a question, of a few dozen tokens: Linformer and BigBird see almost all of it in one window.
 `--objective span_corruption` gives the encoder a whole line around a masked span.
 
-The budget is half of the recipe's. With a quarter of it, an encoder–decoder answers next to nothing, with and without
-the tokens behind, while a decoder begins to: of tokens that both stacks read and write, fewer are read.
+Each stack has two layers, and the budget is half of the recipe's. With its three layers, this budget is 481 updates of
+a decoder in softmax and 249 of an encoder–decoder, which then answer 74.8% and 12.0%.
 
 A row that is in the output file is not run again, nor is a training that is finished in `--runs_dir`, and a training
 that was stopped goes on. `--small` runs every step with tiny models on synthetic people.
@@ -64,6 +64,9 @@ most of them for positions that no example reaches, and so fewer updates for the
 OBJECTIVES = ("salient_spans", "name_first", "span_corruption")
 
 BUDGET, SMALL_BUDGET = 2e13, 2e9
+LAYERS = 2
+"""The layers of a stack."""
+
 SMALL_MODEL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 512}
 SMALL = {
     "pretrain": {**SMALL_MODEL, "ngram_vocab_size": 256, "tokens_per_batch": 1024},
@@ -93,6 +96,7 @@ def measure(lab: Lab, files: dict[str, Path], form: str, attention_type: str, op
                 "objective": options.objective,
                 "attention_type": attention_type,
                 "max_train_flops": options.max_train_flops,
+                "num_hidden_layers": LAYERS,
                 **FORMS[form],
                 **SETTINGS.get(attention_type, {}),
                 **(OF_ENCODERS.get(attention_type, {}) if form == "encoder_decoder" else {}),

@@ -433,8 +433,9 @@ def test_held_out_questions_are_never_trained_on_and_are_the_same_in_all_evaluat
     assert len(held_out[0]) == 10 and held_out[0] == held_out[1]
 
 
-def test_finetuning_keeps_the_weights_that_answer_most_of_the_held_out_questions(
-    people_files, pretrained, tmp_path, monkeypatch
+@pytest.mark.parametrize(("settings", "kept_at"), [((), 1), (("--load_best_model_at_end", "false"), 2)])
+def test_finetuning_keeps_the_weights_that_answer_most_of_the_held_out_questions_or_the_last_ones(
+    settings, kept_at, people_files, pretrained, tmp_path, monkeypatch
 ):
     evaluations = []
 
@@ -446,9 +447,10 @@ def test_finetuning_keeps_the_weights_that_answer_most_of_the_held_out_questions
         return evaluate
 
     monkeypatch.setattr("birthgpt.commands.finetune.build_accuracy_evaluator", build_changing_evaluator)
-    settings = ("--train_file", people_files / "birth_places_train.tsv", "--validation_size", 10, "--eval_steps", 2)
-    run_finetuning("--model_name_or_path", pretrained, *settings, "--output_dir", tmp_path)
+    held_out = ("--validation_size", 10, "--eval_steps", 2)
+    files = ("--train_file", people_files / "birth_places_train.tsv", "--model_name_or_path", pretrained)
+    run_finetuning(*files, *held_out, *settings, "--output_dir", tmp_path)
     assert len(evaluations) == 3
     kept = load_file(tmp_path / "model.safetensors")
-    assert all(torch.equal(tensor, evaluations[1][name]) for name, tensor in kept.items())
-    assert not all(torch.equal(tensor, evaluations[2][name]) for name, tensor in kept.items())
+    for number, weights in enumerate(evaluations):
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in kept.items()) == (number == kept_at)

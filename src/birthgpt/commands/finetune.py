@@ -59,12 +59,22 @@ class StartSettings(ColumnSettings):
 
 @checked
 @dataclass(kw_only=True)
+class FinetuneValidationSettings(ValidationSettings):
+    """Evaluation on questions during training, and which weights are kept after it."""
+
+    load_best_model_at_end: bool = setting(
+        True, "finetuning keeps the weights with the best held-out accuracy; false: the last weights"
+    )
+
+
+@checked
+@dataclass(kw_only=True)
 class FinetuneSettings:
     """Teach a pretrained model, or a new one, to answer questions."""
 
     questions: QuestionSettings
     start: StartSettings
-    validation: ValidationSettings
+    validation: FinetuneValidationSettings
     examples: ExampleSettings
     tokenizer: TokenizerSettings
     model: ModelSettings
@@ -102,7 +112,7 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
     """Teach a model to answer questions and save it in `output_dir`; with `dry_run`, only print a report.
 
     `validation_size` train questions are held out, or the questions of `validation_file` are asked, and the weights
-    with the best accuracy on them are kept.
+    with the best accuracy on them are kept, unless `load_best_model_at_end` is false.
 
     Raises:
         ValueError: the questions, a setting or the folder is wrong. It is raised before the training.
@@ -161,7 +171,8 @@ def finetune(settings: FinetuneSettings) -> TrainingSummary | None:
         eval_steps = DEFAULT_EVAL_STEPS if eval_steps is None else eval_steps
         if held_out is not None and eval_steps:
             evaluator = build_accuracy_evaluator(trained, held_out, tokenizer, accelerator)
-            evaluation = EvaluationCallback(evaluator, eval_steps, metric_for_best_model="held_out_accuracy")
+            metric = "held_out_accuracy" if settings.validation.load_best_model_at_end else None
+            evaluation = EvaluationCallback(evaluator, eval_steps, metric_for_best_model=metric)
         callbacks = standard_callbacks(training.logging, training.checkpoints, tokenizer, accelerator, evaluation)
         summary = Trainer(models, batches, accelerator, training, callbacks).train(resume_from)
         if accelerator.is_main_process:
