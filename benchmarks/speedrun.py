@@ -4,7 +4,7 @@
 
 A run is `birthgpt pretrain` and `birthgpt finetune` as a user calls them, each a process of its own: start, reading,
 tokenizer, training, evaluation and saving are all counted, and only the installation is not. The 400 questions are held
-out of finetuning, and pretraining has no questions. An entry counts if every seed answers 80% of them. The development
+out of pretraining and finetuning. An entry counts if every seed answers 80% of them. The development
 questions are asked once, after the time was taken.
 
 The entries are run in turns, so their ratio holds on a machine that is busy; times of different calls are not compared.
@@ -24,11 +24,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 
 from benchmarks.lab import to_arguments
+from birthgpt.data.synthetic import DEV, TRAIN, WIKI
 from birthgpt.utils.environment import environment_info
 from birthgpt.utils.files import read_json, save_json, write_text
 from birthgpt.utils.tables import markdown_table, text_table
@@ -43,11 +44,14 @@ class Entry:
 
     Args:
         change: what differs from the recipe, in words.
-        pretraining: settings of `birthgpt pretrain` that differ; finetuning is that of the recipe.
+        pretraining, finetuning: settings of the two commands that differ.
+        question_ratio: the part of the batches of pretraining that are train questions.
     """
 
     change: str
     pretraining: dict[str, object] = field(default_factory=dict)
+    finetuning: dict[str, object] = field(default_factory=dict)
+    question_ratio: float = 0.0
 
 
 ENTRIES = {
@@ -56,6 +60,12 @@ ENTRIES = {
     "small_batches": Entry(
         "a quarter of the budget, and a quarter of the tokens in a batch",
         {"max_train_flops": 1e13, "tokens_per_batch": 1024},
+    ),
+    "one_layer": Entry(
+        "one layer instead of three, a third of the budget, a tenth of the batches are questions, gentle finetuning",
+        {"max_train_flops": 1.3e13, "num_hidden_layers": 1},
+        {"learning_rate": 1e-3, "eval_steps": 15},
+        question_ratio=0.1,
     ),
 }
 COLUMNS = ("entry", "change", "time (s)", "ratio", "held out (%)", "reached", "dev (%)")
@@ -82,16 +92,16 @@ def run_entry(name: str, data: Path, folder: Path, seed: int) -> dict[str, float
     """The time of an entry, the accuracy on the held-out questions, and that on the development questions."""
     folder.mkdir(parents=True)
     pretrained, finetuned, log = folder / "pretrained", folder / "finetuned", folder / "log.txt"
-    shared = {"seed": seed, "save_steps": 0}
+    entry, shared = ENTRIES[name], {"seed": seed, "save_steps": 0}
     started = time.perf_counter()
-    given = {"train_file": data / "wiki.txt", "output_dir": pretrained}
-    run_birthgpt("pretrain", {"config": "wiki/pretrain"} | ENTRIES[name].pretraining | given | shared, log)
-    given = {"train_file": data / "birth_places_train.tsv", "model_name_or_path": pretrained, "output_dir": finetuned}
-    run_birthgpt("finetune", {"config": "wiki/finetune", "validation_size": HELD_OUT} | given | shared, log)
+    run_birthgpt("pretrain", pretraining_settings(entry, data) | shared | {"output_dir": pretrained}, log)
+    given = {"train_file": data / TRAIN, "model_name_or_path": pretrained, "output_dir": finetuned}
+    recipe = {"config": "wiki/finetune", "validation_size": HELD_OUT}
+    run_birthgpt("finetune", recipe | entry.finetuning | given | shared, log)
     seconds = time.perf_counter() - started
     evaluation = {
         "model_name_or_path": finetuned,
-        "question_file": data / "birth_dev.tsv",
+        "question_file": data / DEV,
         "output_dir": folder / "dev",
     }
     run_birthgpt("evaluate", evaluation, log)
@@ -100,6 +110,13 @@ def run_entry(name: str, data: Path, folder: Path, seed: int) -> dict[str, float
         "held_out_accuracy": best_accuracy(log),
         "dev_accuracy": read_json(folder / "dev" / "metrics.json")["accuracy"],
     }
+
+
+def pretraining_settings(entry: Entry, data: Path) -> dict[str, object]:
+    """The settings of pretraining on the files of a folder."""
+    questions = {"question_file": data / TRAIN, "question_ratio": entry.question_ratio, "validation_size": HELD_OUT}
+    recipe = {"config": "wiki/pretrain", "train_file": data / WIKI}
+    return recipe | entry.pretraining | (questions if entry.question_ratio else {})
 
 
 def best_accuracy(log: Path) -> float:
@@ -199,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(text_table(rows_of(runs), COLUMNS))
     if options.output_file:
         command = shlex.join(["python", "-m", "benchmarks.speedrun", *(arguments or sys.argv[1:])])
-        settings = {name: ENTRIES[name].pretraining for name in runs if name in ENTRIES}
+        settings = {name: asdict(ENTRIES[name]) for name in runs if name in ENTRIES}
         call = {"command": command, "threads": os.environ.get("OMP_NUM_THREADS"), "entries": runs, "settings": settings}
         calls = read_json(options.output_file)["calls"] if options.output_file.exists() else []
         calls.append(call | environment_info())

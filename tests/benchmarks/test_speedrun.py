@@ -7,6 +7,7 @@ from builders import read_lines
 from benchmarks import speedrun
 from benchmarks.gpt2_with_trainer import Examples
 from benchmarks.lab import to_arguments
+from birthgpt.commands.finetune import FinetuneSettings
 from birthgpt.commands.pretrain import PretrainSettings
 from birthgpt.data.objectives import IGNORE, QuestionAnswering
 from birthgpt.data.questions import load_questions
@@ -53,10 +54,17 @@ def test_a_page_is_of_the_calls_of_a_file(tmp_path, capsys):
     assert "give --output_file too" in capsys.readouterr().err
 
 
-def test_every_entry_has_settings_that_exist():
+def test_every_entry_has_settings_that_exist(tmp_path):
     for entry in speedrun.ENTRIES.values():
         # a setting that does not exist is refused
-        parse_settings(PretrainSettings, to_arguments({"config": "wiki/pretrain"} | entry.pretraining))
+        parse_settings(PretrainSettings, to_arguments(speedrun.pretraining_settings(entry, tmp_path)))
+        parse_settings(FinetuneSettings, to_arguments({"config": "wiki/finetune"} | entry.finetuning))
+
+
+def test_the_questions_that_measure_an_entry_are_held_out_of_its_pretraining_too(tmp_path):
+    with_questions = speedrun.pretraining_settings(speedrun.ENTRIES["one_layer"], tmp_path)
+    assert with_questions["question_ratio"] > 0 and with_questions["validation_size"] == speedrun.HELD_OUT
+    assert "question_file" not in speedrun.pretraining_settings(speedrun.ENTRIES["recipe"], tmp_path)
 
 
 def test_gpt2_is_given_the_targets_where_its_own_shift_expects_them(tmp_path, characters):
