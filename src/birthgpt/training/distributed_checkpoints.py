@@ -26,8 +26,12 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.checkpoint.storage import WriteResult
+from transformers import AutoConfig, GenerationConfig, PreTrainedModel
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from birthgpt.training.manifest import Entries
+from birthgpt.training.sharding import new_model
+from birthgpt.utils.errors import naming_damage
 from birthgpt.utils.files import sha256_of
 
 SHARDS = "shards"
@@ -124,9 +128,20 @@ def load_shards(checkpoint: Path, model: nn.Module, optimizers: Optimizers, para
     set_optimizer_state_dict(model, optimizers, loaded, options=options)
 
 
-def load_weights_of_shards(checkpoint: Path, model: nn.Module) -> None:
-    """Load the weights into a model that is not sharded, in this process alone; a ValueError if they do not fit."""
+def model_of_shards(checkpoint: Path) -> PreTrainedModel:
+    """The whole model of a checkpoint in shards, read by this process alone.
+
+    Raises:
+        ValueError: the shards cannot be read, or do not fit `config.json`.
+    """
+    with naming_damage(checkpoint / "config.json"):
+        model = new_model(AutoConfig.from_pretrained(checkpoint, trust_remote_code=False))
+    if (checkpoint / GENERATION_CONFIG_NAME).is_file():
+        with naming_damage(checkpoint / GENERATION_CONFIG_NAME):
+            model.generation_config = GenerationConfig.from_pretrained(checkpoint)
+    # they are filled in place
     _read(checkpoint, _weights(model), no_dist=True)
+    return model.eval()
 
 
 def shapes_of_weights(checkpoint: Path) -> dict[str, torch.Size]:

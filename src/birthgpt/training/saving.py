@@ -45,7 +45,7 @@ class CheckpointCallback(TrainerCallback):
 
     def on_train_begin(self, trainer: "Trainer") -> None:
         if is_sharded(trainer.models.replicas[0].model):
-            self.group = saving_group(trainer.accelerator)
+            self.group = saving_group()
 
     def on_step_begin(self, trainer: "Trainer") -> None:
         # here, and not at the end of an update, because processes exchange counts now anyway
@@ -169,9 +169,9 @@ class AsyncSave:
         prune_checkpoints([self.target.parent], self.save_total_limit)
 
 
-def saving_group(accelerator: Accelerator) -> dist.ProcessGroup | None:
+def saving_group() -> dist.ProcessGroup | None:
     """A group of all processes over gloo, in which they save while they exchange gradients in another group."""
-    return dist.new_group(backend="gloo") if accelerator.num_processes > 1 else None
+    return dist.new_group(backend="gloo") if dist.is_initialized() else None
 
 
 def save_config(model: PreTrainedModel, folder: Path) -> None:
