@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from builders import losses, train
+from builders import PERFORMER, losses, train
 from processes import in_processes, pretend_fsdp
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
@@ -73,6 +73,8 @@ KINDS = {
     "adamw": {"weight_decay": 0.1},
     "muon": {"optimizer": "muon"},
     "untied": {"architecture": {"tie_word_embeddings": False}},
+    # its features are drawn anew in training
+    "performer": {"architecture": PERFORMER},
 }
 
 
