@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from builders import PERFORMER, losses, train
+from builders import LINES, PERFORMER, losses, run_pretraining, train
 from processes import in_processes, pretend_fsdp
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
@@ -86,6 +86,19 @@ def test_a_run_resumed_from_shards_equals_an_uninterrupted_one(tmp_path, bpe, in
     assert losses(resumed) == losses(whole)
     for name, value in model.state_dict().items():
         assert torch.equal(value, resumed_model.state_dict()[name]), name
+
+
+def test_the_command_goes_on_from_shards_and_deletes_them_when_it_begins_anew(tmp_path, in_shards):
+    corpus, run = tmp_path / "corpus.txt", tmp_path / "run"
+    corpus.write_text("".join(f"{line}\n" for line in LINES * 30))
+    arguments = ["--train_file", corpus, "--output_dir", run, "--max_train_steps", 3, "--save_steps", 1]
+    first = run_pretraining(*arguments)
+    shutil.rmtree(run / "checkpoint-3")
+    resumed = run_pretraining(*arguments, "--resume_from_checkpoint", "latest")
+    assert losses(resumed) == losses(first)
+    assert [path.name for path in list_checkpoints(run)] == ["checkpoint-2", "checkpoint-3"]
+    run_pretraining(*arguments[:-1], 0, "--overwrite_output_dir", True)
+    assert not list_checkpoints(run) and not list(run.rglob(f"*{SHARDS}*"))
 
 
 def test_an_ordinary_run_goes_on_from_shards_and_a_sharded_one_from_an_ordinary_checkpoint(tmp_path, bpe, monkeypatch):
