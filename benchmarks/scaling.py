@@ -3,11 +3,15 @@
 python benchmarks/scaling.py --output_file benchmarks/scaling.json
 
 This script measures bytes, tokens and bits of knowledge per synthetic person, bytes of a checkpoint, and bytes of
-activations per token. `ASSUMPTIONS` are from other sources. The rest is computed from these values.
+activations per token. It trains in one, two and four processes over gloo, and measures tokens a second, what each of
+them reads, and the time to save. `ASSUMPTIONS` are from other sources. The rest is computed from these values.
 """
 
 import argparse
+import json
 import math
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -35,6 +39,7 @@ from birthgpt.utils.environment import environment_info
 from birthgpt.utils.files import save_json
 from birthgpt.utils.tables import markdown_table
 
+WORKER = Path(__file__).with_name("sharded_training.py")
 BLOCK = 512
 PEOPLE = 100_000_000
 SHAPE = {
@@ -161,6 +166,35 @@ def activation_metrics(tokenizer: PreTrainedTokenizerBase, width: int, tokens: i
     return {"activation_bytes_per_token_layer_and_width": (of_layers(3) - of_layers(1)) / 2 / batch.numel() / width}
 
 
+def process_metrics(
+    scratch: Path, tokenizer: PreTrainedTokenizerBase, counts: Iterable[int], **settings: int
+) -> dict[str, dict]:
+    """What `sharded_training.py` measures in each number of processes over gloo.
+
+    Args:
+        scratch: a folder with `people/wiki.txt`, which is shared out as four files.
+        settings: the settings of that script.
+    """
+    lines = (scratch / "people" / WIKI).read_text().splitlines(keepends=True)
+    corpus = scratch / "shards"
+    corpus.mkdir()
+    for number in range(4):
+        (corpus / f"wiki-{number}.txt").write_text("".join(lines[number::4]))
+    tokenizer.save_pretrained(scratch / "tokenizer")
+    found = {}
+    for count in counts:
+        folder = scratch / f"processes-{count}"
+        folder.mkdir()
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", count, WORKER]
+        given = {"corpus": corpus, "tokenizer": scratch / "tokenizer", "folder": folder, **settings}
+        command = launcher + [part for name, value in given.items() for part in (f"--{name}", value)]
+        ended = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        if ended.returncode:
+            raise SystemExit(f"{count} processes failed:\n{ended.stderr}")
+        found[str(count)] = json.loads((folder / "metrics.json").read_text())
+    return {"corpus_bytes": sum(file.stat().st_size for file in corpus.iterdir()), "by_processes": found}
+
+
 def parameters_of(shape: dict, tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """The number of all parameters, and of the parameters that the computation of a token multiplies."""
     with torch.device("meta"):
@@ -181,7 +215,7 @@ def runs_table(measured: dict, assumed: dict, model: dict) -> list[dict]:
             "training tokens": f"{tokens:.1e}",
             "FLOPs": f"{flops:.1e}",
             "GPU days": f"{gpu_days:,.0f}",
-            **{f"days on {gpus} GPUs": f"{gpu_days / gpus:,.1f}" for gpus in (8, 64, 256, 1024)},
+            **{f"hours on {nodes} node{'s' if nodes > 1 else ''}": hours(gpu_days, nodes) for nodes in (1, 8, 32, 128)},
             "capacity, Gbit": f"{capacity / 1e9:.1f}",
             "of all birthplaces": f"{capacity / PEOPLE / measured['bits_per_birthplace']:.0%}",
             "of all facts": f"{capacity / PEOPLE / measured['bits_per_person']:.0%}",
@@ -210,26 +244,54 @@ def memory_table(measured: dict, assumed: dict, model: dict) -> list[dict]:
 
 
 def storage_table(measured: dict, assumed: dict, model: dict) -> list[dict]:
-    """The sizes of corpus and checkpoints, and the time to write a checkpoint."""
+    """The sizes of corpus and checkpoints, and the time to write a checkpoint in the shards of 64 processes."""
     checkpoint = measured["checkpoint_bytes_per_parameter"] * model["parameters"]
     sizes = {
         "corpus, a line a person": PEOPLE * measured["bytes_per_line"],
         "corpus, five lines a person": 5 * PEOPLE * measured["bytes_per_line"],
         "the finished model": measured["model_bytes_per_parameter"] * model["parameters"],
         "a checkpoint to resume from": checkpoint,
-        "two of them, the default, and a third while it is written": 3 * checkpoint,
+        "the shards of one of 64 processes": checkpoint / 64,
+        "two checkpoints, the default, and a third while it is written": 3 * checkpoint,
     }
     rows = [{"what": name, "GB": f"{size / 1e9:,.1f}"} for name, size in sizes.items()]
-    computing = measured["write_and_hash_processor_seconds_per_GB"] * checkpoint / 1e9
+    # each process copies and hashes its own part, and all of them write to one disk
+    computing = measured["write_and_hash_processor_seconds_per_GB"] * checkpoint / 64 / 1e9
     disk = checkpoint / assumed["disk_bytes_per_second"]
     rows[3]["seconds to write"] = f"{computing + disk:,.0f}"
     return rows
+
+
+def processes_table(processes: dict) -> list[dict]:
+    """A row for each number of processes of this machine."""
+    rows = []
+    for count, found in processes["by_processes"].items():
+        read = [f"{size / processes['corpus_bytes']:.0%}" for size in found["bytes_read"]]
+        waited, written = (found.get(name) for name in ("waited_for_shards_seconds", "shards_seconds"))
+        row = {
+            "processes": count,
+            "tokens a second": f"{found['tokens_per_second']:,.0f}",
+            "of the corpus, read by each": ", ".join(read),
+            "MB of a checkpoint": f"{found['checkpoint_bytes'] / 1e6:,.0f}",
+            "s to save it gathered": f"{found['gathered_seconds']:.2f}",
+            "s that training waits for shards": "–" if waited is None else f"{waited:.2f}",
+            "s until they are written": "–" if written is None else f"{written:.2f}",
+        }
+        rows.append(row)
+    return rows
+
+
+def hours(gpu_days: float, nodes: int) -> str:
+    """The hours of a run on this number of nodes."""
+    return f"{gpu_days * 24 / nodes / ASSUMPTIONS['gpus_per_node']:,.1f}"
 
 
 def pages(metrics: dict) -> list[str]:
     """The tables of docs/scaling.md, from the metrics alone."""
     of = (metrics["measured"], metrics["assumed"], metrics["model"])
     tables = [runs_table(*of), memory_table(*of), storage_table(*of)]
+    if "processes" in metrics:
+        tables.append(processes_table(metrics["processes"]))
     return [markdown_table(rows, list(max(rows, key=len))) for rows in tables]
 
 
@@ -238,6 +300,11 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=5000, help="people that are measured")
     parser.add_argument("--vocab_size", type=int, default=2048, help="tokens of the BPE tokenizer")
     parser.add_argument("--checkpoint_width", type=int, default=768, help="width of the model that is saved")
+    parser.add_argument(
+        "--processes", type=int, nargs="*", default=[1, 2, 4], help="numbers of processes over gloo; none: not measured"
+    )
+    parser.add_argument("--training_width", type=int, default=256, help="width of the model that they train")
+    parser.add_argument("--updates", type=int, default=30, help="updates that they train")
     parser.add_argument("--output_file", type=Path, help="also write the metrics here")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -249,11 +316,16 @@ def main() -> None:
             **checkpoint_metrics(run, tokenizer, arguments.checkpoint_width),
             **activation_metrics(tokenizer, width=128, tokens=128),
         }
+        widths = {name: getattr(arguments, name) for name in ("training_width", "checkpoint_width", "updates")}
+        processes = {}
+        if arguments.processes:
+            processes["processes"] = process_metrics(Path(scratch), tokenizer, arguments.processes, **widths)
     metrics = {
         "people": PEOPLE,
         "measured": measured,
         "assumed": ASSUMPTIONS,
         "model": {**BILLION, **parameters_of(BILLION, tokenizer)},
+        **processes,
     }
     for name, value in measured.items():
         print(f"{name}: {value:.3g}")

@@ -1,4 +1,4 @@
-"""Run a function in two processes that are connected by gloo, as in a launch on two machines."""
+"""Run a function in processes that are connected by gloo, as in a launch on several machines."""
 
 import os
 import queue
@@ -25,6 +25,11 @@ def new_processes() -> BaseContext:
 
 
 def in_two_processes(function: Callable, *arguments, patience: float = 300) -> list:
+    """`in_processes` with two processes."""
+    return in_processes(2, function, *arguments, patience=patience)
+
+
+def in_processes(count: int, function: Callable, *arguments, patience: float = 300) -> list:
     """The result of each process; AssertionError if one raises or has no result within `patience` seconds."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -32,7 +37,8 @@ def in_two_processes(function: Callable, *arguments, patience: float = 300) -> l
     context = new_processes()
     results = context.Queue()
     processes = [
-        context.Process(target=_run, args=(rank, port, results, function, *arguments), daemon=True) for rank in (0, 1)
+        context.Process(target=_run, args=(rank, count, port, results, function, *arguments), daemon=True)
+        for rank in range(count)
     ]
     for process in processes:
         process.start()
@@ -43,20 +49,20 @@ def in_two_processes(function: Callable, *arguments, patience: float = 300) -> l
             assert error is None, f"process {rank}: {error}"
             found[rank] = result
     except queue.Empty:
-        raise AssertionError(f"only {sorted(found)} of the processes 0 and 1 came to an end") from None
+        raise AssertionError(f"only {sorted(found)} of {count} processes came to an end") from None
     finally:
         for process in processes:
             process.join(timeout=5)
             process.kill()
-    return [found[rank] for rank in (0, 1)]
+    return [found[rank] for rank in range(count)]
 
 
-def _run(rank: int, port: int, results, function: Callable, *arguments) -> None:
+def _run(rank: int, count: int, port: int, results, function: Callable, *arguments) -> None:
     torch.set_num_threads(1)
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
+        "WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "ACCELERATE_USE_CPU": "true",

@@ -27,7 +27,7 @@ COMMANDS = {
     "split": "divide questions into folds",
     "push": "export a checkpoint with its code, and push it to the Hub",
     "verify": "check that the files of a checkpoint, an export or a run are as they were saved",
-    "convert": "convert a checkpoint of an earlier version",
+    "convert": "convert a checkpoint of an earlier version, or one in shards",
 }
 """Each command is a module of `birthgpt.commands` with a `COMMAND`."""
 

@@ -1,4 +1,7 @@
-"""Convert checkpoints of earlier versions: weights, settings and metadata get the names of this version."""
+"""Convert checkpoints of earlier versions: weights, settings and metadata get the names of this version.
+
+A checkpoint in shards becomes a folder with all weights in one file.
+"""
 
 import json
 import os
@@ -26,7 +29,8 @@ from birthgpt.commands.loading import (
 from birthgpt.commands.run_metadata import RUN_METADATA
 from birthgpt.data.tokenizers import CHAT_TEMPLATE, bpe_decoder
 from birthgpt.settings import checked, setting
-from birthgpt.training.manifest import UNFINISHED, write_manifest
+from birthgpt.training.distributed_checkpoints import has_shards, model_of_shards
+from birthgpt.training.manifest import UNFINISHED, check_checkpoint, write_manifest
 from birthgpt.utils.errors import naming_damage
 from birthgpt.utils.files import read_json, save_json
 from birthgpt.utils.folders import RECORD
@@ -50,7 +54,7 @@ RENAMED_SETTINGS = {
 @checked
 @dataclass(kw_only=True)
 class ConvertSettings:
-    """Convert a checkpoint of an earlier version to this one; the model computes the same."""
+    """Convert a checkpoint of an earlier version, or one in shards, to a model of this one, which computes the same."""
 
     model_name_or_path: str = setting(help="folder of the checkpoint")
     output_dir: str | None = setting(None, "folder of the converted checkpoint; the same folder if not given")
@@ -64,13 +68,16 @@ def convert(settings: ConvertSettings) -> Path:
     Unfinished runs (`training_state/`, `checkpoint-N/`) are not converted: finish them with the earlier version.
 
     Raises:
-        ValueError: the folder is not a checkpoint of an earlier version, or is damaged; the output folder exists.
+        ValueError: the folder is neither a checkpoint of an earlier version nor one in shards, or is damaged; the
+            output folder exists.
     """
     source = Path(settings.model_name_or_path)
     target = source if settings.output_dir is None else Path(settings.output_dir)
     if not (source / "config.json").is_file():
         raise ValueError(f"{source} has no config.json: it is not a checkpoint")
     check_folder(str(source))
+    if has_shards(source):
+        return convert_shards(source, target)
     config = read_json(source / "config.json")
     if not (has_earlier_config(config) or has_earlier_tokenizer(source)):
         raise ValueError(f"{source} is not a checkpoint of an earlier version: there is nothing to convert")
@@ -98,6 +105,22 @@ def convert(settings: ConvertSettings) -> Path:
         # until the configuration is there, the folder is recognised as an earlier version
         for file in sorted(temporary.iterdir(), key=lambda file: file.name == "config.json"):
             os.replace(file, target / file.name)
+    return target
+
+
+def convert_shards(checkpoint: Path, target: Path) -> Path:
+    """Write the model of a checkpoint in shards, with its tokenizer, as the folder of a finished model."""
+    check_checkpoint(checkpoint)
+    if os.path.lexists(target):
+        raise ValueError(f"{target} exists: give another output_dir, because the checkpoint stays as it is")
+    model = model_of_shards(checkpoint)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=target.parent) as scratch:
+        temporary = Path(scratch, "converted")
+        copy_files(checkpoint, temporary)
+        model.save_pretrained(temporary)
+        write_manifest(temporary)
+        os.replace(temporary, target)
     return target
 
 

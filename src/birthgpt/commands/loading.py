@@ -29,6 +29,7 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from birthgpt.model import BirthGPTConfig, BirthGPTEncoderDecoderConfig
 from birthgpt.model.attention_types import config_classes
 from birthgpt.settings import did_you_mean
+from birthgpt.training.distributed_checkpoints import has_shards
 from birthgpt.training.manifest import check_files, manifest_of
 from birthgpt.utils.errors import first_line, naming_damage
 from birthgpt.utils.files import check_input_file, read_json
@@ -107,6 +108,11 @@ def check_folder(name_or_path: str) -> None:
 
 
 def _read_model(name_or_path: str, **overrides: Any) -> PreTrainedModel:
+    if has_shards(Path(name_or_path)):
+        raise ValueError(
+            f"{name_or_path} is a checkpoint in shards, which only a run can read: "
+            f"`birthgpt convert {name_or_path} --output_dir FOLDER` writes its model"
+        )
     try:
         with _quiet():
             settings, _ = PreTrainedConfig.get_config_dict(name_or_path)

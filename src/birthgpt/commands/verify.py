@@ -7,6 +7,7 @@ from birthgpt.commands.command import Command
 from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.evaluation.calibration import has_calibration, load_calibration
 from birthgpt.settings import checked, setting
+from birthgpt.training.distributed_checkpoints import has_shards, model_of_shards
 from birthgpt.training.manifest import check_checkpoint, list_checkpoints, manifest_of, read_manifest
 
 
@@ -37,7 +38,10 @@ def verify(settings: VerifySettings) -> dict[Path, int]:
         try:
             if model in checkpoints:
                 check_checkpoint(model)
-            loaded, _ = load_model_and_tokenizer(str(model))
+            if has_shards(model):
+                loaded = model_of_shards(model)
+            else:
+                loaded, _ = load_model_and_tokenizer(str(model))
             if has_calibration(model):
                 load_calibration(str(model), loaded, others=None)
             compared[model] = len(read_manifest(model)) if manifest_of(model).is_file() else 0

@@ -1,4 +1,4 @@
-"""Callbacks before and after the updates of a run: logging, evaluation, new random features, saving.
+"""Callbacks before and after the updates of a run: logging, evaluation, new random features. `saving` has the last one.
 
 Events have the same names as in the `TrainerCallback` of transformers. Each event receives the trainer, whose `state`,
 `models` and `log` are public. Callbacks are called in the order of the list.
@@ -7,7 +7,6 @@ Events have the same names as in the `TrainerCallback` of transformers. Each eve
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
@@ -18,9 +17,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from birthgpt.model.attention import Attention
 from birthgpt.settings import checked, setting
-from birthgpt.training.checkpoints import CheckpointSettings, save_checkpoint, save_model
+from birthgpt.training.checkpoints import CheckpointSettings
 from birthgpt.training.events import Metrics, TrainerCallback
-from birthgpt.training.manifest import prune_checkpoints
+from birthgpt.training.saving import CheckpointCallback
 from birthgpt.training.sharding import full_weights, load_full_weights, unsharded
 
 if TYPE_CHECKING:
@@ -197,37 +196,3 @@ class EvaluationCallback(TrainerCallback):
             weights = full_weights(replica.eval_model)
             replica.best_weights = {name: value.detach().clone() for name, value in weights.items()}
         trainer.log(metrics)
-
-
-class CheckpointCallback(TrainerCallback):
-    """Saves a checkpoint every `save_steps` updates and when a signal stops the run, and the models at the end."""
-
-    def __init__(self, settings: CheckpointSettings, tokenizer: PreTrainedTokenizerBase):
-        self.settings, self.tokenizer = settings, tokenizer
-
-    def on_step_end(self, trainer: "Trainer") -> None:
-        save_steps = self.settings.save_steps
-        if save_steps and (trainer.state.step % save_steps == 0 or trainer.stopped_by is not None):
-            self.save(trainer)
-
-    def save(self, trainer: "Trainer") -> None:
-        """Save a checkpoint of every model, then remove the oldest ones."""
-        trainer.flush_loss()
-        trainer.models.check_finite(trainer.state.step)
-        accelerator, replicas = trainer.accelerator, trainer.models.replicas
-        accelerator.wait_for_everyone()
-        for replica in replicas:
-            # every process takes part in this
-            save_checkpoint(replica, self.tokenizer, trainer.state, writes=accelerator.is_main_process)
-        if accelerator.is_main_process:
-            # after all are written: an old checkpoint may be the last one that all models have
-            prune_checkpoints([replica.spec.folder for replica in replicas], self.settings.save_total_limit)
-        accelerator.wait_for_everyone()
-
-    def on_train_end(self, trainer: "Trainer") -> None:
-        for replica in trainer.models.replicas:
-            model = unsharded(replica.eval_model).eval()
-            if trainer.accelerator.is_main_process:
-                Path(replica.spec.folder).mkdir(parents=True, exist_ok=True)
-                save_model(replica.spec.folder, model, self.tokenizer)
-        trainer.accelerator.wait_for_everyone()

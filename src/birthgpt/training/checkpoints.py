@@ -2,11 +2,10 @@
 
 `training_state/` contains, as safetensors and JSON, what a run needs to continue as if it had never stopped. The model
 can be used without it. Its manifest lists every file of the checkpoint with its size and SHA-256, so that a damaged
-checkpoint is found before it is read.
+checkpoint is found before it is read. The weights of a sharded model are in `shards/` (`distributed_checkpoints`).
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,12 +21,13 @@ from safetensors.torch import save_model as save_torch_module
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from birthgpt.settings import checked, setting
+from birthgpt.training.distributed_checkpoints import has_shards, load_shards, shapes_of_weights, states_by_parameter
 from birthgpt.training.manifest import (
     RUN,
     TRAINING_STATE,
     UNFINISHED,
+    finish_checkpoint,
     list_checkpoints,
-    make_room,
     write_manifest,
 )
 from birthgpt.training.model_group import ModelGroup, Replica
@@ -61,7 +61,7 @@ def save_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeni
         ValueError: it could not be written, for example on a full disk. Checkpoints are unchanged.
     """
     temporary = folder / f"{UNFINISHED}model"
-    with _or_what_is_left(f"the finished model in {folder}", temporary):
+    with or_what_is_left(f"the finished model in {folder}", temporary):
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         write_manifest(temporary)
@@ -84,32 +84,38 @@ def save_checkpoint(
     if not writes:
         return target
     temporary = folder / f"{UNFINISHED}{target.name}"
-    with _or_what_is_left(str(target), temporary):
+    with or_what_is_left(str(target), temporary):
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-        _save_training_state(temporary / TRAINING_STATE, replica, optimizer_state, state)
-        write_manifest(temporary)
-        files = [target.name / path.relative_to(temporary) for path in temporary.rglob("*") if path.is_file()]
-        record_files(folder, RUN, [path.as_posix() for path in files])
-        if target.is_dir():
-            make_room(target)
-        os.replace(temporary, target)
+        save_training_state(temporary / TRAINING_STATE, replica, optimizer_state["param_groups"], state)
+        tensors = {
+            f"{name}/{key}": torch.as_tensor(value).contiguous()
+            for name, entries in optimizer_state["state"].items()
+            for key, value in entries.items()
+        }
+        save_file(tensors, temporary / TRAINING_STATE / "optimizer.safetensors")
+        finish_checkpoint(temporary)
     return target
 
 
 @contextmanager
-def _or_what_is_left(what: str, temporary: Path) -> Iterator[None]:
+def or_what_is_left(what: str, temporary: Path) -> Iterator[None]:
     """Context that writes into a temporary folder; an error removes this folder, and names the last checkpoint."""
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         yield
     except (OSError, SafetensorError, ValueError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        written = list_checkpoints(temporary.parent)
-        raise ValueError(
-            f"{what} could not be written ({error}): free some space and pass --resume_from_checkpoint latest; "
-            + (f"the last checkpoint is {written[-1]}" if written else "there is no checkpoint yet")
-        ) from error
+        raise not_written(what, str(error), temporary.parent) from error
+
+
+def not_written(what: str, reason: str, run_folder: Path) -> ValueError:
+    """The error about a checkpoint or model that could not be written; it names the last checkpoint."""
+    written = list_checkpoints(run_folder)
+    return ValueError(
+        f"{what} could not be written ({reason}): free some space and pass --resume_from_checkpoint latest; "
+        + (f"the last checkpoint is {written[-1]}" if written else "there is no checkpoint yet")
+    )
 
 
 def load_checkpoint(checkpoint: Path, models: ModelGroup, *, expected: TrainerState) -> TrainerState:
@@ -131,15 +137,12 @@ def load_checkpoint(checkpoint: Path, models: ModelGroup, *, expected: TrainerSt
     return state
 
 
-def _save_training_state(folder: Path, replica: Replica, optimizer_state: dict[str, Any], state: TrainerState) -> None:
+def save_training_state(
+    folder: Path, replica: Replica, param_groups: list[dict[str, Any]], state: TrainerState
+) -> None:
+    """Write everything of the training state but the tensors of the optimizers."""
     folder.mkdir()
-    tensors = {
-        f"{name}/{key}": torch.as_tensor(value).contiguous()
-        for name, entries in optimizer_state["state"].items()
-        for key, value in entries.items()
-    }
-    save_file(tensors, folder / "optimizer.safetensors")
-    groups = {"optimizers": _optimizer_names(replica), "param_groups": optimizer_state["param_groups"]}
+    groups = {"optimizers": _optimizer_names(replica), "param_groups": param_groups}
     (folder / "optimizer.json").write_text(json.dumps(groups, indent=1))
     if replica.best_weights is not None:
         save_file(replica.best_weights, folder / "best_weights.safetensors")
@@ -172,32 +175,34 @@ def _load_state(checkpoint: Path, expected: TrainerState) -> TrainerState:
 
 def _load_replica(checkpoint: Path, replica: Replica) -> None:
     folder = checkpoint / TRAINING_STATE
-    weights = load_file(checkpoint / "model.safetensors")
-    _check_same_model(checkpoint, weights, replica.model)
+    in_shards = has_shards(checkpoint)
+    weights = {} if in_shards else load_file(checkpoint / "model.safetensors")
+    shapes = shapes_of_weights(checkpoint) if in_shards else {name: tensor.shape for name, tensor in weights.items()}
+    _check_same_model(checkpoint, shapes, replica.model)
     groups = read_json(folder / "optimizer.json")
     if groups.get("optimizers") != _optimizer_names(replica):
         raise ValueError(f"{checkpoint} was written with another optimizer: use the settings of that run")
     if (folder / "average.safetensors").is_file() != (replica.average is not None):
         negation = "" if replica.average is None else "out"
         raise ValueError(f"{checkpoint} was written with{negation} ema_decay: use the setting of that run")
-    load_full_weights(replica.model, weights)
-    state: dict[str, dict[str, torch.Tensor]] = {}
-    for name, tensor in load_file(folder / "optimizer.safetensors").items():
-        parameter, key = name.rsplit("/", 1)
-        state.setdefault(parameter, {})[key] = tensor
-    optimizer_state = {"state": state, "param_groups": groups["param_groups"]}
-    load_full_optimizer_state(replica.model, replica.plain_optimizers, optimizer_state)
+    if in_shards:
+        load_shards(checkpoint, replica.model, replica.plain_optimizers, groups["param_groups"])
+    else:
+        load_full_weights(replica.model, weights)
+        states = states_by_parameter(load_file(folder / "optimizer.safetensors"))
+        optimizer_state = {"state": states, "param_groups": groups["param_groups"]}
+        load_full_optimizer_state(replica.model, replica.plain_optimizers, optimizer_state)
     if replica.average is not None:
         load_torch_module(replica.average, folder / "average.safetensors")
     best = folder / "best_weights.safetensors"
     replica.best_weights = load_file(best) if best.is_file() else None
 
 
-def _check_same_model(checkpoint: Path, weights: dict[str, torch.Tensor], model: PreTrainedModel) -> None:
+def _check_same_model(checkpoint: Path, shapes: dict[str, torch.Size], model: PreTrainedModel) -> None:
     own = model.state_dict()
     # a tied head is stored once
-    missing = set(own) - set(weights) - set(model._tied_weights_keys or {})
-    different = [name for name in weights if name not in own or own[name].shape != weights[name].shape]
+    missing = set(own) - set(shapes) - set(model._tied_weights_keys or {})
+    different = [name for name, shape in shapes.items() if name not in own or own[name].shape != shape]
     for name in (*sorted(missing), *different):
         raise ValueError(f"{checkpoint} contains another model: {name} is missing or has another shape")
 

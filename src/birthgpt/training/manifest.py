@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from birthgpt.utils.files import read_json, save_json, sha256_of
-from birthgpt.utils.folders import check_all_recorded
+from birthgpt.utils.folders import check_all_recorded, record_files
 
 logger = logging.getLogger(__name__)
 
@@ -20,18 +20,24 @@ MANIFEST = "manifest.json"
 UNFINISHED = ".unfinished-"
 """The beginning of the name of a folder that is being written or removed."""
 
+Entries = dict[str, dict[str, Any]]
+"""`bytes` and `sha256` of files, by name."""
 
-def write_manifest(folder: Path, files: Iterable[Path] | None = None) -> None:
+
+def write_manifest(folder: Path, files: Iterable[Path] | None = None, hashed: Entries | None = None) -> None:
     """Write the size and SHA-256 of files, then make sure that all of them are on the disk.
 
     Args:
         folder: a checkpoint or the folder of a model, which loading compares with its manifest.
         files: the files to list; all files of the folder if not given.
+        hashed: entries of files that were hashed before.
     """
     manifest = manifest_of(folder)
     listed = (path for path in folder.rglob("*") if path.is_file()) if files is None else files
     listed = sorted(path for path in listed if path != manifest)
-    save_json(manifest, {"files": {path.relative_to(folder).as_posix(): _entry(path) for path in listed}})
+    entries = {path.relative_to(folder).as_posix(): path for path in listed}
+    known = hashed or {}
+    save_json(manifest, {"files": {name: known.get(name) or _entry(path) for name, path in entries.items()}})
     for path in [*listed, manifest]:
         with path.open("rb") as file:
             os.fsync(file.fileno())
@@ -50,7 +56,7 @@ def manifest_of(folder: Path) -> Path:
     return (state if state.is_dir() else folder) / MANIFEST
 
 
-def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
+def read_manifest(folder: Path) -> Entries:
     """`bytes` and `sha256` of each file by name; a ValueError if the manifest is damaged."""
     manifest = manifest_of(folder)
     try:
@@ -146,6 +152,22 @@ def prune_checkpoints(run_folders: Sequence[Path], save_total_limit: int) -> Non
                 remove_checkpoint(old)
             except ValueError as error:
                 logger.warning("%s is kept: %s", old, error)
+
+
+def finish_checkpoint(unfinished: Path, hashed: Entries | None = None) -> Path:
+    """Write the manifest of `.unfinished-checkpoint-N`, and rename it to `checkpoint-N`, which is returned.
+
+    Args:
+        hashed: entries of files that were hashed before.
+    """
+    run_folder, checkpoint = unfinished.parent, unfinished.with_name(unfinished.name.removeprefix(UNFINISHED))
+    write_manifest(unfinished, hashed=hashed)
+    files = [checkpoint.name / path.relative_to(unfinished) for path in unfinished.rglob("*") if path.is_file()]
+    record_files(run_folder, RUN, [path.as_posix() for path in files])
+    if checkpoint.is_dir():
+        make_room(checkpoint)
+    os.replace(unfinished, checkpoint)
+    return checkpoint
 
 
 def make_room(checkpoint: Path) -> None:

@@ -1,7 +1,7 @@
 """Weights and optimizer states under FSDP2 of accelerate: gathered into whole tensors, and sharded again.
 
 `torch.distributed.checkpoint.state_dict` of PyTorch gathers and shards them, and names every state by its parameter. It
-does not change a model that is not sharded. So a checkpoint is the same folder for every kind of launch.
+does not change a model that is not sharded. So one run can begin without shards and go on with them, or the reverse.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedConfig, PreTrainedModel
 
 
 def check_sharding(accelerator: Accelerator, settings: dict[str, Any]) -> None:
@@ -84,16 +84,16 @@ def unsharded(model: PreTrainedModel) -> PreTrainedModel:
     if not is_sharded(model):
         return model
     with model.device:
-        auto_class = AutoModelForSeq2SeqLM if model.config.is_encoder_decoder else AutoModelForCausalLM
-        whole = auto_class.from_config(
-            model.config,
-            attn_implementation=model.config._attn_implementation,
-            dtype=model.dtype,
-            trust_remote_code=False,
-        )
+        whole = new_model(model.config, attn_implementation=model.config._attn_implementation, dtype=model.dtype)
     whole.load_state_dict({name: full_tensor(value) for name, value in model.state_dict().items()})
     whole.generation_config = model.generation_config
     return whole
+
+
+def new_model(config: PreTrainedConfig, **settings: Any) -> PreTrainedModel:
+    """A model with new weights, of the class that this configuration has."""
+    auto_class = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    return auto_class.from_config(config, trust_remote_code=False, **settings)
 
 
 def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
