@@ -216,6 +216,7 @@ class CheckpointCallback(TrainerCallback):
         trainer.models.check_finite(trainer.state.step)
         accelerator, replicas = trainer.accelerator, trainer.models.replicas
         accelerator.wait_for_everyone()
+        trainer.state.stream_positions = trainer.loader.positions()
         for replica in replicas:
             # every process takes part in this
             save_checkpoint(replica, self.tokenizer, trainer.state, writes=accelerator.is_main_process)
