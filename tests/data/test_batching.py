@@ -13,13 +13,13 @@ from birthgpt.data.batching import (
     BatchSettings,
     EpochBatches,
     MixedBatches,
-    StreamedBatches,
     fixed_batches,
     model_inputs,
     pad_batch,
     plan_batches,
 )
 from birthgpt.data.objectives import IGNORE, LanguageModeling, NameFirst, QuestionAnswering
+from birthgpt.data.streaming import StreamedBatches
 
 LENGTHS = np.random.default_rng(0).integers(3, 120, size=1000)
 

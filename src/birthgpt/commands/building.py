@@ -13,10 +13,11 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Pr
 
 from birthgpt.commands.data_report import StreamReport
 from birthgpt.commands.loading import load_model_and_tokenizer, load_tokenizer
-from birthgpt.data.batching import EpochBatches, StreamedBatches
+from birthgpt.data.batching import EpochBatches
 from birthgpt.data.names import NameFinder
 from birthgpt.data.objectives import ExampleSettings, Objective, ObjectiveSettings, teaches_unknown
 from birthgpt.data.questions import load_questions
+from birthgpt.data.streaming import StreamedBatches, share_of_process
 from birthgpt.data.tokenizers import (
     TokenizerSettings,
     add_unknown_answer_token,
@@ -242,11 +243,13 @@ def build_batches(
     accelerator: Accelerator,
     *,
     name: str = "the corpus",
+    stream_buffer_size: int = 4096,
 ) -> EpochBatches | StreamedBatches:
     """The batches of a run, planned for its processes and accumulation steps.
 
     Args:
         name: what the log calls a stream.
+        stream_buffer_size: lines of a stream that a process plans at a time.
     """
     num_micro_batches = accelerator.num_processes * settings.compute.gradient_accumulation_steps
     seed, pad_token_id = settings.run.seed_of_data, tokenizer.pad_token_id
@@ -255,14 +258,17 @@ def build_batches(
             raise ValueError(
                 "a stream has no known length: give max_train_steps or max_train_flops, not num_train_epochs"
             )
+        processes = accelerator.num_processes
         return StreamedBatches(
-            source,
+            share_of_process(source, accelerator.process_index, processes, name),
             objective,
             pad_token_id,
             settings.batches,
             seed=seed,
             num_micro_batches=num_micro_batches,
-            watch=StreamReport(name, objective, tokenizer) if accelerator.is_main_process else None,
+            num_processes=processes,
+            buffer_size=stream_buffer_size,
+            watch=StreamReport(name, objective, tokenizer, counts=accelerator.is_main_process),
         )
     batches = EpochBatches(
         source, objective, pad_token_id, settings.batches, seed=seed, num_micro_batches=num_micro_batches

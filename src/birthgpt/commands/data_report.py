@@ -57,12 +57,13 @@ class StreamReport:
         source: the file, for the log.
         objective: what is made of the lines.
         tokenizer: the tokenizer that may not know characters.
+        counts: whether this process reports the counts; the others have similar lines.
     """
 
-    def __init__(self, source: str, objective: Objective, tokenizer: PreTrainedTokenizerBase):
+    def __init__(self, source: str, objective: Objective, tokenizer: PreTrainedTokenizerBase, *, counts: bool = True):
         self.source, self.objective = source, objective
         self.warn_unknown = UnknownCharacterWarnings(tokenizer, source)
-        self.is_first = True
+        self.is_first = counts
 
     def __call__(self, rows: dict[str, list]) -> None:
         """Look at the lines that were read next, as columns."""

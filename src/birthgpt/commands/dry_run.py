@@ -10,13 +10,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from birthgpt.data.batching import (
     EpochBatches,
     MixedBatches,
-    StreamedBatches,
     TensorBatch,
     count_tokens,
     model_inputs,
 )
 from birthgpt.data.objectives import IGNORE
 from birthgpt.data.preview import show_example
+from birthgpt.data.streaming import StreamedBatches
 from birthgpt.training.model_group import training_flops
 from birthgpt.training.state import BudgetSettings
 

@@ -24,7 +24,7 @@ from birthgpt.commands.dry_run import describe_run
 from birthgpt.commands.evaluators import Evaluator, build_accuracy_evaluator, build_recall_evaluator
 from birthgpt.commands.run_metadata import save_run_metadata, show_summary
 from birthgpt.commands.unused_settings import unused_in_pretraining, warn_unused
-from birthgpt.data.batching import EpochBatches, MixedBatches, StreamedBatches
+from birthgpt.data.batching import EpochBatches, MixedBatches
 from birthgpt.data.corpus import CorpusSettings, lines_by_name
 from birthgpt.data.names import NameFinder
 from birthgpt.data.objectives import (
@@ -43,7 +43,9 @@ from birthgpt.data.questions import (
     warn_odd_questions,
     warn_rare_relations,
 )
+from birthgpt.data.shards import count_rows
 from birthgpt.data.splits import train_validation_split, warn_unknown_people
+from birthgpt.data.streaming import StreamedBatches, StreamSettings
 from birthgpt.data.tokenizers import TokenizerSettings, warn_unknown_characters
 from birthgpt.data.unknown_names import UnknownNames
 from birthgpt.model.attention_types import get_attention_type
@@ -52,6 +54,7 @@ from birthgpt.training.accelerators import build_accelerator
 from birthgpt.training.callbacks import EvaluationCallback, ValidationSettings, standard_callbacks
 from birthgpt.training.manifest import checkpoints_to_resume
 from birthgpt.training.model_group import ModelGroup, ReplicaSpec
+from birthgpt.training.processes import on_all_processes, shared_out
 from birthgpt.training.run_folder import open_run_folder
 from birthgpt.training.run_inputs import fingerprint_data, fingerprint_tokenizer
 from birthgpt.training.run_lock import locked_folder
@@ -70,6 +73,7 @@ class PretrainSettings:
     """Train a new model on a corpus."""
 
     corpus: CorpusSettings
+    stream: StreamSettings
     objective: ObjectiveSettings
     questions: MixedQuestionSettings
     validation: ValidationSettings
@@ -138,7 +142,7 @@ def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
     accelerator = build_accelerator(training)
     if accelerator.is_main_process:
         warn_unused(settings, unused_in_pretraining(settings))
-    corpus = read_corpus(settings.corpus, verbose=accelerator.is_main_process)
+    corpus = read_corpus(settings.corpus, accelerator)
     questions = read_questions(settings, corpus, verbose=accelerator.is_main_process)
     block_size = settings.objective.block_size
     specs = build_specs(settings, accelerator)
@@ -171,7 +175,7 @@ def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
         "question_file": fingerprint_data(questions, settings.questions.question_file),
         "tokenizer": fingerprint_tokenizer(tokenizer),
     }
-    check_first_batch(batches)
+    check_first_batch(batches, accelerator)
     if specs:
         models: ModelGroup = StackedModels(specs, build, training.optimizer, accelerator)
     else:
@@ -221,10 +225,11 @@ def save_metadata(settings: PretrainSettings, specs: list[ReplicaSpec], summary:
         save_run_metadata(spec.folder, "pretraining", settings, summary.of_model(index), **changed)
 
 
-def read_corpus(settings: CorpusSettings, *, verbose: bool = False) -> datasets.Dataset | datasets.IterableDataset:
-    """Return the corpus of a run; with `verbose`, log its counts."""
-    corpus = settings.read_lines(settings.train_file, streaming=settings.streaming)
-    if verbose and isinstance(corpus, datasets.Dataset):
+def read_corpus(settings: CorpusSettings, accelerator: Accelerator) -> datasets.Dataset | datasets.IterableDataset:
+    """Return the corpus of a run, and log its counts; all processes count the lines of a stream together."""
+    count = partial(shared_out, count_rows, accelerator=accelerator)
+    corpus = settings.read_train_file(count)
+    if accelerator.is_main_process and isinstance(corpus, datasets.Dataset):
         report_corpus(settings.train_file, corpus)
     return corpus
 
@@ -307,7 +312,10 @@ def build_data(
     """The batches of the corpus, mixed with train questions (2309.14316, section 3), and the evaluator."""
     training = settings.training
     source = settings.corpus.train_file
-    batches = build_batches(corpus, objective, tokenizer, training, accelerator, name=source)
+    buffer_size = settings.stream.stream_buffer_size
+    batches = build_batches(
+        corpus, objective, tokenizer, training, accelerator, name=source, stream_buffer_size=buffer_size
+    )
     if isinstance(batches, StreamedBatches):
         return batches, None
     if accelerator.is_main_process:
@@ -334,10 +342,18 @@ def build_data(
     return MixedBatches(batches, asked, question_ratio=ratio, seed=seed), evaluator
 
 
-def check_first_batch(batches: EpochBatches | MixedBatches | StreamedBatches) -> None:
-    """A ValueError for a stream whose first batch cannot be read, or that has none."""
-    if isinstance(batches, StreamedBatches) and next(iter(batches), None) is None:
+def check_first_batch(batches: EpochBatches | MixedBatches | StreamedBatches, accelerator: Accelerator) -> None:
+    """A ValueError on every process for a stream whose first batch one of them cannot read, or does not have."""
+    if not isinstance(batches, StreamedBatches):
+        return
+    found = on_all_processes(lambda: next(iter(batches), None) is not None, accelerator)
+    if not any(found):
         raise ValueError("no line has an example for this objective")
+    if not all(found):
+        raise ValueError(
+            f"process {found.index(False)} of {len(found)} has no line with an example for this objective: launch "
+            "fewer processes, or add lines to train_file"
+        )
 
 
 def build_evaluator(

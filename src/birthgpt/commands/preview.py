@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from birthgpt.commands.building import build_tokenizer, build_unknown_names
 from birthgpt.commands.command import Command
-from birthgpt.commands.pretrain import PretrainSettings, read_corpus, texts_of
+from birthgpt.commands.pretrain import PretrainSettings, texts_of
 from birthgpt.data.corpus import CorpusSettings
 from birthgpt.data.objectives import ObjectiveSettings, build_objective, build_question_answering, teaches_unknown
 from birthgpt.data.preview import examples, show_example
@@ -33,7 +33,7 @@ def preview(settings: PreviewSettings) -> list[str]:
     Raises:
         ValueError: a file or a setting is wrong.
     """
-    corpus = read_corpus(settings.corpus)
+    corpus = settings.corpus.read_train_file()
     block_size = settings.objective.block_size
     unknown = teaches_unknown(settings.objective)
     questions = None if settings.question_file is None else load_questions(settings.question_file)

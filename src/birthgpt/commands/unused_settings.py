@@ -47,6 +47,8 @@ def unused_in_pretraining(settings: Any) -> Unused:
     }
     if settings.questions.question_file is None or not settings.questions.question_ratio:
         unused["no questions are trained on"] = ["question_word_dropout", "question_word_shuffle"]
+    if not settings.corpus.streaming:
+        unused["streaming=False"] = ["stream_buffer_size"]
     return unused
 
 

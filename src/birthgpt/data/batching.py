@@ -1,7 +1,6 @@
 """Batches: the examples of an epoch are planned into padded batches with a token budget."""
 
 import copy
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import datasets
@@ -85,6 +84,15 @@ def pad_pairs(examples: list[dict], pad_token_id: int) -> TensorBatch:
         batch[name] = fill_up([example[name] for example in examples], lengths, fill)
     batch["line_ids"] = torch.tensor([example["line_id"] for example in examples])
     return batch
+
+
+def empty_batch(pad_token_id: int, *, for_encoder_decoder: bool = False) -> TensorBatch:
+    """A batch of one pad without a target, (1, 1): it adds nothing to losses and gradients."""
+    pad = torch.full((1, 1), pad_token_id)
+    batch = {"input_ids": pad, "shift_labels": torch.full_like(pad, IGNORE)}
+    if for_encoder_decoder:
+        batch |= {"attention_mask": torch.ones_like(pad), "decoder_input_ids": pad}
+    return batch | {"line_ids": torch.empty(0, dtype=torch.int64)}
 
 
 def fill_up(rows: list[list[int]], lengths: list[int], fill: int) -> torch.Tensor:
@@ -280,48 +288,3 @@ def map_objective(source: datasets.Dataset, objective: Objective, seed: int, epo
         # the examples depend only on these two: without this, datasets hashes the tokenizer in every epoch
         new_fingerprint=f"objective-{seed}-{epoch}",
     )
-
-
-class StreamedBatches(Batches, torch.utils.data.IterableDataset[TensorBatch]):
-    """The batches of a stream of lines: `buffer_size` lines are planned at a time.
-
-    The last lines are left out if they have fewer examples than `num_micro_batches`. `watch` is called with
-    the columns of the lines when they are read.
-    """
-
-    def __init__(
-        self,
-        source: datasets.IterableDataset,
-        objective: Objective,
-        pad_token_id: int,
-        settings: BatchSettings,
-        *,
-        seed: int,
-        num_micro_batches: int = 1,
-        buffer_size: int = 4096,
-        watch: Callable[[dict[str, list]], None] | None = None,
-    ):
-        self.source, self.objective, self.pad_token_id = source, objective, pad_token_id
-        self.settings, self.seed, self.num_micro_batches = settings, seed, num_micro_batches
-        self.buffer_size, self.watch = buffer_size, watch
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next iteration."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[TensorBatch]:
-        for rows in self.source.batch(self.buffer_size):
-            if self.watch is not None:
-                self.watch(rows)
-            batches = EpochBatches(
-                datasets.Dataset.from_dict(rows),
-                self.objective,
-                self.pad_token_id,
-                self.settings,
-                seed=self.seed,
-                num_micro_batches=self.num_micro_batches,
-                epoch=self.epoch,
-            )
-            for index in range(len(batches)):
-                yield batches[index]

@@ -1,17 +1,26 @@
 """Biographies: each line has a permanent number and the name of a person."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from datasets import Dataset, Features, IterableDataset, Value
 
 from birthgpt.data.names import name_key, normalize, odd_names, read_name, split_name, with_name
-from birthgpt.data.sources import check_source, clean_text, get_column, read_rows
+from birthgpt.data.shards import Counts, Shard, count_rows, find_shards, number_shards, read_shard
+from birthgpt.data.sources import check_source, clean_text, get_column
 from birthgpt.settings import checked, setting
 
 FEATURES = Features({"line_id": Value("int64"), "text": Value("string"), "name": Value("string")})
+
+CountShards = Callable[[Sequence[Shard]], Sequence[Counts]]
+"""Counts the lines and the rows of shards."""
+
+
+def count_shards(shards: Sequence[Shard]) -> list[Counts]:
+    """The lines and the rows of each shard, counted in this process."""
+    return [count_rows(shard) for shard in shards]
 
 
 @checked
@@ -22,9 +31,13 @@ class ColumnSettings:
     text_column: str = setting("text", "column of the lines, if the corpus has columns")
     name_column: str | None = setting(None, "column of the names; read from the line if not given")
 
-    def read_lines(self, source: str, *, streaming: bool = False) -> Dataset | IterableDataset:
+    def read_lines(
+        self, source: str, *, streaming: bool = False, count: CountShards = count_shards
+    ) -> Dataset | IterableDataset:
         """The corpus, as `load_corpus` reads it with these columns."""
-        return load_corpus(source, streaming=streaming, text_column=self.text_column, name_column=self.name_column)
+        return load_corpus(
+            source, streaming=streaming, text_column=self.text_column, name_column=self.name_column, count=count
+        )
 
 
 @checked
@@ -35,6 +48,10 @@ class CorpusSettings(ColumnSettings):
     train_file: str = setting(help="biographies: a text, JSON, CSV or Parquet file, or a Hub id")
     streaming: bool = setting(False, "read the corpus while training, for a corpus that is larger than memory")
 
+    def read_train_file(self, count: CountShards = count_shards) -> Dataset | IterableDataset:
+        """The lines of `train_file`."""
+        return self.read_lines(self.train_file, streaming=self.streaming, count=count)
+
 
 def load_corpus(
     source: str,
@@ -43,6 +60,7 @@ def load_corpus(
     text_column: str = "text",
     name_column: str | None = None,
     split: str = "train",
+    count: CountShards = count_shards,
 ) -> Dataset | IterableDataset:
     """Read biographies, one per row.
 
@@ -50,10 +68,11 @@ def load_corpus(
         source: a file (.txt, .csv, .json, .jsonl, .parquet) or a glob pattern, a folder of
             `datasets.save_to_disk`, or a dataset id of the Hub.
         streaming: return an `IterableDataset` that reads the source again in every epoch, in constant memory
-            (except a JSON array, which is read completely). It has one shard, so that `line_id` counts all rows.
+            (except a JSON array, which is read completely). Its shards are those of `shards.find_shards`.
         text_column: the column of the biography; ``text`` for a .txt file.
         name_column: the column of the person's name; if None, `names.read_name` reads the name from the line.
         split: the split of a saved `DatasetDict` or of a Hub dataset.
+        count: counts the rows of the shards of a stream that has several; processes can do it together.
 
     Returns:
         A dataset in memory, or a stream, with the columns
@@ -64,9 +83,9 @@ def load_corpus(
     Raises:
         ValueError: one line that names the file and the place: a missing or unreadable file, text that is
             not UTF-8, a missing column, a reserved character (``⁇``, ``␃``, ``□``, ``␀``), no text at all. A stream
-            raises all of them except the missing file when it is read.
+            raises those of single lines when it is read.
     """
-    check_source(source)
+    check_source(source, split=split)
     settings: dict[str, Any] = {
         "source": source,
         "streaming": streaming,
@@ -74,9 +93,13 @@ def load_corpus(
         "name_column": name_column,
         "split": split,
     }
-    if streaming:
-        return IterableDataset.from_generator(_lines, features=FEATURES, gen_kwargs=settings)
-    return Dataset.from_list(list(_lines(**settings)), features=FEATURES)
+    if not streaming:
+        return Dataset.from_list(list(_lines([Shard(source)], **settings)), features=FEATURES)
+    shards = find_shards(source)
+    shards = number_shards(shards, count(shards)) if len(shards) > 1 else [Shard(source)]
+    if not shards:
+        raise ValueError(f"{source}: no text in it")
+    return IterableDataset.from_generator(_lines, features=FEATURES, gen_kwargs={"shards": shards, **settings})
 
 
 def corpus_report(lines: Iterable[dict[str, Any]]) -> dict[str, int]:
@@ -112,18 +135,21 @@ def lines_by_name(lines: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
 
 
 def _lines(
-    source: str, streaming: bool, text_column: str, name_column: str | None, split: str
+    shards: list[Shard], source: str, streaming: bool, text_column: str, name_column: str | None, split: str
 ) -> Iterator[dict[str, Any]]:
     empty = True
-    for line_id, (where, row) in enumerate(read_rows(source, split=split, streaming=streaming)):
-        text = clean_text(where, get_column(where, row, text_column))
-        if name_column is None:
-            name, text = split_name(text)
-        else:
-            name = normalize(clean_text(where, get_column(where, row, name_column)))
-            text = with_name(text, name)
-        if text:
-            empty = False
-            yield {"line_id": line_id, "text": text, "name": name}
-    if empty:
+    for shard in shards:
+        rows = read_shard(shard, split=split, streaming=streaming)
+        for line_id, (where, row) in enumerate(rows, start=shard.rows):
+            text = clean_text(where, get_column(where, row, text_column))
+            if name_column is None:
+                name, text = split_name(text)
+            else:
+                name = normalize(clean_text(where, get_column(where, row, name_column)))
+                text = with_name(text, name)
+            if text:
+                empty = False
+                yield {"line_id": line_id, "text": text, "name": name}
+    # datasets reads one shard at a time, and another one may have text
+    if empty and [shard.source for shard in shards if shard.stop is None] == [source]:
         raise ValueError(f"{source}: no text in it")

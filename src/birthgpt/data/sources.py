@@ -2,7 +2,7 @@
 
 A row is ``(where, columns)``: `where` names the place for error messages, `columns` maps names to values.
 Files are read strictly: text is UTF-8, cells are not converted, nothing is guessed. Only one row is in memory at a
-time (one batch of a Parquet file, the complete file of a JSON array).
+time (one batch of a Parquet file, the complete file of a JSON array). `shards.py` reads parts of a source.
 
 ``line N`` counts from 1, like editors. ``row N``, for sources without lines, counts from 0, like ids.
 """
@@ -12,7 +12,8 @@ import difflib
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,12 @@ Row = tuple[str, dict[Any, Any]]
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
-def check_source(source: str) -> None:
+def check_source(source: str, *, split: str = "train") -> None:
     """Check that `source` is a file or folder that can be read, or has the form of a dataset id of the Hub.
 
     Raises:
-        ValueError: no such file (the message suggests the nearest name), a file of another format, or a
-            folder that `datasets.save_to_disk` did not write.
+        ValueError: no such file (the message suggests the nearest name), a file of another format or with a split, or
+            a folder that `datasets.save_to_disk` did not write.
     """
     path = Path(source)
     if path.is_dir():
@@ -52,9 +53,11 @@ def check_source(source: str) -> None:
             raise ValueError(f"{source}: a folder that datasets.save_to_disk did not write; give a file")
         check_input_folder(path)
         return
-    files = _files(source)
+    files = files_of(source)
     if not files and not _may_be_hub_id(source):
         raise ValueError(_no_such_file(path))
+    if files and split != "train":
+        raise ValueError(f"{source}: a file has no split {split!r}; give the file of that split")
     for file in files:
         check_input_file(file)
         if not file.exists():
@@ -76,14 +79,13 @@ def read_rows(source: str, *, split: str = "train", streaming: bool = False) -> 
     Raises:
         ValueError: one line with the file and the place, for anything that cannot be read.
     """
-    check_source(source)
-    files = _files(source)
-    if files and split != "train":
-        raise ValueError(f"{source}: a file has no split {split!r}; give the file of that split")
+    check_source(source, split=split)
+    files = files_of(source)
     if files:
         for file in files:
             report_size(file)
-            yield from _file_rows(file)
+            with naming_file(file):
+                yield from _READERS[file.suffix.lower()](file)
     elif Path(source).is_dir():
         yield from _saved_rows(source, split)
     else:
@@ -128,7 +130,8 @@ def clean_text(where: str, value: Any) -> str:
     return normalize_text(value)
 
 
-def _files(source: str) -> list[Path]:
+def files_of(source: str) -> list[Path]:
+    """The files that a path or a glob pattern means, in order; none for a folder and for a dataset of the Hub."""
     if Path(source).is_dir():
         return []
     # the name of a file may contain the characters of a pattern
@@ -157,9 +160,11 @@ def _no_such_file(path: Path) -> str:
     return message + (f"; did you mean {missing.parent / nearest[0]}?" if nearest else "")
 
 
-def _file_rows(path: Path) -> Iterator[Row]:
+@contextmanager
+def naming_file(path: Path) -> Iterator[None]:
+    """Context in which an error of reading a file is a ValueError with its name and, if possible, its line."""
     try:
-        yield from _READERS[path.suffix.lower()](path)
+        yield
     except UnicodeDecodeError:
         raise ValueError(_not_utf8(path)) from None
     except pyarrow.ArrowException as error:
@@ -183,14 +188,13 @@ def _not_utf8(path: Path) -> str:
     return f"{path}: not UTF-8; save the file as UTF-8"
 
 
-def _text_rows(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            yield f"{path}, line {number}", {"text": line.rstrip("\n")}
+def _text_rows(path: Path, lines: Iterable[str], before: int) -> Iterator[Row]:
+    for number, line in enumerate(lines, start=before + 1):
+        yield f"{path}, line {number}", {"text": line.rstrip("\n")}
 
 
-def _tsv_rows(path: Path) -> Iterator[Row]:
-    for where, row in _text_rows(path):
+def _tsv_rows(path: Path, lines: Iterable[str], before: int) -> Iterator[Row]:
+    for where, row in _text_rows(path, lines, before):
         yield where, dict(enumerate(row["text"].split("\t")))
 
 
@@ -212,20 +216,33 @@ def _csv_rows(path: Path) -> Iterator[Row]:
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
+    array = is_json_array(path)
+    with path.open(encoding="utf-8-sig") as file:
+        if array:
+            for where, row in _json_array_rows(path, file):
+                yield where, _json_object(where, row)
+        else:
+            yield from _json_line_rows(path, file, 0)
+
+
+def is_json_array(path: Path) -> bool:
+    """Whether a JSON file is an array, and not one object per line."""
     with path.open(encoding="utf-8-sig") as file:
         first = next((line for line in file if line.strip()), "")
-        file.seek(0)
-        rows = _json_array_rows(path, file) if first.lstrip().startswith("[") else _json_line_rows(path, file)
-        for where, row in rows:
-            if not isinstance(row, dict):
-                raise ValueError(f"{where}: expected a JSON object, found {type(row).__name__} {row!r:.40}")
-            yield where, row
+    return first.lstrip().startswith("[")
 
 
-def _json_line_rows(path: Path, file: Any) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(file, start=1):
+def _json_line_rows(path: Path, lines: Iterable[str], before: int) -> Iterator[Row]:
+    for number, line in enumerate(lines, start=before + 1):
         if line.strip():
-            yield f"{path}, line {number}", _parse_json(path, line, before=number - 1)
+            where = f"{path}, line {number}"
+            yield where, _json_object(where, _parse_json(path, line, before=number - 1))
+
+
+def _json_object(where: str, row: Any) -> dict[Any, Any]:
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: expected a JSON object, found {type(row).__name__} {row!r:.40}")
+    return row
 
 
 def _json_array_rows(path: Path, file: Any) -> Iterator[tuple[str, Any]]:
@@ -244,19 +261,39 @@ def _parse_json(path: Path, text: str, *, before: int) -> Any:
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
-    number = 0
     with pyarrow.parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=1000):
-            # Parquet does not guarantee that its strings are UTF-8
-            batch.validate(full=True)
-            for row in batch.to_pylist():
-                yield f"{path}, row {number}", row
-                number += 1
+        yield from row_group_rows(path, file, range(file.num_row_groups), 0)
+
+
+def row_group_rows(
+    path: Path, file: pyarrow.parquet.ParquetFile, row_groups: Iterable[int], before: int
+) -> Iterator[Row]:
+    """The rows of these row groups of a Parquet file, of which `before` rows are before them."""
+    number = before
+    for batch in file.iter_batches(batch_size=1000, row_groups=list(row_groups)):
+        # Parquet does not guarantee that its strings are UTF-8
+        batch.validate(full=True)
+        for row in batch.to_pylist():
+            yield f"{path}, row {number}", row
+            number += 1
+
+
+LINE_READERS: dict[str, Callable[[Path, Iterable[str], int], Iterator[Row]]] = {
+    ".txt": _text_rows,
+    ".tsv": _tsv_rows,
+    ".jsonl": _json_line_rows,
+}
+"""How the rows of lines are read: of these formats, each line is read alone. The last argument counts lines before."""
+
+
+def _whole_text_file(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig") as file:
+        yield from LINE_READERS[path.suffix.lower()](path, file, 0)
 
 
 _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
-    ".txt": _text_rows,
-    ".tsv": _tsv_rows,
+    ".txt": _whole_text_file,
+    ".tsv": _whole_text_file,
     ".csv": _csv_rows,
     ".json": _json_rows,
     ".jsonl": _json_rows,

@@ -1,7 +1,7 @@
 """What the processes of a run decide together, so that all of them go on or all of them stop."""
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +12,8 @@ from birthgpt.training.manifest import MANIFEST, TRAINING_STATE, check_checkpoin
 from birthgpt.utils.files import sha256_of
 
 Decision = TypeVar("Decision")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def decided_by_main(decide: Callable[[], Decision], accelerator: Accelerator) -> Decision:
@@ -27,6 +29,37 @@ def decided_by_main(decide: Callable[[], Decision], accelerator: Accelerator) ->
     if fault is not None:
         raise ValueError(fault)
     return found
+
+
+def on_all_processes(work: Callable[[], Result], accelerator: Accelerator) -> list[Result]:
+    """What each process finds, in all of them; the ValueError of one process is raised on all."""
+    found: Any = None
+    fault = None
+    try:
+        found = work()
+    except ValueError as error:
+        fault = str(error)
+    everything = gather_object([(found, fault)])
+    for process, (_, fault) in enumerate(everything):
+        if fault is not None:
+            raise ValueError(fault if process == accelerator.process_index else f"process {process}: {fault}")
+    return [found for found, _ in everything]
+
+
+def shared_out(work: Callable[[Item], Result], items: Sequence[Item], accelerator: Accelerator) -> list[Result]:
+    """The result of each item; each process does a part of the work.
+
+    Raises:
+        ValueError: on every process, if one of them raises it, or has other items.
+    """
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    of_each = on_all_processes(lambda: (list(items), [work(item) for item in items[rank::processes]]), accelerator)
+    results: list[Any] = [None] * len(items)
+    for process, (found, part) in enumerate(of_each):
+        if found != list(items):
+            raise ValueError(f"process {process} finds other files, or files of another size, than process {rank}")
+        results[process::processes] = part
+    return results
 
 
 def check_same_on_all_processes(checkpoint: Path, accelerator: Accelerator) -> None:

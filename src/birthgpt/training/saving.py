@@ -66,6 +66,7 @@ class CheckpointCallback(TrainerCallback):
         trainer.models.check_finite(trainer.state.step)
         accelerator, replicas = trainer.accelerator, trainer.models.replicas
         accelerator.wait_for_everyone()
+        trainer.state.stream_positions = trainer.loader.positions()
         limit = self.settings.save_total_limit
         if is_sharded(replicas[0].model):
             (replica,) = replicas

@@ -1,6 +1,7 @@
 """The budget, the progress and the summary of a run."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from birthgpt.settings import checked, setting
 
@@ -30,6 +31,8 @@ class TrainerState:
     epoch: int = 0
     batch: int = 0
     """Micro-batches of this epoch that are done, over all processes."""
+    stream_positions: list[dict[str, Any] | None] = field(default_factory=list)
+    """Where each process is in a stream when a checkpoint is written (`data.streaming.Position`)."""
     tokens: int = 0
     """Tokens so far, including padding."""
     targets: int = 0

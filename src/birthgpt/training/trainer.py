@@ -17,20 +17,20 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from accelerate import Accelerator, skip_first_batches
+from accelerate import Accelerator
 from accelerate.utils import send_to_device
-from torch.utils.data import DataLoader
 
 from birthgpt.data.batching import Batches, TensorBatch, count_tokens, model_inputs
 from birthgpt.data.objectives import IGNORE
 from birthgpt.training.checkpoints import load_checkpoint
 from birthgpt.training.events import TrainerCallback
+from birthgpt.training.loaders import build_loader
 from birthgpt.training.model_group import ModelGroup, training_flops
 from birthgpt.training.peers import PeerWatch
 from birthgpt.training.schedules import lr_scale
 from birthgpt.training.settings import TrainingSettings
 from birthgpt.training.state import TrainerState, TrainingSummary
-from birthgpt.training.stopping import Stopped, StopSignals, leave_signals_to_main_process
+from birthgpt.training.stopping import Stopped, StopSignals
 
 
 class Update(NamedTuple):
@@ -63,16 +63,7 @@ class Trainer:
     ):
         self.models, self.batches, self.accelerator = models, batches, accelerator
         self.settings, self.callbacks = settings, callbacks
-        loader = DataLoader(
-            batches,
-            batch_size=1,
-            collate_fn=first_item,
-            num_workers=settings.compute.dataloader_num_workers,
-            pin_memory=accelerator.device.type == "cuda",
-            worker_init_fn=leave_signals_to_main_process,
-        )
-        # batches stay on the host until their targets are counted: reading a count from a GPU would wait for the GPU
-        self.loader = accelerator.prepare_data_loader(loader, device_placement=False)
+        self.loader = build_loader(batches, accelerator, settings.compute)
         self.flops_per_token = training_flops(models.replicas[0].model, 1)
         self.state = TrainerState(
             loss_sums=[0.0] * len(models),
@@ -86,8 +77,7 @@ class Trainer:
         """Train to the end of the budget, from a checkpoint or from the beginning."""
         if resume_from is not None:
             self.state = load_checkpoint(resume_from, self.models, expected=self.state)
-            # epochs differ in length, and the progress depends on the length of this epoch
-            self.batches.set_epoch(self.state.epoch)
+            self.loader.resume(self.state)
         self.models.train()
         started = time.perf_counter() - self.state.seconds
         with self.signals, PeerWatch(self.accelerator), ExitStack() as closing:
@@ -130,18 +120,10 @@ class Trainer:
     def updates(self) -> Iterator[list[TensorBatch]]:
         """Yield the micro-batches of each update, from the current state until the budget is used."""
         while self.fraction_done() < 1:
-            self.batches.set_epoch(self.state.epoch)
-            self.loader.set_epoch(self.state.epoch)
-            loader = skip_first_batches(self.loader, self.state.batch // self.accelerator.num_processes)
-            group = []
-            for batch in loader:
-                group.append(batch)
-                if len(group) == self.settings.compute.gradient_accumulation_steps:
-                    yield group
-                    group = []
-                    if self.fraction_done() >= 1:
-                        return
-            assert not group, "the plan is a multiple of processes × accumulation steps"
+            for group in self.loader.updates(self.state):
+                yield group
+                if self.fraction_done() >= 1:
+                    return
             if self.state.batch == 0:
                 raise ValueError("an epoch has no batch to train on: the corpus has no line for this objective")
             self.state.epoch += 1
@@ -241,9 +223,3 @@ class Trainer:
             models=len(self.models),
             history=state.log_history,
         )
-
-
-def first_item(items: list[TensorBatch]) -> TensorBatch:
-    """The only item: each item of the dataset is already a whole batch."""
-    assert len(items) == 1
-    return items[0]
