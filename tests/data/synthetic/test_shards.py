@@ -296,7 +296,7 @@ def test_shards_of_a_billion_people_are_written_one_at_a_time(relations, tmp_pat
         if relations is None:
             write_birthplaces(tmp_path, people=10**9, biographies_per_person=1)
         else:
-            write_relations(tmp_path, people=10**9, lines=1, relations=relations)
+            write_relations(tmp_path, people=10**9, lines=1, left_out=0, relations=relations)
     lines = [line for path in tmp_path.iterdir() for line in read_lines(path)]
     assert len(lines) == len(set(lines)) == 200
     # most people have two last names
