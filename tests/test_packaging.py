@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 DISTRIBUTION_OF = {"yaml": "PyYAML", "sklearn": "scikit-learn", "jinja2": "Jinja2", "pymdownx": "pymdown-extensions"}
@@ -74,3 +75,24 @@ def test_every_declared_library_has_a_tested_version(options):
     extras = options["options.extras_require"]
     declared = [options["options"]["install_requires"], *extras.values()]
     assert set().union(*(names_of(lines_of(part)) for part in declared)) <= pinned
+
+
+def test_the_workflow_runs_every_make_target_that_a_fresh_clone_must_pass():
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    of_clone = set(re.findall(r"^(?:CI=1 )?make (\w+)", script, re.MULTILINE))
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8"))["jobs"]
+    in_workflow = set()
+    for job in jobs.values():
+        for step in job["steps"]:
+            for target in re.findall(r"^make (\S+|\$\{\{.*\}\})$", step.get("run", ""), re.MULTILINE):
+                in_workflow |= {target} if "$" not in target else set(job["strategy"]["matrix"]["target"])
+    # `make wheel` runs a small quickstart
+    assert in_workflow == of_clone - {"quickstart"}
+
+
+def test_a_make_target_is_named_for_those_who_contribute():
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[1].split()
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert [
+        target for target in targets if f"make {target}" not in text and target not in ("quickstart", "clean")
+    ] == []

@@ -24,7 +24,9 @@ def test_one_line_tells_what_was_written(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--people", "50"], "^people=50: it must be at least 100 and at most 1000000$"),
+        (["--people", "50"], "^people=50: it must be at least 100 and at most 1000000000$"),
+        (["--people", "1000000001"], "^people=1000000001: it must be at least 100 and at most 1000000000$"),
+        (["--processes", "2"], "^processes=2: 1 can write, because each writes whole shards: raise shards$"),
         (["--people", "many"], "^argument --people: invalid int value: 'many'"),
         (["--held_out", "1000"], "^held_out: 1000 is not a whole number from 1 to 999$"),
         (["--persons", "100"], "^command line: 'persons' "),

@@ -4,7 +4,6 @@ import logging
 import os
 import random
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from birthgpt.data.synthetic.relation_corpus import (
     DEV,
     NEW_WORDINGS,
     TRAIN,
+    Answers,
     RelationCounts,
     count_relation,
     write_questions,
@@ -121,7 +121,7 @@ def write_files(
         return (row for subject in subjects for row in questions_about(subject, asked, seed, new))
 
     folder.mkdir(parents=True, exist_ok=True)
-    answers: dict[str, dict[str, Counter[str]]] = {}
+    answers: dict[str, dict[str, Answers]] = {}
     with tempfile.TemporaryDirectory(prefix=".questions-", dir=folder) as scratch:
         for name, rows in ((TRAIN, questions(train)), (DEV, questions(dev)), (NEW_WORDINGS, questions(dev, new=True))):
             answers[name] = write_questions(Path(scratch, name), rows, answered=True)

@@ -6,6 +6,7 @@ from birthgpt.commands.command import Command
 from birthgpt.data.synthetic import (
     RelationCorpus,
     RelationSettings,
+    ShardSettings,
     SyntheticCorpus,
     SyntheticSettings,
     write_related_people,
@@ -24,6 +25,7 @@ class PeopleSettings:
     output_dir: str = setting(help="folder for the files; created if missing")
     synthetic: SyntheticSettings
     relation: RelationSettings
+    shard: ShardSettings
     test_inputs: int = setting(0, "people whose questions are in a file of their own, without answers", min=0)
     seed: int = setting(0, "another seed makes other people")
 
@@ -35,7 +37,7 @@ def make_people(settings: PeopleSettings) -> SyntheticCorpus | RelationCorpus:
         ValueError: a number is out of its bounds, or the folder cannot be written or contains such files already.
     """
     check_output_folder(settings.output_dir)
-    numbers = {"seed": settings.seed, "test_inputs": settings.test_inputs}
+    numbers = {"seed": settings.seed, "test_inputs": settings.test_inputs, **flatten_settings(settings.shard)}
     try:
         if settings.relation.relations is not None:
             related = write_related_people(settings.output_dir, settings.synthetic, settings.relation, **numbers)

@@ -136,7 +136,10 @@ def test_a_file_is_refused_as_folder(tmp_path):
     ("field", "value", "bound"),
     [
         ("people", 99, "100"),
-        ("people", 1_000_001, "1000000"),
+        ("people", 1_000_000_001, "1000000000"),
+        ("shards", 0, "1"),
+        ("shards", 181, "180"),
+        ("processes", 0, "1"),
         ("people", 200.0, "whole number"),
         ("people", True, "whole number"),
         ("held_out", 0, "1"),

@@ -3,10 +3,11 @@
 import random
 import unicodedata
 from collections import Counter
-from itertools import combinations, islice
+from itertools import combinations, islice, permutations
 
 import pytest
 
+from birthgpt.data.synthetic import people
 from birthgpt.data.synthetic.people import (
     FIELDS,
     FIRST_NAMES,
@@ -65,6 +66,35 @@ def test_first_and_last_name_are_a_unique_pair_up_to_the_millionth_person(seed):
     assert {len(words) for words in names} == {2, 3}
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_first_and_last_name_are_a_unique_pair_up_to_the_billionth_person(seed):
+    # successive people, and people from everywhere
+    sample = [*range(1_000_000, 1_010_000), *random.Random(seed).sample(range(1_000_000, 10**9), 10_000), 10**9 - 1]
+    names = [person_at(index, seed).name.split() for index in set(sample)]
+    assert len({(words[0], words[-1]) for words in names}) == len(names)
+    lasts = [words[-1].split("-") for words in names]
+    assert all(len(last) == 2 and last[0] != last[1] and set(last) <= set(LAST_NAMES) for last in lasts)
+
+
+def test_the_permutation_of_double_names_has_no_pair_twice(monkeypatch):
+    # with few names, all pairs can be listed
+    for name, size in (("_FIRSTS", 4), ("_LASTS", 7)):
+        monkeypatch.setattr(people, name, size)
+    people._double_name_rounds.cache_clear()
+    found = {people._first_and_two_last(index, 3) for index in range(4 * 7 * 6)}
+    people._double_name_rounds.cache_clear()
+    assert found == {(first, *pair) for first in range(4) for pair in permutations(range(7), 2)}
+
+
+def test_double_names_of_neighbours_have_nothing_special_in_common():
+    crowd = [person_at(index, 5).name.split() for index in range(2_000_000, 2_010_000)]
+    assert len({words[0] for words in crowd}) == len(FIRST_NAMES)
+    for part in (lambda words: words[0], lambda words: words[-1].split("-")[0], lambda words: words[-1].split("-")[1]):
+        parts = [part(words) for words in crowd]
+        same = sum(a == b for a, b in zip(parts, parts[1:], strict=False)) / len(crowd)
+        assert same < 2 / len(FIRST_NAMES)
+
+
 def test_names_of_neighbours_have_nothing_special_in_common(crowd):
     firsts = [person.name.split()[0] for person in crowd]
     assert set(firsts) == set(FIRST_NAMES)
@@ -73,9 +103,9 @@ def test_names_of_neighbours_have_nothing_special_in_common(crowd):
 
 
 def test_a_person_is_generated_when_it_is_asked_for(generated):
-    people = generate_people(1_000_000, seed=0)
+    crowd = generate_people(1_000_000_000, seed=0)
     assert generated == []
-    assert len(list(islice(people, 3))) == 3
+    assert len(list(islice(crowd, 3))) == 3
     assert generated == [0, 1, 2]
 
 
@@ -113,10 +143,10 @@ def test_all_places_of_a_person_have_one_distribution(crowd):
 
 
 def test_a_count_is_checked_before_the_first_person_is_asked_for():
-    with pytest.raises(ValueError, match="^count: -1 is not a whole number from 0 to 1000000"):
+    with pytest.raises(ValueError, match="^count: -1 is not a whole number from 0 to 1000000000$"):
         generate_people(-1, seed=0)
 
 
 def test_an_index_past_the_last_person_is_refused():
-    with pytest.raises(ValueError, match="^index: 1000000 is not a whole number from 0 to 999999"):
-        person_at(1_000_000, seed=0)
+    with pytest.raises(ValueError, match="^index: 1000000000 is not a whole number from 0 to 999999999$"):
+        person_at(1_000_000_000, seed=0)

@@ -293,7 +293,7 @@ def test_the_returned_counts_are_those_of_the_files(corpus, tmp_path):
         ({"sentence_order": "random"}, "^sentence_order='random' does not exist: choose from fixed, permuted"),
         ({"held_out": 21}, "^held_out=21: it must be even if spouse is a relation, to keep couples together"),
         ({"held_out": 100}, "^held_out: 100 is not a whole number from 1 to 99$"),
-        ({"left_out": 999_902}, "^left_out: 999902 is not a whole number from 0 to 999900$"),
+        ({"left_out": 999_982}, "^left_out: 999982 is not a whole number from 0 to 999980$"),
     ],
 )
 def test_a_wrong_number_or_name_is_named_and_nothing_is_written(given, message, tmp_path):

@@ -1,6 +1,6 @@
 """Synthetic people, their biographies, and the questions about them.
 
-There are 100 to a million people. With birthplaces alone, the files have the same form as the real files (`corpus`).
+There are 100 to a billion people. With birthplaces alone, the files have the same form as the real files (`corpus`).
 With one to ten relations (`related_people`), or for a table of a user (`tables`), templates make the sentences and the
 questions. Only the biographies contain the answers, so a right answer for a held-out person is recall.
 """
@@ -19,6 +19,7 @@ from birthgpt.data.synthetic.corpus import (
 from birthgpt.data.synthetic.people import MAX_PEOPLE, MIN_PEOPLE, Person, generate_people, person_at
 from birthgpt.data.synthetic.related_people import RELATIONS, RelationSettings, write_related_people
 from birthgpt.data.synthetic.relation_corpus import Parts, RelationCorpus, write_relation_corpus
+from birthgpt.data.synthetic.shards import ShardSettings
 from birthgpt.data.synthetic.tables import read_table
 from birthgpt.data.synthetic.templates import read_templates
 from birthgpt.data.synthetic.wordings import WordingSettings
@@ -36,6 +37,7 @@ __all__ = [
     "Person",
     "RelationCorpus",
     "RelationSettings",
+    "ShardSettings",
     "SyntheticCorpus",
     "SyntheticSettings",
     "WordingSettings",

@@ -12,12 +12,14 @@ def check_whole_number(field: str, value: object, lowest: int, highest: int) -> 
 
 
 def checked_folder(output_dir: str | os.PathLike, file_names: Iterable[str]) -> Path:
-    """The folder as a path; a ValueError if it is a file, or already contains one of the files."""
+    """The folder as a path; a ValueError if it is a file, or already contains one of the files, or shards of one."""
     folder = Path(output_dir)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"output_dir: {folder} is not a folder; name another one")
-    for existing in (folder / name for name in file_names):
+    for name in file_names:
+        path = folder / name
+        shards = sorted(folder.glob(f"{path.stem}-*-of-*{path.suffix}"))
         # also a link that leads nowhere
-        if os.path.lexists(existing):
+        for existing in filter(os.path.lexists, (path, *shards)):
             raise ValueError(f"output_dir: {existing} exists already; remove it or name another folder")
     return folder

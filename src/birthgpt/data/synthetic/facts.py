@@ -37,7 +37,7 @@ def subject_at(index: int, seed: int) -> Subject:
     Name and pronoun are those of `person_at`. The people with the indices 2k and 2k + 1 are married.
 
     Raises:
-        ValueError: `index` is not a whole number from 0 to 999,999.
+        ValueError: `index` is not a whole number from 0 to 999,999,999.
     """
     person = _person(index, seed)
     rng = random.Random(f"{seed}-facts-{index}")

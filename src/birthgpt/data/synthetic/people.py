@@ -15,14 +15,19 @@ from itertools import accumulate
 from birthgpt.data.synthetic.checks import check_whole_number
 from birthgpt.data.synthetic.lists import load_lists
 
-MIN_PEOPLE, MAX_PEOPLE = 100, 1_000_000
+MIN_PEOPLE, MAX_PEOPLE = 100, 1_000_000_000
+
+PEOPLE_WITH_ONE_LAST_NAME = 1_000_000
+"""The last names of all later people are two: `Keller-Abral`."""
 
 _LISTS = load_lists("names.json")
 PLACES, OCCUPATIONS, FIELDS = _LISTS["places"], _LISTS["occupations"], _LISTS["fields"]
 WOMEN, MEN = _LISTS["women"], _LISTS["men"]
 FIRST_NAMES = WOMEN + MEN
 LAST_NAMES = tuple(stem + ending for stem in _LISTS["last_name_stems"] for ending in _LISTS["last_name_endings"])
-assert len(FIRST_NAMES) * len(LAST_NAMES) >= MAX_PEOPLE
+_FIRSTS, _LASTS = len(FIRST_NAMES), len(LAST_NAMES)
+assert _FIRSTS * _LASTS >= PEOPLE_WITH_ONE_LAST_NAME
+assert _FIRSTS * _LASTS * (_LASTS - 1) >= MAX_PEOPLE - PEOPLE_WITH_ONE_LAST_NAME
 
 # 1 / (rank + 30): the most common place is about eight times as frequent as the rarest, and below 2%
 _PLACE_WEIGHTS = tuple(accumulate(1 / (rank + 30) for rank in range(1, len(PLACES) + 1)))
@@ -48,10 +53,10 @@ def person_at(index: int, seed: int) -> Person:
     """The person with this index among the people of `seed`, independent of the number of people.
 
     Raises:
-        ValueError: `index` is not a whole number from 0 to 999,999.
+        ValueError: `index` is not a whole number from 0 to 999,999,999.
     """
     check_whole_number("index", index, 0, MAX_PEOPLE - 1)
-    first, last = _first_and_last(index, seed)
+    first, last_name = _first_and_last_name(index, seed)
     rng = random.Random(f"{seed}-person-{index}")
     woman = first < len(WOMEN)
     # first and last name are a unique pair already, so any middle name or initial may be added
@@ -61,7 +66,7 @@ def person_at(index: int, seed: int) -> Person:
     )[0]
     birthplace, workplace, study_place, residence = rng.choices(_ranked_places(seed), cum_weights=_PLACE_WEIGHTS, k=4)
     return Person(
-        name=f"{FIRST_NAMES[first]} {middle}{LAST_NAMES[last]}",
+        name=f"{FIRST_NAMES[first]} {middle}{last_name}",
         pronoun="she" if woman else "he",
         birthplace=birthplace,
         birth_date=date.fromordinal(rng.randrange(date(1900, 1, 1).toordinal(), date(1990, 1, 1).toordinal())),
@@ -78,7 +83,7 @@ def generate_people(count: int, seed: int) -> Iterator[Person]:
     """The first `count` people of `seed`, generated one at a time.
 
     Raises:
-        ValueError: `count` is not a whole number from 0 to 1,000,000.
+        ValueError: `count` is not a whole number from 0 to 1,000,000,000.
     """
     check_whole_number("count", count, 0, MAX_PEOPLE)
     return (person_at(index, seed) for index in range(count))
@@ -90,6 +95,15 @@ def _ranked_places(seed: int) -> tuple[str, ...]:
     return tuple(random.Random(f"{seed}-places").sample(PLACES, len(PLACES)))
 
 
+def _first_and_last_name(index: int, seed: int) -> tuple[int, str]:
+    """The position of a person's first name, and the last name; a pair that no other person of the seed has."""
+    if index < PEOPLE_WITH_ONE_LAST_NAME:
+        first, last = _first_and_last(index, seed)
+        return first, LAST_NAMES[last]
+    first, last, second = _first_and_two_last(index - PEOPLE_WITH_ONE_LAST_NAME, seed)
+    return first, f"{LAST_NAMES[last]}-{LAST_NAMES[second]}"
+
+
 def _first_and_last(index: int, seed: int) -> tuple[int, int]:
     """The positions of a person's first and last name in their lists.
 
@@ -97,16 +111,41 @@ def _first_and_last(index: int, seed: int) -> tuple[int, int]:
     one half by a table entry that the other half selects. A step can be undone, so different indices have
     different pairs.
     """
-    first, last = divmod(index, len(LAST_NAMES))
+    first, last = divmod(index, _LASTS)
     for last_shifts, first_shifts in _name_rounds(seed):
-        last = (last + last_shifts[first]) % len(LAST_NAMES)
-        first = (first + first_shifts[last]) % len(FIRST_NAMES)
+        last = (last + last_shifts[first]) % _LASTS
+        first = (first + first_shifts[last]) % _FIRSTS
     return first, last
+
+
+def _first_and_two_last(index: int, seed: int) -> tuple[int, int, int]:
+    """The positions of a first name and of two different last names, by a permutation as in `_first_and_last`."""
+    rest, second = divmod(index, _LASTS - 1)
+    first, last = divmod(rest, _LASTS)
+    for first_shifts, last_shifts, second_shifts in _double_name_rounds(seed):
+        first = (first + first_shifts[second]) % _FIRSTS
+        last = (last + last_shifts[first]) % _LASTS
+        second = (second + second_shifts[last]) % (_LASTS - 1)
+    # the second is one of the names that are not the first
+    return first, last, second + (second >= last)
 
 
 @lru_cache(maxsize=4)
 def _name_rounds(seed: int, rounds: int = 4) -> tuple[tuple[list[int], list[int]], ...]:
     """For each round of the permutation, the shifts of the last name and of the first name."""
     rng = random.Random(f"{seed}-names")
-    firsts, lasts = len(FIRST_NAMES), len(LAST_NAMES)
-    return tuple((rng.choices(range(lasts), k=firsts), rng.choices(range(firsts), k=lasts)) for _ in range(rounds))
+    return tuple((rng.choices(range(_LASTS), k=_FIRSTS), rng.choices(range(_FIRSTS), k=_LASTS)) for _ in range(rounds))
+
+
+@lru_cache(maxsize=4)
+def _double_name_rounds(seed: int, rounds: int = 6) -> tuple[tuple[list[int], list[int], list[int]], ...]:
+    """For each round of the permutation, the shifts of the first name and of both last names."""
+    rng = random.Random(f"{seed}-double-names")
+    return tuple(
+        (
+            rng.choices(range(_FIRSTS), k=_LASTS - 1),
+            rng.choices(range(_LASTS), k=_FIRSTS),
+            rng.choices(range(_LASTS - 1), k=_LASTS),
+        )
+        for _ in range(rounds)
+    )
