@@ -47,10 +47,12 @@ def write_lines(folder):
 def streamed(path, tokenizer, *, steps: int = 1) -> StreamedBatches:
     """The batches of this process."""
     rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    # this may be another process than that of the test
-    shards.MIN_SHARD_BYTES = SHARD_BYTES
+    # in whichever process this is
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "MIN_SHARD_BYTES", SHARD_BYTES)
+        corpus = load_corpus(str(path), streaming=True)
     return StreamedBatches(
-        share_of_process(load_corpus(str(path), streaming=True), rank, processes),
+        share_of_process(corpus, rank, processes),
         LanguageModeling(tokenizer, 64),
         tokenizer.pad_token_id,
         BatchSettings(tokens_per_batch=160 * processes),
