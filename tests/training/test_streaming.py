@@ -15,6 +15,8 @@ from birthgpt.data.corpus import load_corpus
 from birthgpt.data.objectives import LanguageModeling
 from birthgpt.data.streaming import StreamedBatches, share_of_process
 from birthgpt.training.events import TrainerCallback
+from birthgpt.training.manifest import write_manifest
+from birthgpt.utils.files import read_json, save_json
 
 PEOPLE = 100
 # three shards: one process has two of them, so the other one has no line left at the end of an epoch
@@ -47,10 +49,12 @@ def write_lines(folder):
 def streamed(path, tokenizer, *, steps: int = 1) -> StreamedBatches:
     """The batches of this process."""
     rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    # this may be another process than that of the test
-    shards.MIN_SHARD_BYTES = SHARD_BYTES
+    # in whichever process this is
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "MIN_SHARD_BYTES", SHARD_BYTES)
+        corpus = load_corpus(str(path), streaming=True)
     return StreamedBatches(
-        share_of_process(load_corpus(str(path), streaming=True), rank, processes),
+        share_of_process(corpus, rank, processes),
         LanguageModeling(tokenizer, 64),
         tokenizer.pad_token_id,
         BatchSettings(tokens_per_batch=160 * processes),
@@ -173,6 +177,21 @@ def test_another_stream_than_that_of_the_checkpoint_is_refused(runs_of_one, tmp_
     path = tmp_path / "plain" / "lines.txt"
     path.write_text(path.read_text()[:2500])
     with pytest.raises(ValueError, match="has 3 shards for a process, and that of this run 2: bring back the files"):
+        train_streamed(tmp_path / "plain", bpe, resume=True, **SETTINGS)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_without_a_position_is_refused(runs_of_one, tmp_path, bpe):
+    """As of a version in which all processes read everything."""
+    folder, _ = runs_of_one
+    shutil.copytree(folder / "plain", tmp_path / "plain")
+    stop_after(tmp_path / "plain", 9)
+    checkpoint = tmp_path / "plain" / "run" / "checkpoint-9"
+    state = read_json(checkpoint / "training_state" / "trainer_state.json")
+    del state["stream_positions"]
+    save_json(checkpoint / "training_state" / "trainer_state.json", state)
+    write_manifest(checkpoint)
+    with pytest.raises(ValueError, match="of this stream has no position: resume it with the version that wrote it"):
         train_streamed(tmp_path / "plain", bpe, resume=True, **SETTINGS)
 
 
