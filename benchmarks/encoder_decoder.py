@@ -234,7 +234,7 @@ def page(results: dict) -> str:
             [
                 "# " + __doc__.split("\n")[0],
                 "This page is written by\n\n" + "\n".join(f"    {command}" for command in results["commands"]),
-                *(part for part in __doc__.split("\n\n")[2:4]),
+                *(part for part in __doc__.split("\n\n")[2:5]),
                 f"{repeated}; {rows[0]['hardware']}; {rows[0]['date']}.",
                 markdown_table(shown(rows), COLUMNS),
                 "What the encoder–decoder gains, in percentage points; one seed says little about two points:",

@@ -61,11 +61,14 @@ ENTRIES = {
         "a quarter of the budget, and a quarter of the tokens in a batch",
         {"max_train_flops": 1e13, "tokens_per_batch": 1024},
     ),
-    "one_layer": Entry(
+    "questions": Entry(
         "one layer instead of three, a third of the budget, a tenth of the batches are questions, gentle finetuning",
         {"max_train_flops": 1.3e13, "num_hidden_layers": 1},
-        {"learning_rate": 1e-3, "eval_steps": 15},
+        {"learning_rate": 1e-3},
         question_ratio=0.1,
+    ),
+    "one_layer": Entry(
+        "one layer instead of three, a third of the budget", {"max_train_flops": 1.4e13, "num_hidden_layers": 1}
     ),
 }
 COLUMNS = ("entry", "change", "time (s)", "ratio", "held out (%)", "reached", "dev (%)")

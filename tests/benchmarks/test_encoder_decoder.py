@@ -1,6 +1,7 @@
 """The table of decoder and encoder–decoder: a small run fills it, and goes on where it stopped."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -84,3 +85,9 @@ def test_differences_are_those_of_the_same_type():
     softmax, bigbird = benchmark.differences(rows)
     assert list(softmax.values()) == ["softmax", "+10.0", "+5.0"]
     assert list(bigbird.values()) == ["bigbird", None, None]
+
+
+def test_the_page_shows_the_results():
+    results = Path(benchmark.__file__).with_name("encoder_decoder.json")
+    page = results.with_suffix(".md").read_text(encoding="utf-8")
+    assert benchmark.page(json.loads(results.read_text(encoding="utf-8"))) == page

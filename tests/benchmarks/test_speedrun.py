@@ -62,7 +62,7 @@ def test_every_entry_has_settings_that_exist(tmp_path):
 
 
 def test_the_questions_that_measure_an_entry_are_held_out_of_its_pretraining_too(tmp_path):
-    with_questions = speedrun.pretraining_settings(speedrun.ENTRIES["one_layer"], tmp_path)
+    with_questions = speedrun.pretraining_settings(speedrun.ENTRIES["questions"], tmp_path)
     assert with_questions["question_ratio"] > 0 and with_questions["validation_size"] == speedrun.HELD_OUT
     assert "question_file" not in speedrun.pretraining_settings(speedrun.ENTRIES["recipe"], tmp_path)
 
