@@ -91,7 +91,7 @@ def sharded_runs(folder, bpe) -> dict:
 def runs(tmp_path_factory, bpe):
     """The folder, and the losses and scores in each process."""
     folder = tmp_path_factory.mktemp("sharded")
-    return folder, *in_two_processes(sharded_runs, folder, bpe)
+    return folder, *in_two_processes(sharded_runs, folder, bpe, patience=600)
 
 
 def weights_of(run) -> dict[str, torch.Tensor]:

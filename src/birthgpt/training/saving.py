@@ -25,7 +25,7 @@ from birthgpt.training.events import TrainerCallback
 from birthgpt.training.manifest import TRAINING_STATE, UNFINISHED, Entries, finish_checkpoint, prune_checkpoints
 from birthgpt.training.model_group import Replica
 from birthgpt.training.processes import decided_by_main
-from birthgpt.training.sharding import is_sharded, unsharded
+from birthgpt.training.sharding import is_sharded, unsharded_on_main
 from birthgpt.training.state import TrainerState
 
 if TYPE_CHECKING:
@@ -89,10 +89,10 @@ class CheckpointCallback(TrainerCallback):
     def on_train_end(self, trainer: "Trainer") -> None:
         self.finish_saving()
         for replica in trainer.models.replicas:
-            model = unsharded(replica.eval_model).eval()
-            if trainer.accelerator.is_main_process:
+            model = unsharded_on_main(replica.eval_model, trainer.accelerator)
+            if model is not None and trainer.accelerator.is_main_process:
                 Path(replica.spec.folder).mkdir(parents=True, exist_ok=True)
-                save_model(replica.spec.folder, model, self.tokenizer)
+                save_model(replica.spec.folder, model.eval(), self.tokenizer)
         trainer.accelerator.wait_for_everyone()
 
     def close(self) -> None:

@@ -84,9 +84,23 @@ def unsharded(model: PreTrainedModel) -> PreTrainedModel:
     if not is_sharded(model):
         return model
     with model.device:
-        whole = new_model(model.config, attn_implementation=model.config._attn_implementation, dtype=model.dtype)
+        whole = _new_copy(model)
     whole.load_state_dict({name: full_tensor(value) for name, value in model.state_dict().items()})
-    whole.generation_config = model.generation_config
+    return whole
+
+
+def unsharded_on_main(model: PreTrainedModel, accelerator: Accelerator) -> PreTrainedModel | None:
+    """The model, or an unsharded copy of a sharded model on the CPU, which only the main process gets (others: None).
+
+    All processes call this. No GPU has to hold the whole model.
+    """
+    if not is_sharded(model):
+        return model
+    weights = full_weights(model)
+    if not accelerator.is_main_process:
+        return None
+    whole = _new_copy(model)
+    whole.load_state_dict(weights)
     return whole
 
 
@@ -94,6 +108,13 @@ def new_model(config: PreTrainedConfig, **settings: Any) -> PreTrainedModel:
     """A model with new weights, of the class that this configuration has."""
     auto_class = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     return auto_class.from_config(config, trust_remote_code=False, **settings)
+
+
+def _new_copy(model: PreTrainedModel) -> PreTrainedModel:
+    """A model with new weights and the settings of this one."""
+    copy = new_model(model.config, attn_implementation=model.config._attn_implementation, dtype=model.dtype)
+    copy.generation_config = model.generation_config
+    return copy
 
 
 def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
