@@ -7,8 +7,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from .driver import LOADING, TARGETS, forbidden, new_driver, outcome_table
+from .driver import LOADING, forbidden, new_driver, outcome_table, targets_of
 from .mutation import ALLOWED, FORBIDDEN
+from .world import COMMANDS
 
 
 def main() -> None:
@@ -19,12 +20,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="another seed makes other cases")
     parser.add_argument("--case", type=int, help="run only this case, and show how it ends")
     parser.add_argument("--loading", action="store_true", help="only load models whose files are damaged")
+    parser.add_argument("--commands", nargs="+", default=sorted(COMMANDS), choices=sorted(COMMANDS), metavar="COMMAND")
     given = parser.parse_args()
     faulthandler.enable()
     numbers = range(given.first, given.first + given.cases) if given.case is None else [given.case]
     reports = []
     with tempfile.TemporaryDirectory(prefix="birthgpt-fuzz-") as folder:
-        driver = new_driver(Path(folder), given.seed, LOADING if given.loading else TARGETS)
+        driver = new_driver(Path(folder), given.seed, LOADING if given.loading else targets_of(given.commands))
         start = time.monotonic()
         for number in numbers:
             # the last number, if a library ends the process

@@ -11,7 +11,7 @@ from typing import Any
 from birthgpt.utils.tables import text_table
 
 from .damage import damage_folder, damage_input_of_convert
-from .inputs import mutate_input
+from .inputs import mutate_input, mutate_question
 from .mutation import (
     ALLOWED,
     CHANGED,
@@ -27,7 +27,7 @@ from .mutation import (
     harmless,
     must_be_refused,
 )
-from .running import LOAD, Ending, contents, run_command, snapshot
+from .running import LOAD, PAGE, Ending, contents, run_command, snapshot
 from .settings import mutate_setting
 from .world import ADAPTER, COMMANDS, FILES, FOLDERS, LOADED, World
 
@@ -36,6 +36,9 @@ SECONDS = 30
 
 LONGEST_MESSAGE = 1500
 """A longer one shows a whole file, in which nobody finds what is wrong."""
+
+CHANGES: dict[str, set[str]] = {"resume": set(), "calibrate": {"manifest.json", ".birthgpt.json"}}
+"""Commands that write into the folder of a model, and which of its files they change; `resume` any."""
 
 PRINTS_TIMES = {"pretrain", "finetune", "resume"}
 
@@ -104,6 +107,8 @@ class Driver:
             mutation = damage_folder(case / "model", rng, is_listed=kind not in ("plain", ADAPTER))
             # nothing says whether an adapter is whole, so none is read
             return replace(mutation, allowed=must_be_refused()) if kind == ADAPTER else mutation
+        if target == "question":
+            return mutate_question(arguments, rng)
         if target == "setting":
             return mutate_setting(arguments[0], case, arguments, rng)
         mutation = mutate_input(target, case / FILES[target], arguments, rng)
@@ -123,7 +128,7 @@ class Driver:
 
     def _written(self, command: str, ending: Ending) -> Any:
         case = self.world.case
-        out = case / "model" if command == "resume" else case / "out"
+        out = case / "model" if command in CHANGES else case / "out"
         return None if command in PRINTS_TIMES else ending.out, contents(out)
 
     def _is_right(self, command: str, ending: Ending, right: Any) -> bool:
@@ -141,7 +146,9 @@ class Driver:
         is_one_line = "\n" not in message and len(message) <= LONGEST_MESSAGE
         if ending.fault or ending.code not in (0, 2) or (ending.code == 2 and not is_one_line):
             return TRACEBACK
-        if command != "resume" and any(snapshot(self.world.case).get(path) != was for path, was in before.items()):
+        after = snapshot(self.world.case)
+        changed = {Path(path).name for path, was in before.items() if after.get(path) != was}
+        if command != "resume" and changed - CHANGES.get(command, set()):
             return SPOILED
         if ending.code == 2:
             return REFUSED if any(map(partial(_is_named, message), mutation.names)) else UNNAMED
@@ -158,6 +165,9 @@ def _targets() -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for command, arguments in COMMANDS.items():
         if command == LOAD:
+            continue
+        if command == PAGE:
+            found += [(command, "question")] * 4
             continue
         if "{model}" in arguments:
             found += [(command, "folder")] * (3 if command == "resume" else 2)
@@ -189,6 +199,11 @@ def forbidden(reports: Iterable[Report]) -> list[Report]:
 
 LOADING = [(LOAD, "folder")]
 """The files of a model alone: configuration, tokenizer, weights, adapter. A case takes a part of a second."""
+
+
+def targets_of(commands: Iterable[str]) -> list[tuple[str, str]]:
+    """What is mutated for some commands."""
+    return [target for target in TARGETS if target[0] in set(commands)]
 
 
 def new_driver(folder: Path, seed: int, targets: list[tuple[str, str]] = TARGETS) -> Driver:

@@ -39,6 +39,35 @@ OF_FEW_ROWS = ("held_out", "folds")
 FORMATS = ("jsonl", "json", "csv", "ending")
 
 
+MARKUP = (
+    *("<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "</div></table>", "<!--", "&lt;b&gt;"),
+    *("<svg/onload=x>", "**bold**", "[a](javascript:x)", "# head", "`code`", "${x}", "{{x}}", "{x}", "|a|b|"),
+    *("$\\frac{1}{2}$", "\" onclick=x '"),
+)
+"""What is HTML, Markdown, mathematics or a template where a text is not escaped."""
+
+
+def mutate_question(arguments: list[str], rng: random.Random) -> Mutation:
+    """Another question: any bytes, any characters, markup, or a long one. It is the last argument."""
+    question = arguments[-1]
+    kind = rng.choice(["bytes", "surrogates", "odd", "markup", "markup", "markup", "long", "long name", "empty"])
+    if kind == "bytes":
+        question = rng.randbytes(rng.choice([1, 20, 300])).decode(rng.choice(["latin-1", "utf-16"]), "ignore")
+    elif kind == "surrogates":
+        question = rng.randbytes(40).decode("utf-8", "surrogateescape")
+    elif kind in ("odd", "markup"):
+        for _ in range(rng.choice([1, 1, 3, 20])):
+            place = rng.randrange(len(question) + 1)
+            question = question[:place] + rng.choice(ODD_TEXTS if kind == "odd" else MARKUP) + question[place:]
+    elif kind == "long":
+        question = (rng.choice([question, "x", " ", "é", "👩‍🚀", "<b>"]) * 100_000)[:100_000]
+    elif kind == "long name":
+        question = f"Where was {'Aa ' * rng.choice([5, 30, 100, 600])}born?"
+    else:
+        question = rng.choice(["", " ", "\n", "\u200b", "⁇", "␃"])
+    return Mutation(f"question: {kind} {ascii(question[:40])}", explained(), ("question",), (*arguments[:-1], question))
+
+
 def mutate_input(name: str, path: Path, arguments: list[str], rng: random.Random) -> Mutation:
     """Mutate one input file of a case.
 
@@ -48,7 +77,7 @@ def mutate_input(name: str, path: Path, arguments: list[str], rng: random.Random
         arguments: the command line, in which the path changes if the file gets another ending.
     """
     groups = [NOT_TEXT, NOT_FILES, NO_TEXT, SAME_TEXT, TEXTS, TEXTS, TEXTS]
-    if name in ("train", "dev", "table"):
+    if name in ("train", "dev", "table", "held_out", "lookup"):
         groups += [FORMATS, FORMATS, FORMATS]
     kind = rng.choice(rng.choice(groups))
     names = (path.name, path.stem, *OF_FEW_ROWS)

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import re
 import resource
 import signal
 import sys
@@ -13,19 +14,32 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.state import AcceleratorState, GradientState
 
+from birthgpt.app.page import reply
 from birthgpt.cli import main
+from birthgpt.commands.confidence_report import RiskSettings
+from birthgpt.commands.inquiry import Inquirer
 from birthgpt.commands.loading import load_model_and_tokenizer
+from birthgpt.evaluation.answering import DecodingSettings
 from birthgpt.utils.errors import one_line
 from birthgpt.utils.files import sha256_of
 
 LOAD = "load"
 """Not a command: what every command does first with the folder of a model."""
+
+PAGE = "page"
+"""Not a command: what the page of `birthgpt app` shows about a question."""
+
+PAGE_TAGS = set(
+    "article br code dd details div dl dt em h2 h3 h4 i li ol p rect section small span strong summary svg table tbody "
+    "td text th thead title tr ul b g line path path u sup sub abbr bdi mark figure figcaption".split()
+)
 
 EXTRA_MEMORY = 4 << 30
 """What a case may allocate, in bytes: an absurd size is an error, and does not end the process."""
@@ -65,13 +79,13 @@ class Ending:
 
 
 def run_command(arguments: Sequence[str], folder: Path, seconds: float) -> Ending:
-    """Run `birthgpt`, or `load`, with these arguments in a working folder, for at most this time."""
+    """Run `birthgpt`, `load` or `page` with these arguments in a working folder, for at most this time."""
     out, err = io.StringIO(), io.StringIO()
     code, fault, too_slow = None, "", False
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _undisturbed(folder):
         try:
             with _limited(seconds):
-                (load if arguments[0] == LOAD else main)(arguments)
+                {LOAD: load, PAGE: show_page}.get(arguments[0], main)(arguments)
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
@@ -92,6 +106,37 @@ def load(arguments: Sequence[str]) -> None:
     except ValueError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
+
+
+def show_page(arguments: Sequence[str]) -> None:
+    """Print what the page shows about a question; a question that becomes HTML or a template is a fault."""
+    _, checkpoint, question = arguments
+    risk = RiskSettings(max_risk=0.05)
+    parts = reply(Inquirer(checkpoint, DecodingSettings(max_new_tokens=6), risk, 2), question, 0.05)
+    for part in parts:
+        html = PageReader()
+        html.feed(part)
+        html.close()
+        assert not html.unknown, html.unknown
+        assert not re.search(r"[{}`]|\$\{", part), "a template of Gradio"
+        print(part)
+
+
+class PageReader(HTMLParser):
+    """Collects what a part of the page may not contain: foreign tags, scripts, links, open tags."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unknown: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Only tags of the page, without anything that runs or loads."""
+        self.unknown += [tag] if tag not in PAGE_TAGS else []
+        self.unknown += [name for name, _ in attrs if name.startswith("on") or name in ("href", "src", "srcdoc")]
+
+    def handle_comment(self, data: str) -> None:
+        """The page has no comments."""
+        self.unknown.append(data)
 
 
 @contextlib.contextmanager

@@ -46,6 +46,7 @@ NOT_YAML = (
 WORK = {
     *("max_train_steps", "num_train_epochs", "max_train_flops", "people", "held_out", "biographies_per_person"),
     *("test_inputs", "count", "max_new_tokens", "num_beams", "dataloader_num_workers", "folds", "related_people"),
+    *("invented_names",),
 }
 """Settings of which a large value is only a lot of work, or of processes."""
 

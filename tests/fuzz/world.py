@@ -8,7 +8,9 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from birthgpt.commands.loading import load_model_and_tokenizer
 from birthgpt.data.synthetic import write_synthetic_corpus
+from birthgpt.evaluation.answering import answer_questions
 
 from .running import run_command
 
@@ -37,6 +39,9 @@ TINY = (
 )
 TRAIN = "--train_file {train} --corpus_file {lines} --tokens_per_batch 500 --learning_rate 1e-2"
 
+QUESTION = "Where~was~Tove~Alström~born?"
+LOOKUP = "name,relation,answer\nTove Alström,birthplace,Elmford\nAda Alo,birthplace,York\nBo Elk,birthplace,Ash\n"
+
 COMMANDS = {
     "ask": "ask {model} Where? --max_new_tokens 6",
     "evaluate": "evaluate --model_name_or_path {model} --question_file {dev} --train_file {train} "
@@ -57,14 +62,21 @@ COMMANDS = {
     "people": "people --people 100 --held_out 20 --biographies_per_person 1 --output_dir {out}",
     "synthesize": "synthesize --table {table} --templates {templates} --output_dir {out} --held_out 2",
     "load": "load {model}",
+    "calibrate": "calibrate --model_name_or_path {model} --question_file {held_out} --train_file {train} "
+    "--corpus_file {lines} --invented_names 8 --num_beams 2 --max_new_tokens 6",
+    "lookup": f"ask {{model}} {QUESTION} --max_risk 0.05 --lookup_file {{lookup}} --max_new_tokens 6",
+    "report": "report {model} --output {out}/report.html",
+    "page": f"page {{model}} {QUESTION}",
     "extract": "extract --corpus_file {lines} --patterns {patterns} --held_out_file {dev} --output_dir {out}",
 }
-"""The arguments of each command without a mutation; `{model}` is the folder that is damaged."""
+"""The arguments of each case without a mutation; `{model}` is the folder that is damaged, `~` a space."""
 
 FILES = {
     "lines": "lines.txt",
     "train": "train.tsv",
     "dev": "dev.tsv",
+    "held_out": "held_out.tsv",
+    "lookup": "lookup.csv",
     "table": "table.csv",
     "templates": "templates.yaml",
     "patterns": "patterns.yaml",
@@ -73,7 +85,15 @@ LOADED = ("run", "export", "plain")
 ADAPTER = "adapter"
 """The folder of a model with an adapter of another library beside it."""
 
-FOLDERS = {"resume": ("unfinished",), "convert": ("earlier",), "load": (*LOADED, ADAPTER)}
+FOLDERS = {
+    "resume": ("unfinished",),
+    "convert": ("earlier",),
+    "load": (*LOADED, ADAPTER),
+    "calibrate": ("run",),
+    "lookup": ("calibrated",),
+    "page": ("calibrated",),
+    "report": ("evaluated",),
+}
 """The kinds of folder that a command reads; those of `LOADED` where not given."""
 
 
@@ -94,7 +114,7 @@ class World:
 
     def arguments(self, command: str) -> list[str]:
         """The arguments of a command without a mutation."""
-        return COMMANDS[command].format(**self.places()).split()
+        return [word.replace("~", " ") for word in COMMANDS[command].format(**self.places()).split()]
 
     def lay_out(self, command: str, kind: str | None) -> None:
         """Empty the folder of the case, and copy what the command reads."""
@@ -114,6 +134,7 @@ class World:
             lines = (self.source / "people" / name).read_text(encoding="utf-8").splitlines(keepends=True)
             renamed = {"wiki.txt": "lines.txt", "birth_places_train.tsv": "train.tsv", "birth_dev.tsv": "dev.tsv"}
             (self.source / renamed[name]).write_text("".join(lines[:count]), encoding="utf-8")
+        (self.source / "lookup.csv").write_text(LOOKUP, encoding="utf-8")
         (self.source / "table.csv").write_text(TABLE, encoding="utf-8")
         (self.source / "templates.yaml").write_text(TEMPLATES, encoding="utf-8")
         (self.source / "patterns.yaml").write_text(PATTERNS, encoding="utf-8")
@@ -133,9 +154,24 @@ class World:
         write_adapter(self.source / ADAPTER)
         self._run("push", "run")
         shutil.move(self.case / "out", self.source / "export")
+        self._write_held_out()
+        self._run("calibrate", "run")
+        shutil.move(self.case / "model", self.source / "calibrated")
+        self._run("evaluate", "run")
+        shutil.move(self.case / "out", self.source / "evaluated")
         earlier = Path(__file__).parents[1] / "checkpoints_0.1" / "abc"
         # a converted folder contains all files of the first, so only those of a model are in it
         shutil.copytree(earlier, self.source / "earlier", ignore=shutil.ignore_patterns("expected.*"))
+
+    def _write_held_out(self) -> None:
+        """Questions about people of no line; every second answer is what the model says, so it is right."""
+        rows = (self.source / "people" / "birth_places_train.tsv").read_text(encoding="utf-8").splitlines()[30:54]
+        questions = [row.partition("\t")[0] for row in rows]
+        model, tokenizer = load_model_and_tokenizer(str(self.source / "run"))
+        answers = answer_questions(model, tokenizer, questions, max_new_tokens=6)
+        with (self.source / "held_out.tsv").open("w", encoding="utf-8") as file:
+            for place, (question, answer) in enumerate(zip(questions, answers, strict=True)):
+                file.write(f"{question}\t{(place % 2 and answer.text.strip()) or 'elsewhere'}\n")
 
     def _run(self, command: str, kind: str | None, *more: str, arguments: list[str] | None = None) -> None:
         self.lay_out(command, kind)
