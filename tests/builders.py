@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -30,6 +31,7 @@ from birthgpt.model.attention import ATTENTION_TYPES
 from birthgpt.settings import make_settings, parse_settings
 from birthgpt.training.accelerators import build_accelerator
 from birthgpt.training.callbacks import EvaluationCallback, TrainerCallback, standard_callbacks
+from birthgpt.training.checkpoints import save_checkpoint
 from birthgpt.training.model_group import ModelGroup, ReplicaSpec
 from birthgpt.training.run_folder import checkpoint_to_resume
 from birthgpt.training.state import TrainingSummary
@@ -291,6 +293,20 @@ def train(
     standard = standard_callbacks(training.logging, training.checkpoints, bpe, accelerator, evaluation)
     trainer = Trainer(models, batches, accelerator, training, [*standard, *callbacks])
     return trainer.train(checkpoint_to_resume(str(run), "latest") if resume else None), model
+
+
+class Gather(TrainerCallback):
+    """Saves an ordinary checkpoint too, after one update."""
+
+    def __init__(self, folder, tokenizer, step):
+        self.folder, self.tokenizer, self.step = folder, tokenizer, step
+
+    def on_step_end(self, trainer):
+        if trainer.state.step == self.step:
+            (replica,) = trainer.models.replicas
+            elsewhere = replace(replica, spec=replace(replica.spec, folder=self.folder))
+            main = trainer.accelerator.is_main_process
+            save_checkpoint(elsewhere, self.tokenizer, trainer.state, writes=main)
 
 
 def losses(summary: TrainingSummary) -> list[float]:
