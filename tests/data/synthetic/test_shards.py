@@ -277,7 +277,7 @@ def test_memory_does_not_grow_with_the_number_of_people(given, shards, tmp_path)
         ran = subprocess.run(command, check=True, capture_output=True, text=True)
         return int(ran.stdout.split()[-1]) * unit / 1e6
 
-    # without shards, all 20,000 lines are one block, which is shuffled in memory: at most 50,000 are; with shards, 10,000
+    # in memory are a block of at most 50,000 lines without shards, and 10,000 lines with them
     assert peak(20_000) - peak(2_000) < (40 if shards == 1 else 16)
 
 
