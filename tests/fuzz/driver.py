@@ -8,6 +8,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from birthgpt.evaluation.calibration import CALIBRATION
 from birthgpt.utils.tables import text_table
 
 from .damage import damage_folder, damage_input_of_convert
@@ -104,7 +105,7 @@ class Driver:
         if target == "folder" and command == "convert":
             return damage_input_of_convert(case / "model", rng)
         if target == "folder":
-            mutation = damage_folder(case / "model", rng, is_listed=kind not in ("plain", ADAPTER))
+            mutation = damage_folder(case / "model", rng, is_listed=kind not in ("plain", ADAPTER, "evaluated"))
             # nothing says whether an adapter is whole, so none is read
             return replace(mutation, allowed=must_be_refused()) if kind == ADAPTER else mutation
         if target == "question":
@@ -129,7 +130,10 @@ class Driver:
     def _written(self, command: str, ending: Ending) -> Any:
         case = self.world.case
         out = case / "model" if command in CHANGES else case / "out"
-        return None if command in PRINTS_TIMES else ending.out, contents(out)
+        files = contents(out)
+        # all other files of the folder are its input
+        files = {CALIBRATION: files.get(CALIBRATION)} if command == "calibrate" else files
+        return None if command in PRINTS_TIMES else ending.out, files
 
     def _is_right(self, command: str, ending: Ending, right: Any) -> bool:
         """Whether the result is that of the run without a mutation; other files may be beside it."""
