@@ -55,6 +55,15 @@ def test_files_of_birthplaces_are_loaded_as_they_were_written(tmp_path):
     assert list(rows["question"]) == read_lines(folder / "birth_test_inputs.tsv")
 
 
+def test_a_corpus_in_shards_is_loaded_in_their_order(tmp_path):
+    folder = tmp_path / "people"
+    write_synthetic_corpus(folder, people=120, held_out=20, test_inputs=10, shards=3)
+    lines = load_dataset(str(folder), "biographies", split="train", cache_dir=str(tmp_path / "cache"))
+    shards = sorted(folder.glob("wiki-*.txt"))
+    assert len(shards) == 3
+    assert list(lines["text"]) == [line for path in shards for line in read_lines(path)]
+
+
 def test_cells_that_csv_readers_change_stay_as_they_are(tmp_path):
     cells = [["Who is “NA”?", "NA"], ['"Quoted', "null"], ["a,b", "001"]]
     (tmp_path / "rows.tsv").write_text("".join("\t".join(row) + "\n" for row in cells), encoding="utf-8")
