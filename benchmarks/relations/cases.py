@@ -36,6 +36,9 @@ CONFIDENCE_MEASURES = {
 MOST_JUDGED = 400
 """Questions that a model is calibrated on, and as many that the calibration is measured on."""
 
+FEWEST_WRONG = 10
+"""So many wrong answers are needed to calibrate a model, and again to measure its calibration."""
+
 Accuracies = dict[str, float]
 """Exact match in percent: that of all questions, and that of each relation."""
 
@@ -204,15 +207,18 @@ def accuracies(lab: Lab, model: Path, questions: Path) -> Accuracies:
 
 
 def confidence(lab: Lab, scale: Scale, model: Path, lines: Path, questions: Path) -> dict[str, float | None]:
-    """How well a model knows what it knows: calibrated on half of the held-out people, measured on the others."""
+    """How well a model knows what it knows: calibrated on half of the held-out people, measured on the others.
+
+    Nothing is measured where fewer than `FEWEST_WRONG` answers of a half are wrong.
+    """
     rows = read_questions(questions)
-    right = {answer == row["answer"] for answer, row in zip(lab.answers(model, questions), rows, strict=True)}
-    if len(right) == 1:
+    wrong = [answer != row["answer"] for answer, row in zip(lab.answers(model, questions), rows, strict=True)]
+    judged = [sorted(part[:MOST_JUDGED]) for part in divide_people(rows, 2, lab.seed)]
+    if any(not FEWEST_WRONG <= sum(wrong[index] for index in part) < len(part) for part in judged):
         return {}
-    parts = divide_people(rows, 2, lab.seed)
     halves = [
-        lab.write_questions(f"{name}_{model.name}", [rows[index] for index in sorted(part[:MOST_JUDGED])])
-        for name, part in zip(("calibration", "measurement"), parts, strict=True)
+        lab.write_questions(f"{name}_{model.name}", [rows[index] for index in part])
+        for name, part in zip(("calibration", "measurement"), judged, strict=True)
     ]
     common = {"corpus_file": lines, "invented_names": scale.invented_names}
     lab.run(

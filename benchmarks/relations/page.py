@@ -28,7 +28,8 @@ and `wiki` needs `--wiki_folder`, the folder of the CS224N files.
 The recipe is `configs/relations`. The accuracy (%, exact match) is that of questions about people whose questions were
 never trained on. *New wordings* are questions whose wording was never trained on either. *Softmax* is the ratio of
 the accuracy to that of the first row. The last table is of confidence: each model is calibrated on half of the held-out
-people and measured on the others, as [confidence.md](confidence.md) says; ECE is the calibration error.
+people and measured on the others, as [confidence.md](confidence.md) says; ECE is the calibration error. A model that
+answers all but a few of these questions right has no row there: it cannot be calibrated on them.
 """
 
 Results = dict[str, list[dict[str, Any]]]
@@ -117,7 +118,9 @@ def section(scale: str, results: Results) -> str:
         f"Synthetic people with eight relations and five biographies each, in five wordings if nothing else is said; "
         f"{size.held_out} people are held out."
     )
-    tables = [summary(results), *(by_relation(results, part) for part in PARTS), confidence_table(results)]
+    tables = [summary(results), *(by_relation(results, part) for part in PARTS)]
+    if any(runs[0].get("confidence") for runs in results.values()):
+        tables.append(confidence_table(results))
     return "\n\n".join([title, what, *tables, origin(results)])
 
 

@@ -40,14 +40,27 @@ def test_a_run_writes_accuracies_by_relation_and_the_commands_and_keeps_the_case
             assert all(0 <= value <= 100 for value in measured[part].values())
 
 
-def test_confidence_is_calibrated_on_half_of_the_people_and_measured_on_the_others(tmp_path, monkeypatch):
-    """With a lab that runs nothing: half of the answers are right."""
+def eight_questions(lab):
     rows = [
         {"question": f"Where was {name} born?", "answer": "Delft", "name": name, "relation": "birthplace"}
         for name in (f"Ada {letter}." for letter in "ABCDEFGH")
     ]
+    return lab.write_questions("dev", rows)
+
+
+@pytest.mark.parametrize("answers", [["Delft"] * 8, ["Paris"] * 8, ["Delft"] * 7 + ["Paris"]])
+def test_a_model_with_hardly_a_wrong_or_no_right_answer_has_no_confidence(answers, tmp_path, monkeypatch):
     lab = Lab(tmp_path, seed=0)
-    questions = lab.write_questions("dev", rows)
+    questions = eight_questions(lab)
+    monkeypatch.setattr(lab, "answers", lambda model, file: answers)
+    monkeypatch.setattr(lab, "run", None)
+    assert cases.confidence(lab, cases.SCALES["tiny"], tmp_path / "model", tmp_path / "lines.txt", questions) == {}
+
+
+def test_confidence_is_calibrated_on_half_of_the_people_and_measured_on_the_others(tmp_path, monkeypatch):
+    """With a lab that runs nothing: half of the answers are right."""
+    lab = Lab(tmp_path, seed=0)
+    questions = eight_questions(lab)
     ran = []
 
     def run(command, name, **settings):
@@ -55,6 +68,7 @@ def test_confidence_is_calibrated_on_half_of_the_people_and_measured_on_the_othe
         save_json(tmp_path / "metrics.json", {"confidence": {"auroc_right_wrong": {"value": 0.9}, "recalled": None}})
         return tmp_path
 
+    monkeypatch.setattr(cases, "FEWEST_WRONG", 1)
     monkeypatch.setattr(lab, "answers", lambda model, file: ["Delft", "Paris"] * 4)
     monkeypatch.setattr(lab, "run", run)
     measured = cases.confidence(lab, cases.SCALES["tiny"], tmp_path / "model", tmp_path / "lines.txt", questions)
