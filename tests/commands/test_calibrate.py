@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -329,8 +330,9 @@ def test_a_train_file_that_is_gone_is_a_warning(checkpoint, held_out, caplog):
     ],
 )
 def test_questions_that_cannot_calibrate_are_refused(checkpoint, tmp_path, text, message):
-    with pytest.raises(ValueError, match=message):
-        run(checkpoint, write(tmp_path, text))
+    file = write(tmp_path, text)
+    with pytest.raises(ValueError, match=f"{re.escape(str(file))}.*{message}"):
+        run(checkpoint, file)
     assert not (checkpoint / CALIBRATION).exists()
 
 

@@ -104,19 +104,16 @@ def calibrate(settings: CalibrateSettings) -> Calibration:
             filter(None, lines), questions, settings.invented_names, "calibration", settings.seed
         )
     found = collect_signals(source, texts, names=[row["name"] for row in questions])
-    calibration = fit_calibration(
-        source,
-        found,
-        [signals.answer.text in answers_of(row) for signals, row in zip(found, questions, strict=True)],
-        [person_of(row) for row in questions],
-        collect_signals(source, invented) if invented else (),
-        FitSettings(
-            confidence=settings.confidence,
-            unknown_ratio=settings.unknown_ratio,
-            fit_ratio=settings.fit_ratio,
-            seed=settings.seed,
-        ),
+    of_invented = collect_signals(source, invented) if invented else ()
+    fit = FitSettings(
+        confidence=settings.confidence,
+        unknown_ratio=settings.unknown_ratio,
+        fit_ratio=settings.fit_ratio,
+        seed=settings.seed,
     )
+    right = [signals.answer.text in answers_of(row) for signals, row in zip(found, questions, strict=True)]
+    with naming_source(settings.question_file):
+        calibration = fit_calibration(source, found, right, [person_of(row) for row in questions], of_invented, fit)
     save_calibration(folder, calibration)
     if recorded_files(folder):
         record_files(folder, RUN, [CALIBRATION])
