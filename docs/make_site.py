@@ -10,10 +10,10 @@ from pymdownx.slugs import slugify
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "birthgpt"
-PAGES = {
-    "README.md": "index.md",
-    **{name: name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "RESULTS.md", "benchmarks/attention.md")},
-}
+AS_THEY_ARE = (
+    "CONTRIBUTING.md", "CHANGELOG.md", "RESULTS.md", "benchmarks/attention.md", "benchmarks/encoder_decoder.md",
+)  # fmt: skip
+PAGES = {"README.md": "index.md", **{name: name for name in AS_THEY_ARE}}
 """Pages of the repository outside of docs/, and where the site has them."""
 
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s#]+)(#[^)]*)?\)")
