@@ -217,6 +217,7 @@ def test_a_stream_draws_new_examples_in_every_epoch(bpe):
         bpe.pad_token_id,
         BatchSettings(tokens_per_batch=800),
         seed=0,
+        buffer_size=10,
     )
 
     def tokens(epoch: int) -> list:

@@ -110,23 +110,25 @@ def run_all(folder, tokenizer, settings_of_runs: dict) -> dict:
     return {name: run_and_resume(folder / name, tokenizer, given) for name, given in settings_of_runs.items()}
 
 
+def new_streams(folder, names):
+    """The folder, with the lines of a stream for each run."""
+    for name in names:
+        (folder / name).mkdir()
+        write_lines(folder / name)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def runs_of_one(tmp_path_factory, bpe):
     """The folder, and what each process found."""
-    folder = tmp_path_factory.mktemp("one")
-    for name in ALONE:
-        (folder / name).mkdir()
-        write_lines(folder / name)
+    folder = new_streams(tmp_path_factory.mktemp("one"), ALONE)
     return folder, [run_all(folder, bpe, ALONE)]
 
 
 @pytest.fixture(scope="module")
 def runs_of_two(tmp_path_factory, bpe):
     """The folder, and what each process found."""
-    folder = tmp_path_factory.mktemp("two")
-    for name in RUNS:
-        (folder / name).mkdir()
-        write_lines(folder / name)
+    folder = new_streams(tmp_path_factory.mktemp("two"), RUNS)
     return folder, in_two_processes(run_all, folder, bpe, RUNS)
 
 

@@ -17,7 +17,7 @@ from birthgpt.data.batching import EpochBatches
 from birthgpt.data.names import NameFinder
 from birthgpt.data.objectives import ExampleSettings, Objective, ObjectiveSettings, teaches_unknown
 from birthgpt.data.questions import load_questions
-from birthgpt.data.streaming import StreamedBatches, share_of_process
+from birthgpt.data.streaming import StreamedBatches, StreamSettings, share_of_process
 from birthgpt.data.tokenizers import (
     TokenizerSettings,
     add_unknown_answer_token,
@@ -243,13 +243,13 @@ def build_batches(
     accelerator: Accelerator,
     *,
     name: str = "the corpus",
-    stream_buffer_size: int = 4096,
+    stream: StreamSettings | None = None,
 ) -> EpochBatches | StreamedBatches:
     """The batches of a run, planned for its processes and accumulation steps.
 
     Args:
         name: what the log calls a stream.
-        stream_buffer_size: lines of a stream that a process plans at a time.
+        stream: how a stream is read; as by default if not given.
     """
     num_micro_batches = accelerator.num_processes * settings.compute.gradient_accumulation_steps
     seed, pad_token_id = settings.run.seed_of_data, tokenizer.pad_token_id
@@ -267,7 +267,7 @@ def build_batches(
             seed=seed,
             num_micro_batches=num_micro_batches,
             num_processes=processes,
-            buffer_size=stream_buffer_size,
+            buffer_size=(stream or StreamSettings()).stream_buffer_size,
             watch=StreamReport(name, objective, tokenizer, counts=accelerator.is_main_process),
         )
     batches = EpochBatches(

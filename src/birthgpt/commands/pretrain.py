@@ -312,10 +312,7 @@ def build_data(
     """The batches of the corpus, mixed with train questions (2309.14316, section 3), and the evaluator."""
     training = settings.training
     source = settings.corpus.train_file
-    buffer_size = settings.stream.stream_buffer_size
-    batches = build_batches(
-        corpus, objective, tokenizer, training, accelerator, name=source, stream_buffer_size=buffer_size
-    )
+    batches = build_batches(corpus, objective, tokenizer, training, accelerator, name=source, stream=settings.stream)
     if isinstance(batches, StreamedBatches):
         return batches, None
     if accelerator.is_main_process:

@@ -81,7 +81,7 @@ class StreamedBatches(Batches, torch.utils.data.IterableDataset[TensorBatch]):
         seed: int,
         num_micro_batches: int = 1,
         num_processes: int = 1,
-        buffer_size: int = 4096,
+        buffer_size: int,
         watch: Callable[[dict[str, list]], None] | None = None,
     ):
         assert num_micro_batches % num_processes == 0
