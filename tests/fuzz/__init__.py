@@ -10,6 +10,3 @@ import tempfile
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HOME", tempfile.mkdtemp(prefix="birthgpt-fuzz-"))
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# the threads of a fit on a few rows wait for each other
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

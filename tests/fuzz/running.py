@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from accelerate.state import AcceleratorState, GradientState
+from threadpoolctl import threadpool_limits
 
 from birthgpt.app.page import reply
 from birthgpt.cli import main
@@ -151,7 +152,8 @@ def _undisturbed(folder: Path) -> Iterator[None]:
     logging.disable(logging.CRITICAL)
     os.chdir(folder)
     try:
-        with warnings.catch_warnings():
+        # the threads of a fit on a few rows wait for each other
+        with warnings.catch_warnings(), threadpool_limits(1):
             warnings.simplefilter("ignore")
             yield
     finally:

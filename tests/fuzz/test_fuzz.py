@@ -1,11 +1,26 @@
 """Every command refuses damage and odd values in one line, or is not affected by them."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from fuzz.driver import LOADING, forbidden, new_driver, outcome_table
 
 CASES, PARTS = 300, 3
 LOADED = 200
+
+
+def test_the_fuzz_leaves_the_threads_of_other_tests_alone():
+    # pytest imports it while it collects, before any test runs
+    program = "import os; before = dict(os.environ); import fuzz.driver; print({*os.environ} - {*before})"
+    given = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    given["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    result = subprocess.run([sys.executable, "-c", program], env=given, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "THREADS" not in result.stdout
 
 
 @pytest.fixture(scope="module")
