@@ -4,7 +4,7 @@ import pytest
 import torch
 from builders import VARIANTS, random_tokens, tiny_model
 
-from birthgpt.training.optimizers import OptimizerSettings, build_optimizers
+from birthgpt.training.optimizers import OptimizerSettings, RowAdam, build_optimizers, clip_sparse_gradients
 
 SETTINGS = {"learning_rate": 1e-2, "weight_decay": 0.1, "adam_beta1": 0.9, "adam_beta2": 0.95}
 
@@ -66,3 +66,57 @@ def test_muon_decays_matrices_alone_and_adamw_has_the_betas_given():
     muon, adamw = build_optimizers(tiny_model(), OptimizerSettings(optimizer="muon", **SETTINGS))
     assert [group["weight_decay"] for group in muon.param_groups] == [0.1]
     assert [(group["weight_decay"], group["betas"]) for group in adamw.param_groups] == [(0.0, (0.9, 0.95))]
+
+
+def row_gradients(rows: list[int], size: int = 8, width: int = 4) -> torch.Tensor:
+    """Sparse gradients of a table; a row that is listed twice has two parts."""
+    return torch.sparse_coo_tensor(torch.tensor([rows]), torch.randn(len(rows), width), (size, width))
+
+
+BATCHES = [[0, 3, 3], [5], [3, 0, 7], [3]]
+"""The rows of a table that are in each of four updates."""
+
+
+def test_row_adam_is_sparse_adam_of_torch_without_momentum():
+    ours, theirs = (torch.nn.Parameter(torch.ones(8, 4)) for _ in range(2))
+    optimizers = [RowAdam([ours], lr=0.1, beta2=0.9), torch.optim.SparseAdam([theirs], lr=0.1, betas=(0.0, 0.9))]
+    for rows in BATCHES:
+        ours.grad = row_gradients(rows)
+        theirs.grad = ours.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(ours, theirs)
+    assert (ours[[1, 2, 4, 6]] == 1).all(), "rows without a gradient stay"
+
+
+def test_row_adam_has_the_same_result_for_sparse_and_dense_gradients():
+    sparse, dense = (torch.nn.Parameter(torch.ones(8, 4)) for _ in range(2))
+    optimizers = [RowAdam([table], lr=0.1, beta2=0.9) for table in (sparse, dense)]
+    for rows in BATCHES:
+        sparse.grad = row_gradients(rows)
+        dense.grad = sparse.grad.to_dense()
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(sparse, dense)
+
+
+@pytest.mark.parametrize("max_norm", [0.5, 100.0])
+def test_sparse_gradients_are_clipped_like_dense_ones(max_norm):
+    sparse, dense, matrix, same_matrix = (torch.nn.Parameter(torch.ones(8, 4)) for _ in range(4))
+    sparse.grad, matrix.grad = row_gradients([0, 3, 3]), torch.randn(8, 4)
+    dense.grad, same_matrix.grad = sparse.grad.to_dense(), matrix.grad.clone()
+    clip_sparse_gradients([sparse, matrix], max_norm)
+    torch.nn.utils.clip_grad_norm_([dense, same_matrix], max_norm)
+    torch.testing.assert_close(sparse.grad.to_dense(), dense.grad)
+    torch.testing.assert_close(matrix.grad, same_matrix.grad)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_sparse_ngrams_has_every_parameter_once_and_the_tables_by_row_adam(optimizer):
+    model = tiny_model("modern", ngram_orders=[2, 3])
+    settings = OptimizerSettings(optimizer=optimizer, sparse_ngrams=True, **SETTINGS)
+    optimizers = build_optimizers(model, settings)
+    held = [id(p) for opt in optimizers for group in opt.param_groups for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for p in model.parameters())
+    by_rows = names_where(model, optimizers, lambda opt, _: isinstance(opt, RowAdam))
+    assert by_rows == {name for name, _ in model.named_parameters() if "embed_ngrams" in name} != set()

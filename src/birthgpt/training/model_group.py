@@ -9,7 +9,13 @@ from accelerate import Accelerator
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import PreTrainedModel
 
-from birthgpt.training.optimizers import OptimizerSettings, build_optimizers, unwrap_optimizer
+from birthgpt.training.optimizers import (
+    OptimizerSettings,
+    build_optimizers,
+    clip_sparse_gradients,
+    ngram_tables,
+    unwrap_optimizer,
+)
 from birthgpt.training.sharding import full_tensor
 
 
@@ -47,7 +53,9 @@ class Replica:
 
     def step(self, accelerator: Accelerator, lr_scale: float, max_grad_norm: float) -> None:
         """Clip the gradient, and update the weights with `lr_scale` times the peak learning rate."""
-        if max_grad_norm:
+        if max_grad_norm and any(table.sparse for table in ngram_tables(self.model)):
+            clip_sparse_gradients(self.model.parameters(), max_grad_norm)
+        elif max_grad_norm:
             accelerator.clip_grad_norm_(self.model.parameters(), max_grad_norm)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -77,6 +85,10 @@ class ModelGroup:
         torch_compile: bool = False,
     ):
         self.settings, self.accelerator = settings, accelerator
+        if settings.sparse_ngrams and accelerator.num_processes == 1 and not torch_compile:
+            # processes exchange dense gradients, and a compiled model computes them; their updates are the same
+            for table in ngram_tables(model):
+                table.sparse = True
         self.model, *optimizers = accelerator.prepare(model, *build_optimizers(model, settings))
         model = accelerator.unwrap_model(self.model)
         if torch_compile:
