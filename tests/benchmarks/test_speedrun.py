@@ -68,17 +68,25 @@ def test_a_page_is_of_the_calls_of_a_file(tmp_path, capsys):
     assert "give --output_file too" in capsys.readouterr().err
 
 
+def test_the_reference_may_have_fewer_seeds(tmp_path, monkeypatch):
+    def run_entry(name, data, folder, seed):
+        measured.append((name, seed))
+        return run(100, 0.8)
+
+    measured = []
+    monkeypatch.setattr(speedrun, "run_entry", run_entry)
+    arguments = ["recipe", "one_layer", "--data_dir", str(tmp_path), "--runs_dir", str(tmp_path / "runs")]
+    speedrun.main([*arguments, "--reference_seeds", "1"])
+    assert measured == [("recipe", 0), ("one_layer", 0), ("one_layer", 1), ("one_layer", 2)]
+
+
 def test_every_entry_has_settings_that_exist(tmp_path):
     for entry in speedrun.ENTRIES.values():
         # a setting that does not exist is refused
-        parse_settings(PretrainSettings, to_arguments(speedrun.pretraining_settings(entry, tmp_path)))
+        parse_settings(
+            PretrainSettings, to_arguments({"config": "wiki/pretrain", "train_file": tmp_path} | entry.pretraining)
+        )
         parse_settings(FinetuneSettings, to_arguments({"config": "wiki/finetune"} | entry.finetuning))
-
-
-def test_the_questions_that_measure_an_entry_are_held_out_of_its_pretraining_too(tmp_path):
-    with_questions = speedrun.pretraining_settings(speedrun.ENTRIES["questions"], tmp_path)
-    assert with_questions["question_ratio"] > 0 and with_questions["validation_size"] == speedrun.HELD_OUT
-    assert "question_file" not in speedrun.pretraining_settings(speedrun.ENTRIES["recipe"], tmp_path)
 
 
 def test_gpt2_is_given_the_targets_where_its_own_shift_expects_them(tmp_path, characters):

@@ -23,6 +23,7 @@ RUNS = {
     "untied": {**LONG, "architecture": {"tie_word_embeddings": False}},
     "tied": {**LONG, "architecture": {"tie_word_embeddings": True}, "save_steps": 8},
     "muon": {"optimizer": "muon", "max_train_steps": 20, "save_steps": 8},
+    "ngrams": {**LONG, "architecture": {"ngram_orders": [2, 3]}, "sparse_ngrams": True, "save_steps": 8},
     "performer": {**LONG, "architecture": {"attention_type": "performer", "performer_redraw_steps": 4}},
 }
 
@@ -105,7 +106,7 @@ def assert_same(found: dict, expected: dict, tolerance: float) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["untied", "tied", "performer"])
+@pytest.mark.parametrize("name", ["untied", "tied", "performer", "ngrams"])
 def test_sharded_training_is_that_of_one_process_and_leaves_the_same_model(runs, tmp_path, bpe, name):
     folder, *found = runs
     summary = train_tiny(tmp_path, bpe, name)
@@ -127,7 +128,7 @@ def test_muon_on_sharded_matrices_is_muon_up_to_the_rounding_of_its_bfloat16(run
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["tied", "muon"])
+@pytest.mark.parametrize("name", ["tied", "muon", "ngrams"])
 def test_a_resumed_sharded_run_equals_an_uninterrupted_one(runs, name):
     folder, *found = runs
     for of_process in found:

@@ -40,9 +40,11 @@ NO_DROPOUT = ("--hidden_dropout", 0.0, "--attention_dropout", 0.0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize(
+    "optimizer", [["adamw"], ["muon"], ["muon", "--ngram_orders", 2, 3, "--sparse_ngrams", "true"]]
+)
 def test_each_seed_equals_the_same_seed_trained_alone(corpus, tmp_path, optimizer):
-    settings = ["--train_file", corpus, "--optimizer", optimizer, "--max_train_steps", 50, "--logging_steps", 1]
+    settings = ["--train_file", corpus, "--optimizer", *optimizer, "--max_train_steps", 50, "--logging_steps", 1]
     settings += ["--save_steps", 0, "--weight_decay", 0.1, *NO_DROPOUT]
     run_pretraining(*settings, "--seeds", 0, 1, 5, "--seed", 7, "--output_dir", tmp_path / "all")
     for seed in (0, 1, 5):

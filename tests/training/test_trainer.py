@@ -26,6 +26,8 @@ from birthgpt.training.callbacks import EvaluationCallback, TrainerCallback
 from birthgpt.training.manifest import list_checkpoints
 from birthgpt.training.model_group import count_parameters
 
+NGRAMS = {"ngram_orders": [2, 3], "ngram_vocab_size": 500}
+
 
 class Interrupted(Exception):
     """Raised to stop a run."""
@@ -78,8 +80,11 @@ def test_the_same_run_has_the_same_losses_and_learns(tmp_path, bpe):
 
 @pytest.mark.parametrize(
     ("stopped_after", "settings", "architecture"),
-    [(1, {}, {}), (5, {"optimizer": "muon"}, {}), (9, {}, {}), (5, {}, PERFORMER), (8, {}, PERFORMER)],
-)
+    [
+        (1, {}, {}), (5, {"optimizer": "muon"}, {}), (9, {}, {}), (5, {}, PERFORMER), (8, {}, PERFORMER),
+        (5, {"sparse_ngrams": True}, NGRAMS),
+    ],
+)  # fmt: skip
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, bpe, stopped_after, settings, architecture):
     whole, model = train(tmp_path, bpe, architecture=architecture, **settings)
     with pytest.raises(Interrupted):
@@ -161,6 +166,21 @@ def test_compiling_changes_no_loss(tmp_path, bpe, nothing_compiled, monkeypatch)
     eager, _ = train(tmp_path / "eager", bpe, max_train_steps=4, dropout=0.0)
     compiled, _ = train_and_load(tmp_path / "compiled", bpe, max_train_steps=4, torch_compile=True, dropout=0.0)
     assert losses(compiled) == pytest.approx(losses(eager), abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{"torch_compile": True}, {"gradient_accumulation_steps": 2}])
+def test_gradients_of_ngrams_are_sparse_or_dense_with_the_same_losses(
+    tmp_path, bpe, nothing_compiled, monkeypatch, settings
+):
+    compile_model = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model, **given: compile_model(model, backend="aot_eager", **given))
+    seen = Recorder(lambda model: {table.sparse for table in model.model.embed_ngrams.tables})
+    shared = {"max_train_steps": 4, "dropout": 0.0, "sparse_ngrams": True, "architecture": NGRAMS}
+    sparse, _ = train(tmp_path / "sparse", bpe, callbacks=[seen], **shared)
+    other, _ = train(tmp_path / "other", bpe, **shared, **settings)
+    assert seen.seen == [{True}] * 4
+    assert losses(other) == pytest.approx(losses(sparse), abs=1e-4)
 
 
 def test_workers_change_no_loss(tmp_path, bpe):

@@ -21,7 +21,7 @@ class OptimizerSettings:
     )
     learning_rate: Number = setting(1e-3, "peak learning rate", above=0)
     sparse_ngrams: bool = setting(
-        False, "update only the embeddings of n-grams that are in the batch, without momentum: large tables cost no time"
+        False, "update only the n-gram embeddings that are in the batch, without momentum: large tables cost no time"
     )
     weight_decay: Number = setting(0.0, "decay of the matrices", min=0)
     adam_beta1: Number = setting(0.9, "decay of AdamW's average of gradients", min=0, below=1)
@@ -65,7 +65,7 @@ class RowAdam(torch.optim.Optimizer):
 
         v_r ← β₂·v_r + (1 − β₂)·g_r²,    θ_r ← θ_r − lr·g_r / (√(v_r / (1 − β₂ᵗ)) + ε)
 
-    for the rows r with g_r ≠ 0 in update t, as `torch.optim.SparseAdam` with β₁ = 0. It has half of the state, and takes
+    for the rows r with g_r ≠ 0 in update t, like `torch.optim.SparseAdam` with β₁ = 0. It has half of the state and takes
     sparse and dense gradients, with the same result. Its time grows with the tokens in a batch and not with the table.
 
     Args:
