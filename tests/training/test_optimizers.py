@@ -70,7 +70,9 @@ def test_muon_decays_matrices_alone_and_adamw_has_the_betas_given():
 
 def row_gradients(rows: list[int], size: int = 8, width: int = 4) -> torch.Tensor:
     """Sparse gradients of a table; a row that is listed twice has two parts."""
-    return torch.sparse_coo_tensor(torch.tensor([rows]), torch.randn(len(rows), width), (size, width))
+    return torch.sparse_coo_tensor(
+        torch.tensor([rows]), torch.randn(len(rows), width), (size, width), check_invariants=True
+    )
 
 
 BATCHES = [[0, 3, 3], [5], [3, 0, 7], [3]]
