@@ -94,11 +94,13 @@ class Case:
         title: the case in words.
         people: settings of `birthgpt people`.
         pretraining: settings of `birthgpt pretrain`.
+        budget: the budget of a pretraining, as a multiple of that of the scale.
     """
 
     title: str
     people: Mapping[str, object] = field(default_factory=dict)
     pretraining: Mapping[str, object] = field(default_factory=dict)
+    budget: float = 1.0
 
 
 Measured = dict[str, Accuracies | dict[str, float | None]]
@@ -126,6 +128,9 @@ CASES = {
 
 WIKI_CASES = {
     "wiki": Case("wiki.txt: birthplaces, and seven relations that patterns find"),
+    "wiki_one_layer": Case(
+        "wiki.txt, one layer and twice the budget", pretraining={"num_hidden_layers": 1}, budget=2.0
+    ),
     # many lines tell of a politician or a writer: words of many lines are answers here
     "wiki_frequent_words": Case("wiki.txt, frequent words asked for as often", pretraining={"lower_case_frequency": 1}),
 }
@@ -141,7 +146,7 @@ def measure_people(lab: Lab, scale: Scale, name: str) -> Measured:
         people=scale.people, held_out=scale.held_out, relations=EIGHT, **wordings,
     )  # fmt: skip
     lines, questions = folder / relation_corpus.BIOGRAPHIES, folder / QUESTIONS_TRAIN
-    model = train(lab, scale, name, lines, questions, **case.pretraining)
+    model = train(lab, scale, name, lines, questions, case)
     return {
         "accuracy": accuracies(lab, model, folder / QUESTIONS_DEV),
         "new_wordings": accuracies(lab, model, folder / NEW_WORDINGS),
@@ -163,7 +168,7 @@ def measure_wiki(lab: Lab, scale: Scale, name: str, folder: Path) -> Measured:
     questions = lab.write_questions("wiki_train", read_questions(extracted / QUESTIONS_TRAIN) + birthplaces)
     dev_rows = [birthplace_row(*line.split("\t")) for line in read_lines(dev)]
     dev_questions = lab.write_questions("wiki_dev", read_questions(extracted / QUESTIONS_DEV) + dev_rows)
-    model = train(lab, scale, name, lines, questions, **WIKI_CASES[name].pretraining)
+    model = train(lab, scale, name, lines, questions, WIKI_CASES[name])
     return {
         "accuracy": accuracies(lab, model, dev_questions),
         "new_wordings": accuracies(lab, model, extracted / NEW_WORDINGS),
@@ -181,13 +186,13 @@ def birthplace_row(question: str, answer: str) -> dict[str, str]:
     return {"question": question.strip(), "answer": answer.strip(), "relation": "birthplace", "name": name}
 
 
-def train(lab: Lab, scale: Scale, name: str, lines: Path, questions: Path, **pretraining: object) -> Path:
+def train(lab: Lab, scale: Scale, name: str, lines: Path, questions: Path, case: Case) -> Path:
     """The recipe of configs/relations: pretraining on the lines and some questions, finetuning on the questions."""
     batch = {"tokens_per_batch": scale.tokens_per_batch} if scale.tokens_per_batch else {}
     shared = {"validation_size": scale.validation_size, "save_steps": 0}
     pretrained = lab.run(
         "pretrain", f"pretrained_{name}", config=RECIPE, train_file=lines, question_file=questions,
-        max_train_flops=scale.max_train_flops, **shared, **batch, **scale.model, **pretraining,
+        max_train_flops=scale.max_train_flops * case.budget, **shared, **batch, **{**scale.model, **case.pretraining},
     )  # fmt: skip
     steps = {"max_train_steps": scale.finetuning_steps} if scale.finetuning_steps else {}
     return lab.run(
