@@ -77,7 +77,13 @@ SCALES = {
         finetuning_steps=2,
         validation_size=0,
         invented_names=40,
-        model={"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 400},
+        model={
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "vocab_size": 400,
+            "ngram_vocab_size": 4096,
+        },
     ),  # fmt: skip
     # minutes on two cores
     "small": Scale(300, 100, 1.2e13),
