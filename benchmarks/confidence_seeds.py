@@ -1,0 +1,191 @@
+"""How well models of several seeds know what they know, on the CS224N files: development questions and folds.
+
+    python -m benchmarks.confidence_seeds --data_dir ../shared/data/cs224n --output_file results.json
+
+For each seed, a model is pretrained on `wiki.txt`, by `wiki/pretrain` with the settings of the entry `large_tables` of
+the speedrun. The train questions are divided by people into five folds.
+
+- *dev*: finetuned on four folds, calibrated on the other, measured on the development questions.
+- *fold 1* to *fold 5*: measured on this fold, calibrated on the next one, finetuned on the other three.
+- *names left out*: the lines of half of the development people are not in the corpus. Their names are real and unknown.
+
+The signals include the agreement with the checkpoints of the other seeds. Trainings in `--runs_dir` are used again.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+
+from sklearn.metrics import roc_auc_score
+
+from benchmarks.lab import Lab, Question
+from benchmarks.relations.cases import birthplace_row, read_lines
+from benchmarks.speedrun import ENTRIES
+from birthgpt.commands.confidence_report import CONFIDENCE
+from birthgpt.data.names import name_key, read_name
+from birthgpt.data.splits import divide_people
+from birthgpt.data.synthetic import DEV, TRAIN, WIKI
+from birthgpt.utils.environment import environment_info
+from birthgpt.utils.files import read_json, save_json
+from birthgpt.utils.tables import markdown_table
+
+FOLDS = 5
+MAX_RISK = 0.05
+WORDINGS = ("{name} born in", "What is the birthplace of {name}?")
+MEASURES = {
+    "accuracy": "accuracy (%)",
+    "auroc_right_wrong": "AUROC right / wrong (%)",
+    "auroc_known_invented": "AUROC known / invented (%)",
+    "auroc_known_left_out": "AUROC known / left out (%)",
+    "calibration_error": "ECE (%)",
+    "coverage_at_risk": "coverage at 5% risk (%)",
+    "accuracy_at_coverage_80": "accuracy at 80% coverage (%)",
+    "recalled": "recalled, at most 5% risk promised (%)",
+    "risk": "risk there (%)",
+    "invented_recalled": "invented names recalled (%)",
+}
+"""The measures by their key."""
+
+Measured = dict[str, float | None]
+"""The measures of a model."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a model is finetuned on, calibrated on and measured on: questions about different people."""
+
+    name: str
+    train: Sequence[Question]
+    calibration: Sequence[Question]
+    measurement: Sequence[Question]
+    corpus: Path
+
+
+def read_pairs(path: Path) -> list[Question]:
+    """The questions of a TSV with their names."""
+    return [birthplace_row(*line.split("\t")) for line in read_lines(path)]
+
+
+def without_people(path: Path, rows: Sequence[Question]) -> list[str]:
+    """The lines of a corpus that are not about the people of these questions."""
+    absent = {name_key(row["name"]) for row in rows}
+    return [line for line in read_lines(path) if name_key(read_name(line) or "") not in absent]
+
+
+def parts_of(data: Path, folder: Path) -> tuple[list[Part], Sequence[Question]]:
+    """The parts, and the questions about the people whose lines the last part leaves out."""
+    dev, wiki = read_pairs(data / DEV), data / WIKI
+    asked = {row["name"] for row in dev}
+    rows = [row for row in read_pairs(data / TRAIN) if row["name"] not in asked]
+    folds = [[rows[index] for index in sorted(fold)] for fold in divide_people(rows, FOLDS, seed=0)]
+    parts = [Part("dev", sum(folds[1:], []), folds[0], dev, wiki)]
+    for number, fold in enumerate(folds):
+        others = [folds[(number + step) % FOLDS] for step in range(1, FOLDS)]
+        parts.append(Part(f"fold {number + 1}", sum(others[1:], []), others[0], fold, wiki))
+    known, left_out = (dev[start::2] for start in range(2))
+    smaller = folder / "left_out.txt"
+    folder.mkdir(parents=True, exist_ok=True)
+    smaller.write_text("\n".join(without_people(wiki, left_out)) + "\n", encoding="utf-8")
+    return [*parts, Part("names left out", sum(folds[1:], []), folds[0], known, smaller)], left_out
+
+
+def train(lab: Lab, part: Part) -> Path:
+    """The finetuned model of a part; parts with one corpus begin from one pretrained model."""
+    settings = ENTRIES["large_tables"].pretraining
+    pretrained = lab.run(
+        "pretrain", f"pretrained_{part.corpus.stem}", config="wiki/pretrain", train_file=part.corpus, save_steps=0,
+        **settings,
+    )  # fmt: skip
+    name = part.name.replace(" ", "_")
+    return lab.run(
+        "finetune", f"finetuned_{name}", config="wiki/finetune", model_name_or_path=pretrained,
+        train_file=lab.write_questions(f"{name}_train", part.train), validation_size=100,
+    )  # fmt: skip
+
+
+def measure(lab: Lab, part: Part, model: Path, others: Sequence[Path], left_out: Sequence[Question]) -> Measured:
+    """The measures of a model, calibrated with the agreement of other models."""
+    name = part.name.replace(" ", "_")
+    agreement = {"agreement_models": others} if others else {}
+    lab.run(
+        "calibrate", f"calibration_{name}", writes_folder=False, model_name_or_path=model, corpus_file=part.corpus,
+        question_file=lab.write_questions(f"{name}_calibration", part.calibration), wordings=WORDINGS, **agreement,
+    )  # fmt: skip
+    given = {"model_name_or_path": model, "corpus_file": part.corpus, "max_risk": MAX_RISK, **agreement}
+    questions = lab.write_questions(f"{name}_measurement", part.measurement)
+    folder = lab.run("evaluate", f"evaluation_{name}", seeded=False, question_file=questions, **given)
+    metrics = read_json(folder / "metrics.json")
+    found: Measured = {"accuracy": metrics["accuracy"]}
+    for key in MEASURES:
+        if key in metrics["confidence"]:
+            found[key] = metrics["confidence"][key]["value"]
+    if part.name == "names left out":
+        about = lab.write_questions(f"{name}_unread", left_out)
+        unread = lab.run("evaluate", f"unread_{name}", seeded=False, question_file=about, **given)
+        found["auroc_known_left_out"] = auroc_of_unknown(folder, unread)
+    return found
+
+
+def auroc_of_unknown(known: Path, unknown: Path) -> float:
+    """How well p(unknown) tells the questions of two evaluations apart."""
+    scores = [
+        [json.loads(line)["unknown"] for line in (folder / CONFIDENCE).read_text(encoding="utf-8").splitlines()]
+        for folder in (known, unknown)
+    ]
+    labels = [0] * len(scores[0]) + [1] * len(scores[1])
+    return float(roc_auc_score(labels, scores[0] + scores[1]))
+
+
+def rows_of(measured: dict[str, list[Measured]]) -> list[dict[str, str]]:
+    """A row for each measure, with the mean and the standard deviation over the seeds, and over all folds."""
+    folds = [one for name, found in measured.items() if name.startswith("fold") for one in found]
+    columns = {name: found for name, found in measured.items() if not name.startswith("fold")} | {"folds": folds}
+    return [
+        {"measure": title} | {name: shown([one.get(key) for one in found]) for name, found in columns.items()}
+        for key, title in MEASURES.items()
+    ]
+
+
+def shown(values: Sequence[float | None]) -> str:
+    """Fractions in percent; those that were not measured are left out."""
+    found = [100 * value for value in values if value is not None]
+    if not found:
+        return "–"
+    return f"{fmean(found):.1f}" + (f" ± {stdev(found):.1f}" if len(found) > 1 else "")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.confidence_seeds", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--data_dir", type=Path, required=True, help="folder of the CS224N files")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--runs_dir", type=Path, default=Path("runs/confidence_seeds"), help="folder of the trainings")
+    parser.add_argument("--output_file", type=Path, help="JSON of all measures")
+    options = parser.parse_args(arguments)
+    parts, left_out = parts_of(options.data_dir, options.runs_dir)
+    labs = {seed: Lab(options.runs_dir / f"seed_{seed}", seed) for seed in options.seeds}
+    measured: dict[str, list[Measured]] = {}
+    for part in parts:
+        models = {seed: train(lab, part) for seed, lab in labs.items()}
+        for seed, lab in labs.items():
+            others = [model for other, model in models.items() if other != seed]
+            measured.setdefault(part.name, []).append(measure(lab, part, models[seed], others, left_out))
+            print(part.name, seed, json.dumps(measured[part.name][-1]), flush=True)
+        if options.output_file:
+            command = shlex.join(["python", "-m", "benchmarks.confidence_seeds", *arguments])
+            shared = {"seeds": options.seeds, "settings": ENTRIES["large_tables"].pretraining, "measured": measured}
+            save_json(options.output_file, environment_info() | shared | {"command": command})
+    rows = rows_of(measured)
+    print(markdown_table(rows, list(rows[0])))
+
+
+if __name__ == "__main__":
+    main()

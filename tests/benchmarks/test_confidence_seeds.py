@@ -1,0 +1,62 @@
+"""Confidence over seeds: who is trained on, calibrated on and measured on, and whose name no line has."""
+
+import json
+
+import pytest
+
+from benchmarks import confidence_seeds
+from birthgpt.data.names import name_key, read_name
+from birthgpt.data.synthetic import DEV
+
+
+@pytest.fixture
+def parts(people_files, tmp_path):
+    return confidence_seeds.parts_of(people_files, tmp_path)
+
+
+def names_of(rows) -> set[str]:
+    return {row["name"] for row in rows}
+
+
+def test_nobody_is_in_two_roles_of_a_part(parts):
+    for part in parts[0]:
+        roles = [names_of(part.train), names_of(part.calibration), names_of(part.measurement)]
+        assert all(roles) and sum(map(len, roles)) == len(set.union(*roles)), part.name
+
+
+def test_each_train_question_is_measured_in_one_fold(parts):
+    folds = [part for part in parts[0] if part.name.startswith("fold")]
+    measured = [row["name"] for fold in folds for row in fold.measurement]
+    assert len(folds) == confidence_seeds.FOLDS and len(measured) == len(set(measured))
+    assert set(measured) == names_of(folds[0].train) | names_of(folds[0].calibration) | names_of(folds[0].measurement)
+
+
+def test_names_left_out_are_in_no_line_and_the_others_are(parts, people_files):
+    found, left_out = parts
+    lines = confidence_seeds.read_lines(found[-1].corpus)
+    named = {name_key(read_name(line)) for line in lines}
+    assert left_out and not named & {name_key(name) for name in names_of(left_out)}
+    assert {name_key(name) for name in names_of(found[-1].measurement)} <= named
+    assert len(names_of(left_out) | names_of(found[-1].measurement)) == len(
+        confidence_seeds.read_lines(people_files / DEV)
+    )
+
+
+def test_unknown_names_are_told_apart_by_their_probability(tmp_path):
+    for name, values in (("known", [0.1, 0.4]), ("unknown", [0.9, 0.3])):
+        (tmp_path / name).mkdir()
+        rows = "".join(json.dumps({"unknown": value}) + "\n" for value in values)
+        (tmp_path / name / confidence_seeds.CONFIDENCE).write_text(rows)
+    # of four pairs, the unknown name has the greater probability in three
+    assert confidence_seeds.auroc_of_unknown(tmp_path / "known", tmp_path / "unknown") == 0.75
+
+
+def test_a_table_has_the_mean_and_the_deviation_over_seeds_and_over_all_folds():
+    measured = {
+        "dev": [{"accuracy": 0.8}, {"accuracy": 0.9}],
+        "fold 1": [{"accuracy": 0.7}, {"accuracy": 0.7}],
+        "fold 2": [{"accuracy": 0.8}, {"accuracy": 0.8}],
+    }
+    row = confidence_seeds.rows_of(measured)[0]
+    assert row == {"measure": "accuracy (%)", "dev": "85.0 ± 7.1", "folds": "75.0 ± 5.8"}
+    assert confidence_seeds.rows_of(measured)[1]["dev"] == "–"
