@@ -1,6 +1,6 @@
 """How well models of several seeds know what they know, on the CS224N files: development questions and folds.
 
-    python -m benchmarks.confidence_seeds --data_dir ../shared/data/cs224n --output_file results.json
+    python -m benchmarks.confidence_seeds --data_dir ../shared/data/cs224n --output_file confidence.json
 
 For each seed, a model is pretrained on `wiki.txt`, by `wiki/pretrain` with the settings of the entry `large_tables` of
 the speedrun. The train questions are divided by people into five folds.
@@ -9,7 +9,10 @@ the speedrun. The train questions are divided by people into five folds.
 - *fold 1* to *fold 5*: measured on this fold, calibrated on the next one, finetuned on the other three.
 - *names left out*: the lines of half of the development people are not in the corpus. Their names are real and unknown.
 
-The signals include the agreement with the checkpoints of the other seeds. Trainings in `--runs_dir` are used again.
+The signals include the agreement with the checkpoints of the other seeds. *Recalled* are the answers for which a risk
+of at most 5% is promised; *coverage at 5% risk* chooses its threshold by the same answers, and promises nothing. ECE is
+the calibration error in 15 bins of equal size. [docs/confidence.md](../docs/confidence.md) explains the measures.
+Trainings in `--runs_dir` are used again.
 """
 
 import argparse
@@ -31,8 +34,8 @@ from birthgpt.data.names import name_key, read_name
 from birthgpt.data.splits import divide_people
 from birthgpt.data.synthetic import DEV, TRAIN, WIKI
 from birthgpt.utils.environment import environment_info
-from birthgpt.utils.files import read_json, save_json
-from birthgpt.utils.tables import markdown_table
+from birthgpt.utils.files import read_json, save_json, write_text
+from birthgpt.utils.tables import markdown_table, text_table
 
 FOLDS = 5
 MAX_RISK = 0.05
@@ -151,6 +154,15 @@ def rows_of(measured: dict[str, list[Measured]]) -> list[dict[str, str]]:
     ]
 
 
+def page(results: dict) -> str:
+    """The page of the results: the set-up, and means with standard deviations over the seeds, and over all folds."""
+    rows = rows_of(results["measured"])
+    facts = f"Seeds {', '.join(map(str, results['seeds']))}; {results['hardware']}; {results['date']}; "
+    parts = ["# Confidence over seeds and folds", "`python -m benchmarks.confidence_seeds` writes this page."]
+    parts += [__doc__.strip(), markdown_table(rows, list(rows[0])), facts + f"`{results['command']}`."]
+    return "\n\n".join(parts) + "\n"
+
+
 def shown(values: Sequence[float | None]) -> str:
     """Fractions in percent; those that were not measured are left out."""
     found = [100 * value for value in values if value is not None]
@@ -168,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data_dir", type=Path, required=True, help="folder of the CS224N files")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--runs_dir", type=Path, default=Path("runs/confidence_seeds"), help="folder of the trainings")
-    parser.add_argument("--output_file", type=Path, help="JSON of all measures")
+    parser.add_argument("--output_file", type=Path, help="JSON; a page of the same name, .md, is written beside it")
     options = parser.parse_args(arguments)
     parts, left_out = parts_of(options.data_dir, options.runs_dir)
     labs = {seed: Lab(options.runs_dir / f"seed_{seed}", seed) for seed in options.seeds}
@@ -182,9 +194,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.output_file:
             command = shlex.join(["python", "-m", "benchmarks.confidence_seeds", *arguments])
             shared = {"seeds": options.seeds, "settings": ENTRIES["large_tables"].pretraining, "measured": measured}
-            save_json(options.output_file, environment_info() | shared | {"command": command})
+            results = environment_info() | shared | {"command": command}
+            save_json(options.output_file, results)
+            write_text(options.output_file.with_suffix(".md"), page(results))
     rows = rows_of(measured)
-    print(markdown_table(rows, list(rows[0])))
+    print(text_table(rows, list(rows[0])))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "birthgpt"
 AS_THEY_ARE = (
     "CONTRIBUTING.md", "CHANGELOG.md", "RESULTS.md", "benchmarks/attention.md", "benchmarks/encoder_decoder.md",
+    "benchmarks/confidence_seeds.md",
 )  # fmt: skip
 PAGES = {"README.md": "index.md", **{name: name for name in AS_THEY_ARE}}
 """Pages of the repository outside of docs/, and where the site has them."""

@@ -1,12 +1,15 @@
 """Confidence over seeds: who is trained on, calibrated on and measured on, and whose name no line has."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from benchmarks import confidence_seeds
 from birthgpt.data.names import name_key, read_name
 from birthgpt.data.synthetic import DEV
+
+RESULTS = Path(confidence_seeds.__file__).with_suffix(".json")
 
 
 @pytest.fixture
@@ -49,6 +52,12 @@ def test_unknown_names_are_told_apart_by_their_probability(tmp_path):
         (tmp_path / name / confidence_seeds.CONFIDENCE).write_text(rows)
     # of four pairs, the unknown name has the greater probability in three
     assert confidence_seeds.auroc_of_unknown(tmp_path / "known", tmp_path / "unknown") == 0.75
+
+
+@pytest.mark.skipif(not RESULTS.exists(), reason="not measured")
+def test_the_committed_page_shows_the_committed_results():
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    assert confidence_seeds.page(results) == RESULTS.with_suffix(".md").read_text(encoding="utf-8")
 
 
 def test_a_table_has_the_mean_and_the_deviation_over_seeds_and_over_all_folds():
