@@ -122,3 +122,8 @@ def test_sparse_ngrams_has_every_parameter_once_and_the_tables_by_row_adam(optim
     assert sorted(held) == sorted(id(p) for p in model.parameters())
     by_rows = names_where(model, optimizers, lambda opt, _: isinstance(opt, RowAdam))
     assert by_rows == {name for name, _ in model.named_parameters() if "embed_ngrams" in name} != set()
+
+
+def test_sparse_ngrams_without_ngrams_is_named(caplog):
+    (_,) = build_optimizers(tiny_model("modern"), OptimizerSettings(sparse_ngrams=True, **SETTINGS))
+    assert "sparse_ngrams=True has no effect: the model has no embeddings of n-grams" in caplog.text

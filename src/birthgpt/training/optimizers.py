@@ -1,5 +1,6 @@
 """Optimizers: AdamW, or Muon for the matrices of the blocks with AdamW for the rest; RowAdam for large tables."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,6 +10,8 @@ from torch import nn
 
 from birthgpt.model.ngrams import NgramEmbedding
 from birthgpt.settings import Number, checked, setting
+
+logger = logging.getLogger(__name__)
 
 
 @checked
@@ -44,6 +47,8 @@ def build_optimizers(model: nn.Module, settings: OptimizerSettings) -> list[torc
     matrices, others = split_parameters(model)
     lr, decay, betas = settings.learning_rate, settings.weight_decay, (settings.adam_beta1, settings.adam_beta2)
     tables = [table.weight for table in ngram_tables(model)] if settings.sparse_ngrams else []
+    if settings.sparse_ngrams and not tables:
+        logger.warning("sparse_ngrams=True has no effect: the model has no embeddings of n-grams")
     rows = [RowAdam(tables, lr=lr, beta2=settings.adam_beta2)] if tables else []
     others = [parameter for parameter in others if not any(parameter is table for table in tables)]
     if settings.optimizer == "adamw":
