@@ -70,14 +70,14 @@ class RowAdam(torch.optim.Optimizer):
 
         v_r ← β₂·v_r + (1 − β₂)·g_r²,    θ_r ← θ_r − lr·g_r / (√(v_r / (1 − β₂ᵗ)) + ε)
 
-    for the rows r with g_r ≠ 0 in update t, like `torch.optim.SparseAdam` with β₁ = 0. It has half of the state and takes
-    sparse and dense gradients, with the same result. Its time grows with the tokens in a batch and not with the table.
+    for the rows r with g_r ≠ 0 in update t, like `torch.optim.SparseAdam` with β₁ = 0. It has half of the state, and
+    takes sparse and dense gradients with the same result. Its time grows with the tokens of a batch, not with the table.
 
     Args:
         parameters: matrices, one row for each n-gram.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, beta2: float, eps: float = 1e-8):
+    def __init__(self, parameters: Iterable[torch.Tensor], lr: float, beta2: float, eps: float = 1e-8):
         super().__init__(parameters, {"lr": lr, "beta2": beta2, "eps": eps})
 
     @torch.no_grad()
@@ -89,7 +89,7 @@ class RowAdam(torch.optim.Optimizer):
                 if table.grad is not None:
                     self.update(table, group)
 
-    def update(self, table: nn.Parameter, group: dict[str, Any]) -> None:
+    def update(self, table: torch.Tensor, group: dict[str, Any]) -> None:
         """One update of a table."""
         state = self.state[table]
         if not state:
