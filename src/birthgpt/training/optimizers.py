@@ -71,7 +71,7 @@ class RowAdam(torch.optim.Optimizer):
         v_r ← β₂·v_r + (1 − β₂)·g_r²,    θ_r ← θ_r − lr·g_r / (√(v_r / (1 − β₂ᵗ)) + ε)
 
     for the rows r with g_r ≠ 0 in update t, like `torch.optim.SparseAdam` with β₁ = 0. It has half of the state, and
-    takes sparse and dense gradients with the same result. Its time grows with the tokens of a batch, not with the table.
+    takes sparse and dense gradients with the same result. Its time grows with the batch, not with the table.
 
     Args:
         parameters: matrices, one row for each n-gram.
