@@ -86,7 +86,7 @@ SCALES = {
         },
     ),  # fmt: skip
     # minutes on two cores
-    "small": Scale(300, 100, 1.2e13),
+    "small": Scale(300, 100, 6e12),
     # a quarter of an hour on two cores
     "full": Scale(1000, 200, 4e13, validation_size=200),
 }
