@@ -141,9 +141,9 @@ def test_without_matplotlib_everything_but_the_figures_is_written(calibrated, he
     assert not (tmp_path / "out" / "reliability.svg").exists()
 
 
-def test_without_scikit_learn_calibrate_says_what_to_install(checkpoint, held_out, monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
-    with pytest.raises(ValueError, match=r"calibrate needs scikit-learn: pip install 'birthgpt\[confidence\]'"):
+def test_without_scikit_learn_calibrate_says_what_to_install_before_it_answers(checkpoint, held_out, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(ValueError, match=r"^calibrate needs scikit-learn: pip install 'birthgpt\[confidence\]'"):
         run(checkpoint, held_out)
 
 

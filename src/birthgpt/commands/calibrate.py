@@ -15,7 +15,7 @@ from birthgpt.data.questions import answers_of, load_questions
 from birthgpt.data.splits import person_of
 from birthgpt.evaluation.answering import AnsweringSettings, check_question_lengths
 from birthgpt.evaluation.calibration import CALIBRATION, MOST_BEAMS, Calibration, save_calibration
-from birthgpt.evaluation.calibration_fit import FitSettings, fit_calibration
+from birthgpt.evaluation.calibration_fit import FitSettings, check_scikit_learn, fit_calibration
 from birthgpt.evaluation.name_likelihood import NameLikelihood
 from birthgpt.evaluation.risk import choose_threshold, effective_counts, upper_bound
 from birthgpt.evaluation.signals import SignalSource, collect_signals
@@ -77,6 +77,8 @@ def calibrate(settings: CalibrateSettings) -> Calibration:
         ValueError: the checkpoint, a file or a setting is wrong; a person was trained on; all answers are right or all
             are wrong; there are too few people.
     """
+    # before the answers, which take minutes
+    check_scikit_learn()
     accelerator = connected_accelerator()
     use_threads(accelerator, settings.threads.num_threads)
     folder = Path(settings.model_name_or_path)

@@ -1,6 +1,7 @@
 """Fit a calibration on held-out people: the regression on one part of them, its thresholds on the other."""
 
 import dataclasses
+import importlib.util
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,12 @@ class FitSettings:
     seed: int = 0
 
 
+def check_scikit_learn() -> None:
+    """Raise ValueError if scikit-learn is missing: only fitting a calibration needs it."""
+    if importlib.util.find_spec("sklearn") is None:
+        raise ValueError("calibrate needs scikit-learn: pip install 'birthgpt[confidence]'")
+
+
 def fit_calibration(
     source: SignalSource,
     signals: Sequence[AnswerSignals],
@@ -56,6 +63,7 @@ def fit_calibration(
     Raises:
         ValueError: there are too few people, all answers are right or all are wrong, or scikit-learn is missing.
     """
+    check_scikit_learn()
     settings = settings or FitSettings()
     labels = np.asarray(right, dtype=bool)
     numbers = np.unique(_keys(people), return_inverse=True)[1]
@@ -146,10 +154,8 @@ def _fit_regression(values: np.ndarray, outcomes: np.ndarray, unknown_ratio: flo
         outcomes: (answers), the number of each outcome in `OUTCOMES`.
         unknown_ratio: what the weights of the answers with the outcome *unknown* sum to, relative to all weights.
     """
-    try:
-        from sklearn.linear_model import LogisticRegression
-    except ImportError:
-        raise ValueError("calibrate needs scikit-learn: pip install 'birthgpt[confidence]'") from None
+    from sklearn.linear_model import LogisticRegression
+
     columns = features(values)
     is_unknown = outcomes == OUTCOMES.index("unknown")
     # what cannot be computed is taken for the mean of known names
