@@ -2,8 +2,8 @@
 
     python -m benchmarks.confidence_seeds --data_dir ../shared/data/cs224n --output_file confidence.json
 
-For each seed, a model is pretrained on `wiki.txt`, by `wiki/pretrain` with the settings of the entry `large_tables` of
-the speedrun. The train questions are divided by people into five folds.
+For each seed, a model is pretrained on `wiki.txt` by `wiki/pretrain_small`. The train questions are divided by people
+into five folds.
 
 - *dev*: finetuned on four folds, calibrated on the other, measured on the development questions.
 - *fold 1* to *fold 5*: measured on this fold, calibrated on the next one, finetuned on the other three.
@@ -28,15 +28,16 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.lab import Lab, Question
 from benchmarks.relations.cases import birthplace_row, read_lines
-from benchmarks.speedrun import ENTRIES
 from birthgpt.commands.confidence_report import CONFIDENCE
 from birthgpt.data.names import name_key, read_name
 from birthgpt.data.splits import divide_people
 from birthgpt.data.synthetic import DEV, TRAIN, WIKI
+from birthgpt.settings import read_config
 from birthgpt.utils.environment import environment_info
 from birthgpt.utils.files import read_json, save_json, write_text
 from birthgpt.utils.tables import markdown_table, text_table
 
+RECIPE = "wiki/pretrain_small"
 FOLDS = 5
 MAX_RISK = 0.05
 WORDINGS = ("{name} born in", "What is the birthplace of {name}?")
@@ -99,11 +100,9 @@ def parts_of(data: Path, folder: Path) -> tuple[list[Part], Sequence[Question]]:
 
 def train(lab: Lab, part: Part) -> Path:
     """The finetuned model of a part; parts with one corpus begin from one pretrained model."""
-    settings = ENTRIES["large_tables"].pretraining
     pretrained = lab.run(
-        "pretrain", f"pretrained_{part.corpus.stem}", config="wiki/pretrain", train_file=part.corpus, save_steps=0,
-        **settings,
-    )  # fmt: skip
+        "pretrain", f"pretrained_{part.corpus.stem}", config=RECIPE, train_file=part.corpus, save_steps=0
+    )
     name = part.name.replace(" ", "_")
     return lab.run(
         "finetune", f"finetuned_{name}", config="wiki/finetune", model_name_or_path=pretrained,
@@ -193,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(part.name, seed, json.dumps(measured[part.name][-1]), flush=True)
         if options.output_file:
             command = shlex.join(["python", "-m", "benchmarks.confidence_seeds", *arguments])
-            shared = {"seeds": options.seeds, "settings": ENTRIES["large_tables"].pretraining, "measured": measured}
+            shared = {"seeds": options.seeds, "recipe": read_config(RECIPE), "measured": measured}
             results = environment_info() | shared | {"command": command}
             save_json(options.output_file, results)
             write_text(options.output_file.with_suffix(".md"), page(results))

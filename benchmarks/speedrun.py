@@ -63,18 +63,10 @@ ENTRIES = {
     "one_layer": Entry(
         "one layer instead of three, a third of the budget", {"max_train_flops": 1.4e13, "num_hidden_layers": 1}
     ),
-    "large_tables": Entry(
-        "a small layer instead of three, tables of n-grams four times as large and updated by rows, a seventh of the "
-        "budget; finetuning is evaluated three times instead of seven",
-        {
-            "max_train_flops": 6e12,
-            "hidden_size": 128,
-            "intermediate_size": 256,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 4,
-            "ngram_vocab_size": 131072,
-            "sparse_ngrams": True,
-        },
+    "small": Entry(
+        "`wiki/pretrain_small`: a small layer instead of three, tables of n-grams four times as large and updated by "
+        "rows, a seventh of the budget; finetuning is evaluated three times instead of seven",
+        {"config": "wiki/pretrain_small"},
         {"eval_steps": 15},
     ),
 }
