@@ -106,6 +106,9 @@ class RowAdam(torch.optim.Optimizer):
             return
         gradient = gradient.coalesce()
         rows, values = gradient.indices()[0], gradient.values()  # (rows,), (rows, hidden_size)
+        # the rows of n-grams that are not whole have a gradient of zeros
+        is_seen = (values != 0).any(dim=-1)
+        rows, values = rows[is_seen], values[is_seen]
         seen_squares = squares[rows].lerp_(values.square(), 1 - group["beta2"])
         squares.index_copy_(0, rows, seen_squares)
         table.index_add_(0, rows, values / ((seen_squares / unbias).sqrt() + group["eps"]), alpha=-group["lr"])
