@@ -36,13 +36,13 @@ _HEAD = """# Results
 
 `python results/make_results.py` writes this file and the plot from `results/*.json`; edits are overwritten. The link of
 each run leads to its JSON file, which contains the command of every step as it was run. Settings and configurations
-have other names since version 0.2: [CHANGELOG.md](CHANGELOG.md) lists old and new. These runs ended answers with `⁇`
-instead of `␃`: [docs/lab-notes.md](docs/lab-notes.md) compares the two tokenizers.
+have other names since version 0.2: [CHANGELOG.md](CHANGELOG.md) lists old and new. Runs of version 0.1 ended answers
+with `⁇` instead of `␃`: [docs/lab-notes.md](docs/lab-notes.md) compares the two tokenizers.
 
 ![accuracy against FLOPs]({plot})
 
 *The recipe* is pretraining by `configs/wiki/pretrain.yaml` (salient spans with cues, embeddings of n-grams)
-and finetuning by `configs/wiki/finetune.yaml`. FLOPs (6 × parameters without embeddings × tokens, pads included) and
+and finetuning by `configs/wiki/finetune.yaml`; *the small recipe* pretrains by `configs/wiki/pretrain_small.yaml`. FLOPs (6 × parameters without embeddings × tokens, pads included) and
 minutes are those of pretraining and finetuning together. A row of several seeds contains means; ± is the standard
 deviation (n − 1). One seed says little about a difference of two points. Seeds `a/b` are a in pretraining and b in
 finetuning. {versions}"""
