@@ -41,11 +41,11 @@ with `⁇` instead of `␃`: [docs/lab-notes.md](docs/lab-notes.md) compares the
 
 ![accuracy against FLOPs]({plot})
 
-*The recipe* is pretraining by `configs/wiki/pretrain.yaml` (salient spans with cues, embeddings of n-grams)
-and finetuning by `configs/wiki/finetune.yaml`; *the small recipe* pretrains by `configs/wiki/pretrain_small.yaml`. FLOPs (6 × parameters without embeddings × tokens, pads included) and
-minutes are those of pretraining and finetuning together. A row of several seeds contains means; ± is the standard
-deviation (n − 1). One seed says little about a difference of two points. Seeds `a/b` are a in pretraining and b in
-finetuning. {versions}"""
+*The recipe* is pretraining by `configs/wiki/pretrain.yaml` (salient spans with cues, embeddings of n-grams) and
+finetuning by `configs/wiki/finetune.yaml`; *the small recipe* pretrains by `configs/wiki/pretrain_small.yaml`.
+FLOPs (6 × parameters without embeddings × tokens, pads included) and minutes are those of pretraining and
+finetuning together. A row of several seeds contains means; ± is the standard deviation (n − 1). One seed says
+little about a difference of two points. Seeds `a/b` are a in pretraining and b in finetuning. {versions}"""
 
 
 def load_tables(results_dir: Path, folder: Path) -> list[dict[str, Any]]:
