@@ -128,7 +128,7 @@ def clip_sparse_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -
             # a row that is in the batch twice has the sum of both gradients
             parameter.grad = parameter.grad.coalesce()  # type: ignore[union-attr]
     gradients: list[Any] = [parameter.grad for parameter in trained]
-    values = [gradient._values() if gradient.is_sparse else gradient for gradient in gradients]
+    values = [gradient.values() if gradient.is_sparse else gradient for gradient in gradients]
     scale = (max_norm / (torch.nn.utils.get_total_norm(values) + 1e-6)).clamp(max=1.0)
     for part in values:
         part.mul_(scale)
