@@ -35,9 +35,9 @@ def accuracy_table() -> list[list[str]]:
     """The accuracy and the cost of each way of training."""
     seeds = [read_metrics(path) for path in sorted(RESULTS.glob("wiki_seed_*.json"))]
     folds = [read_metrics(path) for path in sorted(RESULTS.glob("wiki_fold_*.json"))]
-    small = [read_metrics(path) for path in sorted(RESULTS.glob("wiki_small_seed_*.json"))]
-    students = [read_metrics(path) for path in sorted(RESULTS.glob("wiki_small_distilled_seed_*.json"))]
-    together = read_metrics(RESULTS / "wiki_small_ensemble.json")
+    small = [read_metrics(path) for path in sorted(RESULTS.glob("small_[0-9].json"))]
+    students = [read_metrics(path) for path in sorted(RESULTS.glob("taught_*.json"))]
+    together = read_metrics(RESULTS / "small_ensemble.json")
     student = mean_cost(students)
     # a student has been pretrained as a part of the ensemble, and only its finetuning comes on top
     all_of_them = {key: together[key] + student[key] - mean_cost(small)[key] for key in student}

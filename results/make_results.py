@@ -34,18 +34,17 @@ _SLICE_TITLES = {
 }
 _HEAD = """# Results
 
-`python results/make_results.py` writes this file and the plot from `results/*.json`; edits are overwritten. The link of
-each run leads to its JSON file, which contains the command of every step as it was run. Settings and configurations
-have other names since version 0.2: [CHANGELOG.md](CHANGELOG.md) lists old and new. Runs of version 0.1 ended answers
-with `⁇` instead of `␃`: [docs/lab-notes.md](docs/lab-notes.md) compares the two tokenizers.
+`python results/make_results.py` writes this file and the plot from `results/*.json`. A run links to its JSON file,
+which has the command of every step. Version 0.2 renamed settings and configurations ([CHANGELOG.md](CHANGELOG.md)),
+and ends answers with `␃` instead of `⁇` ([docs/lab-notes.md](docs/lab-notes.md)).
 
 ![accuracy against FLOPs]({plot})
 
-*The recipe* is pretraining by `configs/wiki/pretrain.yaml` (salient spans with cues, embeddings of n-grams) and
-finetuning by `configs/wiki/finetune.yaml`; *the small recipe* pretrains by `configs/wiki/pretrain_small.yaml`.
-FLOPs (6 × parameters without embeddings × tokens, pads included) and minutes are those of pretraining and
-finetuning together. A row of several seeds contains means; ± is the standard deviation (n − 1). One seed says
-little about a difference of two points. Seeds `a/b` are a in pretraining and b in finetuning. {versions}"""
+*The recipe* is `wiki/pretrain` (salient spans with cues, embeddings of n-grams) and `wiki/finetune`; *the small
+recipe* begins with `wiki/pretrain_small`. FLOPs (6 × parameters without embeddings × tokens, pads included) and
+minutes are those of pretraining and finetuning together. A row of several seeds contains means; ± is the standard
+deviation (n − 1). One seed says little about a difference of two points. Seeds `a/b` are a in pretraining and b in
+finetuning. {versions}"""
 
 
 def load_tables(results_dir: Path, folder: Path) -> list[dict[str, Any]]:
@@ -168,6 +167,7 @@ def _linked_name(row: Mapping[str, Any]) -> str:
 
 def _hardware(results: Iterable[Mapping[str, Any]]) -> str:
     hardware, dates = (sorted({result[key] for result in results if result.get(key)}) for key in ("hardware", "date"))
+    hardware = [re.sub(r"\(R\)| Processor", "", name) for name in hardware]
     period = " to ".join(dict.fromkeys([*dates[:1], *dates[-1:]]))
     return f"Evaluated on {', '.join(filter(None, [' or '.join(hardware), period])) or 'unknown hardware'}."
 

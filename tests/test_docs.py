@@ -31,7 +31,7 @@ FLAGS_OF_OTHERS = {
     *("num_processes", "num_machines", "machine_rank", "main_process_ip", "main_process_port"),
     *("writing_params_path", "reading_params_path", "finetune_corpus_path", "eval_corpus_path", "outputs_path"),
     *("bottleneck_dim", "cases", "case", "scale", "model_args", "tasks", "include_path", "metadata", "all", "small"),
-    *("loading", "repo-type", "data_dir", "runs_dir", "page_file"),
+    *("loading", "repo-type", "data_dir", "runs_dir", "page_file", "reference_seeds"),
 }
 
 

@@ -292,7 +292,8 @@ def test_the_published_plot_is_that_of_the_result_files(published_tables):
 def seeds_of(command):
     """The kind of a training command, and its seed."""
     words = shlex.split(command)
-    kind = {"scripts/pretrain.py": "pretraining", "scripts/finetune.py": "finetuning"}[words[1]]
+    # `python scripts/pretrain.py …` or `birthgpt pretrain …`
+    kind = {"pretrain": "pretraining", "finetune": "finetuning"}[Path(words[1]).stem]
     return kind, int(words[words.index("--seed") + 1]) if "--seed" in words else 0
 
 
