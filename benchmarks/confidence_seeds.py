@@ -27,7 +27,7 @@ from statistics import fmean, stdev
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.lab import Lab, Question
-from benchmarks.relations.cases import birthplace_row, read_lines
+from benchmarks.relations.cases import CONFIDENCE_MEASURES, read_birthplaces, read_lines, value_of
 from birthgpt.commands.confidence_report import CONFIDENCE
 from birthgpt.data.names import name_key, read_name
 from birthgpt.data.splits import divide_people
@@ -41,18 +41,7 @@ RECIPE = "wiki/pretrain_small"
 FOLDS = 5
 MAX_RISK = 0.05
 WORDINGS = ("{name} born in", "What is the birthplace of {name}?")
-MEASURES = {
-    "accuracy": "accuracy (%)",
-    "auroc_right_wrong": "AUROC right / wrong (%)",
-    "auroc_known_invented": "AUROC known / invented (%)",
-    "auroc_known_left_out": "AUROC known / left out (%)",
-    "calibration_error": "ECE (%)",
-    "coverage_at_risk": "coverage at 5% risk (%)",
-    "accuracy_at_coverage_80": "accuracy at 80% coverage (%)",
-    "recalled": "recalled, at most 5% risk promised (%)",
-    "risk": "risk there (%)",
-    "invented_recalled": "invented names recalled (%)",
-}
+MEASURES = {"accuracy": "accuracy", "auroc_known_left_out": "AUROC known / left out", **CONFIDENCE_MEASURES}
 """The measures by their key."""
 
 Measured = dict[str, float | None]
@@ -69,10 +58,10 @@ class Part:
     measurement: Sequence[Question]
     corpus: Path
 
-
-def read_pairs(path: Path) -> list[Question]:
-    """The questions of a TSV with their names."""
-    return [birthplace_row(*line.split("\t")) for line in read_lines(path)]
+    @property
+    def stem(self) -> str:
+        """The name in names of files."""
+        return self.name.replace(" ", "_")
 
 
 def without_people(path: Path, rows: Sequence[Question]) -> list[str]:
@@ -83,9 +72,9 @@ def without_people(path: Path, rows: Sequence[Question]) -> list[str]:
 
 def parts_of(data: Path, folder: Path) -> tuple[list[Part], Sequence[Question]]:
     """The parts, and the questions about the people whose lines the last part leaves out."""
-    dev, wiki = read_pairs(data / DEV), data / WIKI
+    dev, wiki = read_birthplaces(data / DEV), data / WIKI
     asked = {row["name"] for row in dev}
-    rows = [row for row in read_pairs(data / TRAIN) if row["name"] not in asked]
+    rows = [row for row in read_birthplaces(data / TRAIN) if row["name"] not in asked]
     folds = [[rows[index] for index in sorted(fold)] for fold in divide_people(rows, FOLDS, seed=0)]
     parts = [Part("dev", sum(folds[1:], []), folds[0], dev, wiki)]
     for number, fold in enumerate(folds):
@@ -103,16 +92,15 @@ def train(lab: Lab, part: Part) -> Path:
     pretrained = lab.run(
         "pretrain", f"pretrained_{part.corpus.stem}", config=RECIPE, train_file=part.corpus, save_steps=0
     )
-    name = part.name.replace(" ", "_")
     return lab.run(
-        "finetune", f"finetuned_{name}", config="wiki/finetune", model_name_or_path=pretrained,
-        train_file=lab.write_questions(f"{name}_train", part.train), validation_size=100,
+        "finetune", f"finetuned_{part.stem}", config="wiki/finetune", model_name_or_path=pretrained,
+        train_file=lab.write_questions(f"{part.stem}_train", part.train), validation_size=100,
     )  # fmt: skip
 
 
 def measure(lab: Lab, part: Part, model: Path, others: Sequence[Path], left_out: Sequence[Question]) -> Measured:
     """The measures of a model, calibrated with the agreement of other models."""
-    name = part.name.replace(" ", "_")
+    name = part.stem
     agreement = {"agreement_models": others} if others else {}
     lab.run(
         "calibrate", f"calibration_{name}", writes_folder=False, model_name_or_path=model, corpus_file=part.corpus,
@@ -125,7 +113,7 @@ def measure(lab: Lab, part: Part, model: Path, others: Sequence[Path], left_out:
     found: Measured = {"accuracy": metrics["accuracy"]}
     for key in MEASURES:
         if key in metrics["confidence"]:
-            found[key] = metrics["confidence"][key]["value"]
+            found[key] = value_of(metrics["confidence"][key])
     if part.name == "names left out":
         about = lab.write_questions(f"{name}_unread", left_out)
         unread = lab.run("evaluate", f"unread_{name}", seeded=False, question_file=about, **given)
@@ -148,7 +136,7 @@ def rows_of(measured: dict[str, list[Measured]]) -> list[dict[str, str]]:
     folds = [one for name, found in measured.items() if name.startswith("fold") for one in found]
     columns = {name: found for name, found in measured.items() if not name.startswith("fold")} | {"folds": folds}
     return [
-        {"measure": title} | {name: shown([one.get(key) for one in found]) for name, found in columns.items()}
+        {"in percent": title} | {name: shown([one.get(key) for one in found]) for name, found in columns.items()}
         for key, title in MEASURES.items()
     ]
 

@@ -169,11 +169,11 @@ def measure_wiki(lab: Lab, scale: Scale, name: str, folder: Path) -> Measured:
     held_out = (dev, folder / "birth_test_inputs.tsv")
     extracted = lab.run("extract", "extracted", corpus_file=lines, held_out_file=held_out)
     asked_elsewhere = {line.split("\t")[0].strip() for file in held_out for line in read_lines(file)}
-    pairs = [line.split("\t") for line in read_lines(folder / "birth_places_train.tsv")]
-    birthplaces = [birthplace_row(*pair) for pair in pairs if pair[0] not in asked_elsewhere]
+    train_rows = read_birthplaces(folder / "birth_places_train.tsv")
+    birthplaces = [row for row in train_rows if row["question"] not in asked_elsewhere]
     questions = lab.write_questions("wiki_train", read_questions(extracted / QUESTIONS_TRAIN) + birthplaces)
-    dev_rows = [birthplace_row(*line.split("\t")) for line in read_lines(dev)]
-    dev_questions = lab.write_questions("wiki_dev", read_questions(extracted / QUESTIONS_DEV) + dev_rows)
+    asked = read_questions(extracted / QUESTIONS_DEV) + read_birthplaces(dev)
+    dev_questions = lab.write_questions("wiki_dev", asked)
     model = train(lab, scale, name, lines, questions, WIKI_CASES[name])
     return {
         "accuracy": accuracies(lab, model, dev_questions),
@@ -184,6 +184,11 @@ def measure_wiki(lab: Lab, scale: Scale, name: str, folder: Path) -> Measured:
 def read_lines(path: Path) -> list[str]:
     """The lines of a file that are not empty."""
     return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def read_birthplaces(path: Path) -> list[dict[str, str]]:
+    """The questions of a TSV about birthplaces, with their names."""
+    return [birthplace_row(*line.split("\t")) for line in read_lines(path)]
 
 
 def birthplace_row(question: str, answer: str) -> dict[str, str]:

@@ -67,5 +67,5 @@ def test_a_table_has_the_mean_and_the_deviation_over_seeds_and_over_all_folds():
         "fold 2": [{"accuracy": 0.8}, {"accuracy": 0.8}],
     }
     row = confidence_seeds.rows_of(measured)[0]
-    assert row == {"measure": "accuracy (%)", "dev": "85.0 ± 7.1", "folds": "75.0 ± 5.8"}
+    assert row == {"in percent": "accuracy", "dev": "85.0 ± 7.1", "folds": "75.0 ± 5.8"}
     assert confidence_seeds.rows_of(measured)[1]["dev"] == "–"
