@@ -61,9 +61,9 @@ class RotaryEmbedding(nn.Module):
             frequencies = self.theta ** -exponents.to(precise)
         else:
             frequencies = torch.tensor(self.frequencies, dtype=precise, device=position_ids.device)
-        angles = position_ids[..., None].to(precise) * frequencies
-        angles = torch.cat((angles, angles), dim=-1)  # (batch, length, r)
-        return (angles.cos() * self.scaling).to(dtype), (angles.sin() * self.scaling).to(dtype)
+        angles = position_ids[..., None].to(precise) * frequencies  # (batch, length, r / 2)
+        cosines, sines = ((values * self.scaling).to(dtype) for values in (angles.cos(), angles.sin()))
+        return torch.cat((cosines, cosines), dim=-1), torch.cat((sines, sines), dim=-1)
 
 
 def rotated_features(config: BaseConfig) -> int:
