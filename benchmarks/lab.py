@@ -29,6 +29,9 @@ BLOCK_OF_RECIPE: dict[str, object] = {
 }
 """The settings of a block in the recipe, for models that are built without its configuration."""
 
+OF_TYPE: dict[str, dict[str, object]] = {"sliding_softmax": {"sliding_window": 16}}
+"""What an attention type needs beside its name."""
+
 Question = dict[str, str]
 """A row of a question file: question, answer, name, relation."""
 

@@ -18,7 +18,7 @@ from statistics import fmean
 
 import torch
 
-from benchmarks.lab import BLOCK_OF_RECIPE
+from benchmarks.lab import BLOCK_OF_RECIPE, OF_TYPE
 from benchmarks.laws.bits import bits_stored, fact_losses, find_answers
 from benchmarks.laws.lab import LawLab
 from benchmarks.laws.law import Law, Measures
@@ -41,9 +41,6 @@ PLAIN, NGRAMS = "plain", "ngrams"
 
 LAYERS, BLOCK = 2, 128
 SHAPE = {"num_hidden_layers": LAYERS, "num_attention_heads": 2, "tie_word_embeddings": True, **BLOCK_OF_RECIPE}
-
-OF_TYPE = {"sliding_softmax": {"sliding_window": 16}}
-"""What an attention type needs beside the shape."""
 
 TRAINING = {
     "objective": "language_modeling",

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.lab import QUESTIONS_DEV, QUESTIONS_TRAIN, Lab, percent_of, read_questions
+from benchmarks.lab import OF_TYPE, QUESTIONS_DEV, QUESTIONS_TRAIN, Lab, percent_of, read_questions
 from birthgpt.data.splits import divide_people
 from birthgpt.data.synthetic import relation_corpus
 from birthgpt.model.attention_types import ATTENTION_TYPES
@@ -116,14 +116,18 @@ Measured = dict[str, Accuracies | dict[str, float | None]]
 def attention_case(name: str, supports_branches: bool) -> Case:
     """The recipe with another attention type."""
     layout = {} if supports_branches else {"objective_layout": "unrolled"}
-    return Case(f"{name} attention", pretraining={"attention_type": name, **layout})
+    return Case(f"{name} attention", pretraining={"attention_type": name, **OF_TYPE.get(name, {}), **layout})
 
 
 CASES = {
     "softmax": Case("the recipe"),
     "unrolled": Case("the recipe, unrolled", pretraining={"objective_layout": "unrolled"}),
     "one_wording": Case("one wording in the lines", people={"wordings": 1}),
-    "characters": Case("characters instead of BPE", pretraining={"tokenizer_type": "character", "block_size": 1024}),
+    # a token of BPE has some four characters: n-grams of two or three of them would tell no names apart
+    "characters": Case(
+        "characters instead of BPE, n-grams of 4, 6 and 8",
+        pretraining={"tokenizer_type": "character", "block_size": 1024, "ngram_orders": [4, 6, 8]},
+    ),
     **{
         name: attention_case(name, kind.supports_branches)
         for name, kind in ATTENTION_TYPES.items()

@@ -1,12 +1,17 @@
 """The comparison of cases with many relations: what a run writes, and the page that is made of it."""
 
+import dataclasses
+
 import pytest
 from builders import read_lines
 
 from benchmarks.lab import Lab, read_questions
 from benchmarks.relations import __main__ as runner
 from benchmarks.relations import cases, page
+from birthgpt.commands.building import ModelSettings, build_model
+from birthgpt.data.tokenizers import train_character_tokenizer
 from birthgpt.model.attention_types import ATTENTION_TYPES
+from birthgpt.settings import make_settings, read_config
 from birthgpt.utils.files import read_json, save_json
 
 
@@ -21,6 +26,16 @@ def test_every_attention_type_is_a_case_and_has_branches_if_it_supports_them():
         pretraining = cases.CASES[name].pretraining
         assert name == "softmax" or pretraining["attention_type"] == name
         assert (pretraining.get("objective_layout") == "unrolled") is not kind.supports_branches
+
+
+@pytest.mark.parametrize("name", [*cases.CASES, *cases.WIKI_CASES])
+def test_every_case_has_what_its_model_needs(name):
+    case = (cases.CASES | cases.WIKI_CASES)[name]
+    known = {field.name for field in dataclasses.fields(ModelSettings)}
+    given = {**read_config(cases.RECIPE), **case.pretraining}
+    settings = make_settings(ModelSettings, **{key: value for key, value in given.items() if key in known})
+    model = build_model(settings, train_character_tokenizer(["Ada was born in Delft."], 64), 64)
+    assert set(model.config.attention_types) == {case.pretraining.get("attention_type", "softmax")}
 
 
 @pytest.mark.slow
