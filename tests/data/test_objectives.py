@@ -366,6 +366,25 @@ def test_a_span_without_cue_words_before_it_has_a_cue_after_it(bpe):
     assert set(salient_cues(bpe, line, "Newark", cue_after_probability=1)) == from_before
 
 
+@pytest.mark.parametrize("dash", ["-", "--", "–", "—"])
+def test_an_opening_bracket_and_a_dash_are_cues_of_what_follows_them(bpe, dash):
+    line = f"A B. A (4.5.1840, Rome {dash} 3.6.1900, London, Kent) went."
+    for text, cue in (("4.5.1840", "("), ("Rome", "("), ("3.6.1900", "-"), ("London", "-"), ("Kent", "")):
+        assert salient_cues(bpe, line, text).keys() == {""}
+        assert salient_cues(bpe, line, text, cue_marks=True).keys() == ({"(", "-", "( -"} if cue == "-" else {cue})
+
+
+def test_a_dash_between_two_years_separates_them(bpe):
+    cues = {year: salient_cues(bpe, "A B. A (1866--1952) went.", year, cue_marks=True) for year in ("1866", "1952")}
+    assert cues["1866"].keys() == {"("} and cues["1952"].keys() == {"-", "( -", "("}
+
+
+@pytest.mark.parametrize("line", ["A B. A was born in Newark, New Jersey (1900) in St. Ives.", "A B. a (b - c) went"])
+def test_marks_change_no_other_span_and_no_other_cue(bpe, line):
+    for seed in range(50):
+        assert salient_spans_of(bpe, line, "A B", seed, cue_marks=True) == salient_spans_of(bpe, line, "A B", seed)
+
+
 def test_a_place_before_a_hyphen_or_at_the_start_of_the_text_is_a_span_half_of_the_time(bpe):
     hyphen = "A B. A is a Berlin-born actor."
     first = "A B. Berlin is the birthplace of A B."

@@ -14,7 +14,7 @@ from birthgpt.data.names import split_name, text_after_name
 from birthgpt.data.objectives import SalientSpans
 from birthgpt.data.objectives.recall_from_name import without_outer_punctuation
 from birthgpt.data.objectives.salient_spans import words_after, words_before
-from birthgpt.data.objectives.salient_words import number_sentences
+from birthgpt.data.objectives.salient_words import number_sentences, split_marks
 from birthgpt.settings import settings_of
 
 BLOCK = 128
@@ -24,6 +24,21 @@ GENERIC = {entry.name: entry.default for entry in settings_of(SalientSpans) if e
 
 def salient_spans_of(tokenizer, line: str, name: str, seed: int = 0, **settings) -> list:
     return SalientSpans(tokenizer, BLOCK, **CAPITALS | settings).cut(line, name, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("(1866--1952)", "( 1866 - 1952)"),
+        ("(4 May 1840 – 1900)", "( 4 May 1840 - 1900)"),
+        ("born — Rome", "born - Rome"),
+        ("from Frankfurt (Oder), not Berlin-born", "from Frankfurt (Oder), not Berlin-born"),
+        ("((", "( ("),
+        ("(-", "( -"),
+    ],
+)
+def test_marks_become_words(text, expected):
+    assert split_marks(text.split()) == expected.split()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from birthgpt.data.objectives.recall_from_name import (
     words_after_name,
 )
 from birthgpt.data.objectives.salient_words import (
+    MARKS,
     SHORT_WORD,
     Bounds,
     count_line_frequencies,
@@ -22,6 +23,7 @@ from birthgpt.data.objectives.salient_words import (
     find_salient_spans,
     is_salient,
     number_sentences,
+    split_marks,
     split_some_hyphens,
     starts_sentence,
     text_of_span,
@@ -60,6 +62,10 @@ class SalientSpans(RecallFromName):
     span with `cue_after_probability`, as in `Berlin is the birthplace of`. If it has them only after it, the cue is
     always after it, unless this is 0. If it is positive, `Berlin-born` is read as two words half of the time.
 
+    Many lines tell two dates without a word: `(4 May 1840, Rome – 3 June 1900, London)`. With `cue_marks`, an opening
+    bracket and a dash are words of cues too: the bracket leads to the first date and to Rome, the dash to the second
+    date and to London.
+
     With `cue_ending_dropout`, a word of a cue loses its last letters. A line says that X `resides`, and a question asks
     where X may `reside`, in other tokens: what both begin with is learned too (compare BPE-dropout, 1910.13267).
 
@@ -84,6 +90,7 @@ class SalientSpans(RecallFromName):
         min=0,
         max=1,
     )
+    cue_marks: bool = setting(False, "salient_spans: dashes and opening brackets are words of cues, as in 1840 – 1900")
     comma_probability: Number = setting(
         0.5, "salient_spans: probability that a comma or two short words between two salient words join them",
         min=0, max=1,
@@ -110,18 +117,22 @@ class SalientSpans(RecallFromName):
         words = words_after_name(text, name)
         if self.cue_after_probability:
             words = split_some_hyphens(words, generator)
+        if self.cue_marks:
+            words = split_marks(words)
         bare = [without_outer_punctuation(word) for word in words]
         in_name = {without_outer_punctuation(word) for word in name.split()}
         salient = list(map(is_salient, bare))
         if not (any(salient[1:]) or (any(salient) and bare[0] in in_name)):
-            return cut_at_random(words, MAX_RANDOM_WORDS, generator)
+            return cut_at_random(words_after_name(text, name), MAX_RANDOM_WORDS, generator)
         for index, word in enumerate(bare):
             if salient[index] and word.isalpha() and word not in in_name and starts_sentence(words, index):
                 is_short = len(word) <= SHORT_WORD
                 # an abbreviation is part of a name, as in St. Louis
                 salient[index] = words[index][-1] == "." if is_short else generator.random() < 0.5
         bounds = find_salient_spans(words, salient, generator, self.comma_probability)
-        others = [index for index, word in enumerate(bare) if word and not salient[index]]
+        marks = MARKS if self.cue_marks else ()
+        cue_words = [bare[index].lower() or (word if word in marks else "") for index, word in enumerate(words)]
+        others = [index for index, word in enumerate(cue_words) if word and not salient[index]]
         is_date = [any(character.isdigit() for word in bare[start:end] for character in word) for start, end in bounds]
         sentences = number_sentences(words)
         before = words_before(bounds, others, is_date, sentences)
@@ -138,7 +149,7 @@ class SalientSpans(RecallFromName):
             answer = text_of_span(words, span, generator)
             if answer and not in_name.issuperset(map(without_possessive, answer.split())):
                 cue = self.draw_cue(before[index], after[index] if self.cue_after_probability else [], generator)
-                spans.append(Span(answer, " ".join(self.vary_ending(bare[word].lower(), generator) for word in cue)))
+                spans.append(Span(answer, " ".join(self.vary_ending(cue_words[word], generator) for word in cue)))
         return spans
 
     def is_kept(self, words: list[str], generator: np.random.Generator) -> bool:

@@ -19,6 +19,9 @@ SHORT_WORD = 3
 DASHES = "-–—"
 _DASH = re.compile(r"(?:--+|[–—])(?=\w)")
 
+BRACKET, DASH = MARKS = ("(", "-")
+"""The marks that tell what follows them, as `split_marks` writes them."""
+
 CONJUNCTIONS = ("and", "or")
 """Before the last entry of a list."""
 
@@ -213,6 +216,20 @@ def split_some_hyphens(words: list[str], generator: np.random.Generator) -> list
         is_joined = without_outer_punctuation(head)[:1].isupper() and tail.islower()
         is_split = is_joined and generator.random() < 0.5
         split += [head, tail] if is_split else [word]
+    return split
+
+
+def split_marks(words: list[str]) -> list[str]:
+    """The words, with dashes and opening brackets as words of their own: `(1866--1952)` becomes `( 1866 - 1952)`.
+
+    A word that is in brackets alone, as in `Frankfurt (Oder)`, stays as it is.
+    """
+    split = []
+    for word in " ".join(_DASH.sub(r" \g<0> ", word) for word in words).split():
+        is_opened = word[0] == BRACKET and ")" not in word
+        inner = word[is_opened:].rstrip(DASHES)
+        has_dash = len(inner) < len(word) - is_opened
+        split += [BRACKET] * is_opened + [inner] * bool(inner) + [DASH] * has_dash
     return split
 
 
