@@ -1,6 +1,6 @@
 """Write docs/relations.md from the JSON files of the cases: python -m benchmarks.relations.page"""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -50,17 +50,23 @@ def read_results(scale: str) -> Results:
 
 
 def targets(found: dict[str, Results]) -> str:
-    """What the recipe is meant to reach, and what the largest scale that was run reached."""
+    """What the recipe is meant to reach, and what it reached at every scale that was run."""
     lines = []
     for what, target, measure in TARGETS:
-        measured = NOT_RUN
-        for scale, results in found.items():
-            value = measure(results)
-            if value is not None:
-                measured = f"{value} ({SCALES[scale].people:,} people)" if "wiki" not in what else value
-                break
-        lines.append([what, target, measured])
+        values = {scale: measure(results) for scale, results in found.items()}
+        measured = [
+            value if "wiki" in what else f"{value} ({SCALES[scale].people:,} people)"
+            for scale, value in values.items()
+            if value is not None
+        ]
+        lines.append([what, target, "; ".join(measured) or NOT_RUN])
     return "## Targets\n\n" + number_table(["", "target", "measured"], lines)
+
+
+def lowest(runs: list[dict[str, Any]]) -> str:
+    """The relation with the lowest accuracy, the first one of several."""
+    relations = [relation for relation in runs[0]["accuracy"] if relation != "all"]
+    return min(relations, key=lambda relation: mean(runs, "accuracy", relation))
 
 
 def worst_relation(results: Results) -> str | None:
@@ -68,7 +74,7 @@ def worst_relation(results: Results) -> str | None:
     if "softmax" not in results:
         return None
     runs = results["softmax"]
-    worst = min(set(runs[0]["accuracy"]) - {"all"}, key=lambda relation: mean(runs, "accuracy", relation))
+    worst = lowest(runs)
     return f"{mean(runs, 'accuracy', worst):.1f}, {worst}"
 
 
@@ -85,7 +91,7 @@ def new_to_trained(results: Results) -> str | None:
     return f"{mean(runs, 'new_wordings', 'all') / mean(runs, 'accuracy', 'all'):.2f}"
 
 
-def worst_to_softmax(names: Iterable[str]) -> Callable[[Results], str | None]:
+def worst_to_softmax(names: Sequence[str]) -> Callable[[Results], str | None]:
     """The lowest accuracy of the cases that were run, over that of softmax."""
 
     def measure(results: Results) -> str | None:
@@ -94,7 +100,7 @@ def worst_to_softmax(names: Iterable[str]) -> Callable[[Results], str | None]:
             return None
         worst = min(run, key=lambda name: mean(results[name], "accuracy", "all"))
         ratio = mean(results[worst], "accuracy", "all") / mean(results["softmax"], "accuracy", "all")
-        return f"{ratio:.2f}" + (f", {worst} of {len(run)}" if len(run) > 1 else "")
+        return f"{ratio:.2f}" + (f", {worst} of {len(run)}" if len(names) > 1 else "")
 
     return measure
 
@@ -142,7 +148,7 @@ def summary(results: Results) -> str:
     for name in ordered(results):
         runs = results[name]
         trained, new = mean(runs, "accuracy", "all"), mean(runs, "new_wordings", "all")
-        worst = min((relation for relation in runs[0]["accuracy"]), key=lambda one: mean(runs, "accuracy", one))
+        worst = lowest(runs)
         ratio = f"{trained / reference:.2f}" if reference and name in CASES else NO_FIGURE
         lines.append([
             title_of(name), cell(runs, "accuracy", "all"), f"{worst} {cell(runs, 'accuracy', worst)}",
