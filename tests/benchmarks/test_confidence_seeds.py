@@ -22,27 +22,31 @@ def names_of(rows) -> set[str]:
 
 
 def test_nobody_is_in_two_roles_of_a_part(parts):
-    for part in parts[0]:
+    for part in parts:
         roles = [names_of(part.train), names_of(part.calibration), names_of(part.measurement)]
         assert all(roles) and sum(map(len, roles)) == len(set.union(*roles)), part.name
 
 
 def test_each_train_question_is_measured_in_one_fold(parts):
-    folds = [part for part in parts[0] if part.name.startswith("fold")]
+    folds = [part for part in parts if part.name.startswith("fold")]
     measured = [row["name"] for fold in folds for row in fold.measurement]
     assert len(folds) == confidence_seeds.FOLDS and len(measured) == len(set(measured))
     assert set(measured) == names_of(folds[0].train) | names_of(folds[0].calibration) | names_of(folds[0].measurement)
 
 
-def test_names_left_out_are_in_no_line_and_the_others_are(parts, people_files):
-    found, left_out = parts
-    lines = confidence_seeds.read_lines(found[-1].corpus)
-    named = {name_key(read_name(line)) for line in lines}
-    assert left_out and not named & {name_key(name) for name in names_of(left_out)}
-    assert {name_key(name) for name in names_of(found[-1].measurement)} <= named
-    assert len(names_of(left_out) | names_of(found[-1].measurement)) == len(
-        confidence_seeds.read_lines(people_files / DEV)
-    )
+def test_names_left_out_are_in_no_line_and_the_others_are(parts):
+    left_out = [part for part in parts if part.left_out]
+    assert [part.name for part in left_out] == ["names left out", "synthetic people"]
+    for part in left_out:
+        named = {name_key(read_name(line)) for line in confidence_seeds.read_lines(part.corpus)}
+        assert not named & {name_key(name) for name in names_of(part.left_out)}
+        assert {name_key(name) for name in names_of(part.measurement)} <= named
+
+
+def test_a_part_without_half_of_the_development_people_asks_about_all_of_them(parts, people_files):
+    (part,) = [part for part in parts if part.name == "names left out"]
+    asked = names_of(part.left_out) | names_of(part.measurement)
+    assert len(asked) == len(confidence_seeds.read_lines(people_files / DEV))
 
 
 def test_unknown_names_are_told_apart_by_their_probability(tmp_path):
