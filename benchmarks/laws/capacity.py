@@ -69,6 +69,12 @@ def rows() -> dict[str, str]:
     }
 
 
+def published_bits(row: str) -> str:
+    """The published bits of a parameter after the exposures of a row."""
+    _, _, count, _ = row.split("/")
+    return ("1", "2")[int(count)]
+
+
 def model_settings(lab: LawLab, kind: str, size: int, tables: str) -> dict[str, object]:
     """The settings of a model."""
     sizes = lab.sizes.capacity
@@ -145,6 +151,6 @@ LAW = Law(
         "people": "people",
     },
     rows=rows(),
-    published={row: ("1" if f"/{FEW}/" in row else "2") for row in rows() if row.startswith("softmax")},
+    published={row: published_bits(row) for row in rows() if row.startswith("softmax")},
     measure=measure,
 )

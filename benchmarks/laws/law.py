@@ -93,7 +93,7 @@ SCALES = {
         finetuning_batch=1024,
         validation_size=30,
         question_ratio=0.5,
-        capacity=CapacitySizes((16, 32), (100, 1000), 512, 512),
+        capacity=CapacitySizes((32, 64), (100, 1000), 512, 512),
     ),
     # hours on a GPU
     "full": Sizes(

@@ -56,6 +56,12 @@ def test_an_experiment_writes_figures_within_their_bounds_and_how_to_repeat_them
             assert 0 <= value <= (100 if "%" in heading else 4), key
 
 
+@pytest.mark.parametrize("size", [0, 1])
+def test_the_published_capacity_depends_on_the_exposures_alone(size):
+    published = capacity.LAW.published
+    assert (published[f"softmax/{size}/0/plain"], published[f"softmax/{size}/1/ngrams"]) == ("1", "2")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", capacity.ATTENTION_TYPES)
 def test_the_capacity_of_every_attention_type_can_be_measured_with_tables(kind, runs_dir, tmp_path):
