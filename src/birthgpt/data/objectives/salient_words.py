@@ -226,10 +226,14 @@ def split_marks(words: list[str]) -> list[str]:
     """
     split = []
     for word in " ".join(_DASH.sub(r" \g<0> ", word) for word in words).split():
-        is_opened = word[0] == BRACKET and ")" not in word
-        inner = word[is_opened:].rstrip(DASHES)
-        has_dash = len(inner) < len(word) - is_opened
-        split += [BRACKET] * is_opened + [inner] * bool(inner) + [DASH] * has_dash
+        if word[0] == BRACKET and ")" not in word:
+            split.append(BRACKET)
+            word = word[1:]
+        before_dash = word.rstrip(DASHES)
+        if before_dash:
+            split.append(before_dash)
+        if before_dash != word:
+            split.append(DASH)
     return split
 
 
