@@ -221,6 +221,25 @@ def test_chosen_columns_are_those_of_the_whole_map(rows):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("positions", "is_view"),
+    [
+        ([[0, 1, 2, 3]], True),
+        ([[0, 1, 2, 3]] * 2, True),
+        ([[1, 2, 3]], False),
+        ([[0, 1, 2], [0, 0, 1]], False),
+        ([[0, 1, 1, 2]], False),
+    ],
+)
+def test_columns_in_order_are_read_where_they_are(positions, is_view):
+    weights, positions = torch.randn(2, 3, 6), torch.tensor(positions)
+    columns = attention_synthesizer.columns_of(weights, positions)
+    assert (columns.data_ptr() == weights.data_ptr()) is is_view
+    for row, row_positions in enumerate(positions):
+        expected = torch.stack([weights[:, :, at] for at in row_positions], dim=-1)
+        assert torch.equal(columns[min(row, len(columns) - 1)], expected)
+
+
 @kinds
 def test_a_tokens_weights_do_not_depend_on_other_tokens(kind):
     attention, states = synthesizer(kind), random_states()

@@ -24,6 +24,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import initialization as init
 from transformers.cache_utils import Cache
+from transformers.utils import is_tracing
 
 from .attention import Attention, register_attention_type
 from .cache import StateCacheLayer, layer_state
@@ -360,7 +361,17 @@ class HeadwiseLinear(nn.Module):
 
 def columns_of(weights: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     """(heads, rows, ℓ) and (batch or 1, keys) → (batch or 1, heads, rows, keys)."""
+    if are_in_order(positions):
+        # a view: to gather the columns of 16,384 keys takes three times as long as to read them
+        return weights[None, ..., : positions.shape[1]]
     return weights[..., positions].movedim(-2, 0)
+
+
+def are_in_order(positions: torch.Tensor) -> bool:
+    """Whether (batch or 1, keys) positions are 0, 1, 2, … in each row; a graph, which cannot read them, says no."""
+    if is_tracing(positions) or positions.is_meta:
+        return False
+    return bool((positions == torch.arange(positions.shape[1], device=positions.device)).all())
 
 
 def positions_of_tokens(position_ids: torch.Tensor, token_mask: torch.Tensor | None, limit: int) -> torch.Tensor:
