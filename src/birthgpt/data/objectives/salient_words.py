@@ -17,9 +17,10 @@ SHORT_WORD = 3
 """The most letters of a short word, such as `of`, `and` and `the`: it links other words, or stands before them."""
 
 DASHES = "-–—"
-_DASH = re.compile(r"(?:--+|[–—])(?=\w)")
+_DASH_BEFORE_WORD = re.compile(r"(?:--+|[–—])(?=\w)")
 
-BRACKET, DASH = MARKS = ("(", "-")
+BRACKET, DASH = "(", "-"
+MARKS = (BRACKET, DASH)
 """The marks that tell what follows them, as `split_marks` writes them."""
 
 CONJUNCTIONS = ("and", "or")
@@ -211,7 +212,7 @@ def text_of_span(words: list[str], bounds: Bounds, generator: np.random.Generato
 def split_some_hyphens(words: list[str], generator: np.random.Generator) -> list[str]:
     """The words, cut after dashes (`1866--1952`); half of the time, a word such as Berlin-born becomes two words."""
     split = []
-    for word in " ".join(_DASH.sub(r"\g<0> ", word) for word in words).split():
+    for word in " ".join(_DASH_BEFORE_WORD.sub(r"\g<0> ", word) for word in words).split():
         head, _, tail = word.partition("-")
         is_joined = without_outer_punctuation(head)[:1].isupper() and tail.islower()
         is_split = is_joined and generator.random() < 0.5
@@ -225,7 +226,7 @@ def split_marks(words: list[str]) -> list[str]:
     A word that is in brackets alone, as in `Frankfurt (Oder)`, stays as it is.
     """
     split = []
-    for word in " ".join(_DASH.sub(r" \g<0> ", word) for word in words).split():
+    for word in " ".join(_DASH_BEFORE_WORD.sub(r" \g<0> ", word) for word in words).split():
         if word[0] == BRACKET and ")" not in word:
             split.append(BRACKET)
             word = word[1:]
