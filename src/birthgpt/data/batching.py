@@ -1,10 +1,12 @@
 """Batches: the examples of an epoch are planned into padded batches with a token budget."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import datasets
 import numpy as np
+import pyarrow
 import torch
 
 from birthgpt.data.objectives import IGNORE, Objective
@@ -95,7 +97,16 @@ def empty_batch(pad_token_id: int, *, for_encoder_decoder: bool = False) -> Tens
     return batch | {"line_ids": torch.empty(0, dtype=torch.int64)}
 
 
-def fill_up(rows: list[list[int]], lengths: list[int], fill: int) -> torch.Tensor:
+def arrays_of(column: pyarrow.ChunkedArray) -> list[np.ndarray] | np.ndarray:
+    """The rows of a column: an array for each list, or an array of all numbers."""
+    array = column.combine_chunks()
+    if not pyarrow.types.is_list(array.type):
+        return array.to_numpy(zero_copy_only=False)
+    offsets = array.offsets.to_numpy()
+    return np.split(array.flatten().to_numpy(), offsets[1:-1] - offsets[0])
+
+
+def fill_up(rows: Sequence[Sequence[int] | np.ndarray], lengths: list[int], fill: int) -> torch.Tensor:
     """The first `lengths` values of each row, and then `fill`: (rows, longest)."""
     padded = np.full((len(rows), max(lengths)), fill, dtype=np.int64)
     for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
@@ -113,7 +124,7 @@ def model_inputs(batch: TensorBatch) -> TensorBatch:
     return {name: values for name, values in batch.items() if name != "line_ids"}
 
 
-def used_length(shift_labels: list[int]) -> int:
+def used_length(shift_labels: Sequence[int] | np.ndarray) -> int:
     """The length up to the last target. With a causal mask, the tokens after it have no effect on the loss."""
     targets = np.flatnonzero(np.asarray(shift_labels) != IGNORE)
     return int(targets[-1]) + 1 if len(targets) else 1
@@ -202,11 +213,13 @@ class EpochBatches(Batches):
             return
         self.epoch = epoch
         self.examples = map_objective(self.source, self.objective, self.seed, epoch)
+        # lists of numbers would be most of the time of a batch
+        self.rows = self.examples.with_format("arrow")
         labels = self.examples.data.column("shift_labels")
-        self.lengths = np.array([used_length(row.values) for chunk in labels.chunks for row in chunk])
+        self.lengths = np.array([used_length(row) for row in arrays_of(labels)])
         if "decoder_input_ids" in self.examples.column_names:
             inputs = self.examples.data.column("input_ids")
-            self.lengths += np.array([len(row.values) for chunk in inputs.chunks for row in chunk])
+            self.lengths += np.array([len(row) for row in arrays_of(inputs)])
         generator = np.random.default_rng((self.seed, epoch))
         settings, count = self.settings, self.num_micro_batches
         if settings.tokens_per_batch is not None:
@@ -221,8 +234,9 @@ class EpochBatches(Batches):
         return len(self.batches)
 
     def __getitem__(self, index: int) -> TensorBatch:
-        rows = self.examples[self.batches[index]]
-        examples = [dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True)]
+        rows = self.rows[self.batches[index]]
+        values = zip(*map(arrays_of, rows.columns), strict=True)
+        examples = [dict(zip(rows.column_names, row, strict=True)) for row in values]
         return pad_batch(examples, self.pad_token_id)
 
 
