@@ -40,7 +40,7 @@ class ComputeSettings(ThreadSettings):
     )
     torch_compile: bool = setting(False, "compile the model: about a minute at the start, faster after that")
     dataloader_num_workers: int = setting(
-        0, "processes that make batches beside the training; they change no batch", min=0, free_on_resume=True
+        0, "processes that draw later epochs beside the training; they change no batch", min=0, free_on_resume=True
     )
 
 

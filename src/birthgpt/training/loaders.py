@@ -8,9 +8,10 @@ from accelerate import Accelerator, skip_first_batches
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, IterableDataset
 
-from birthgpt.data.batching import Batches, TensorBatch
+from birthgpt.data.batching import Batches, EpochBatches, MixedBatches, TensorBatch
 from birthgpt.data.streaming import Position, StreamedBatches
 from birthgpt.training.accelerators import ComputeSettings
+from birthgpt.training.epochs_ahead import EpochsAhead
 from birthgpt.training.state import TrainerState
 from birthgpt.training.stopping import leave_signals_to_main_process
 
@@ -18,12 +19,22 @@ from birthgpt.training.stopping import leave_signals_to_main_process
 class EpochLoader:
     """Planned epochs: accelerate deals the micro-batches out, and a resumed run skips those that are done."""
 
-    def __init__(self, batches: Batches, accelerator: Accelerator, settings: ComputeSettings):
-        self.batches, self.accelerator = batches, accelerator
-        self.num_steps = settings.gradient_accumulation_steps
+    def __init__(self, batches: EpochBatches | MixedBatches, accelerator: Accelerator, settings: ComputeSettings):
+        self.accelerator, self.num_steps = accelerator, settings.gradient_accumulation_steps
+        workers = settings.dataloader_num_workers
+        self.batches: Any = EpochsAhead(batches, workers) if workers > 0 else batches
         # batches stay on the host until their targets are counted: reading a count from a GPU would wait for the GPU
-        loader = _data_loader(batches, accelerator, settings.dataloader_num_workers)
+        loader = _data_loader(self.batches, accelerator, num_workers=0)
         self.loader: Any = accelerator.prepare_data_loader(loader, device_placement=False)
+
+    def __len__(self) -> int:
+        """The number of micro-batches of this epoch."""
+        return len(self.batches)
+
+    def close(self) -> None:
+        """End the workers."""
+        if isinstance(self.batches, EpochsAhead):
+            self.batches.close()
 
     def resume(self, state: TrainerState) -> None:
         """Go on from a checkpoint: epochs differ in length, and the progress depends on the length of this epoch."""
@@ -50,6 +61,9 @@ class StreamLoader:
         # one worker reads ahead; several would share the lines out once more
         self.num_workers = min(1, settings.dataloader_num_workers)
         self.position: Position | None = None
+
+    def close(self) -> None:
+        """Nothing is left: each epoch ends its worker."""
 
     def resume(self, state: TrainerState) -> None:
         """Go on from the positions of a checkpoint.
@@ -117,6 +131,7 @@ def build_loader(batches: Batches, accelerator: Accelerator, settings: ComputeSe
     """The loader of these batches."""
     if isinstance(batches, StreamedBatches):
         return StreamLoader(batches, accelerator, settings)
+    assert isinstance(batches, EpochBatches | MixedBatches)
     return EpochLoader(batches, accelerator, settings)
 
 

@@ -84,7 +84,7 @@ class StopSignals:
             raise KeyboardInterrupt
 
 
-def leave_signals_to_main_process(worker_id: int) -> None:
-    """Ignore the signals in a worker of a DataLoader: the main process ends its workers when it stops."""
+def leave_signals_to_main_process(worker_id: int = 0) -> None:
+    """Ignore the signals in a process that makes batches: the main process ends its workers when it stops."""
     for signum in SIGNALS:
         signal.signal(signum, signal.SIG_IGN)

@@ -9,8 +9,8 @@ A `ModelGroup` contains the models. Callbacks run before and after updates. A `T
 
 import math
 import time
-from collections.abc import Iterator, Sequence, Sized
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from signal import Signals
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from birthgpt.data.batching import Batches, TensorBatch, count_tokens, model_inp
 from birthgpt.data.objectives import IGNORE
 from birthgpt.training.checkpoints import load_checkpoint
 from birthgpt.training.events import TrainerCallback
-from birthgpt.training.loaders import build_loader
+from birthgpt.training.loaders import EpochLoader, build_loader
 from birthgpt.training.model_group import ModelGroup, training_flops
 from birthgpt.training.peers import PeerWatch
 from birthgpt.training.schedules import lr_scale
@@ -61,7 +61,7 @@ class Trainer:
         settings: TrainingSettings,
         callbacks: Sequence[TrainerCallback] = (),
     ):
-        self.models, self.batches, self.accelerator = models, batches, accelerator
+        self.models, self.accelerator = models, accelerator
         self.settings, self.callbacks = settings, callbacks
         self.loader = build_loader(batches, accelerator, settings.compute)
         self.flops_per_token = training_flops(models.replicas[0].model, 1)
@@ -75,20 +75,21 @@ class Trainer:
 
     def train(self, resume_from: Path | None = None) -> TrainingSummary:
         """Train to the end of the budget, from a checkpoint or from the beginning."""
-        if resume_from is not None:
-            self.state = load_checkpoint(resume_from, self.models, expected=self.state)
-            self.loader.resume(self.state)
-        self.models.train()
-        started = time.perf_counter() - self.state.seconds
-        with self.signals, PeerWatch(self.accelerator), ExitStack() as closing:
-            for callback in self.callbacks:
-                callback.on_train_begin(self)
-                closing.callback(callback.close)
-            self.run_updates(started)
-            self.flush_loss()
-            self.models.check_finite(self.state.step)
-            for callback in self.callbacks:
-                callback.on_train_end(self)
+        with closing(self.loader):
+            if resume_from is not None:
+                self.state = load_checkpoint(resume_from, self.models, expected=self.state)
+                self.loader.resume(self.state)
+            self.models.train()
+            started = time.perf_counter() - self.state.seconds
+            with self.signals, PeerWatch(self.accelerator), ExitStack() as callbacks:
+                for callback in self.callbacks:
+                    callback.on_train_begin(self)
+                    callbacks.callback(callback.close)
+                self.run_updates(started)
+                self.flush_loss()
+                self.models.check_finite(self.state.step)
+                for callback in self.callbacks:
+                    callback.on_train_end(self)
         return self.summary()
 
     def run_updates(self, started: float) -> None:
@@ -197,8 +198,8 @@ class Trainer:
         """The fraction of the budget that is used."""
         length = 0
         if self.settings.budget.num_train_epochs is not None:
-            assert isinstance(self.batches, Sized), "a stream does not know the length of an epoch"
-            length = len(self.batches)
+            assert isinstance(self.loader, EpochLoader), "a stream does not know the length of an epoch"
+            length = len(self.loader)
         return self.state.fraction_done(self.settings.budget, self.flops_per_token, length)
 
     def step_seed(self, seed: int, process: int) -> int:
