@@ -5,7 +5,8 @@ times, whatever its architecture, as long as there are more facts than that.
 
 Set-up: language modelling on one line a person with a date, a nationality and an occupation, always in the same
 wording. There are facts of 1.5 bits for each parameter at the fewer exposures and of 3 bits at the more, so that the
-model is what limits them. All parameters count, with embeddings, head (shared) and tables of n-grams.
+model is what limits them. All parameters count, with embeddings, head (shared) and tables of n-grams. Batches of the
+more exposures are larger, so that they need no more than some ten thousand updates.
 
 Measured: the bits about the facts that are stored, by the loss on them (`bits.py`), for each parameter; and the values
 that the model continues the lines with. The bits of names, and of the lists of possible answers, are not counted.
@@ -46,7 +47,6 @@ TRAINING = {
     "objective": "language_modeling",
     "tokenizer_type": "bpe",
     "block_size": BLOCK,
-    "tokens_per_batch": 2048,
     "optimizer": "muon",
     "learning_rate": 8e-3,
     "lr_scheduler_type": "linear",
@@ -116,6 +116,7 @@ def measure(lab: LawLab, row: str) -> Measures:
         **settings,
         **TRAINING,
         vocab_size=sizes.vocab_size,
+        tokens_per_batch=sizes.tokens_per_batch[int(count)],
         # a line a person, so an epoch is one exposure of each fact
         num_train_epochs=exposures,
     )

@@ -31,10 +31,11 @@ class Sizes:
 
 @dataclass(frozen=True)
 class CapacitySizes:
-    """The models of the law of capacity: two widths, two numbers of exposures of each fact."""
+    """The models of the law of capacity: two widths, two numbers of exposures of each fact, each with its batches."""
 
     hidden_sizes: tuple[int, int]
     exposures: tuple[int, int]
+    tokens_per_batch: tuple[int, int]
     vocab_size: int
     ngram_vocab_size: int
 
@@ -80,7 +81,7 @@ SCALES = {
         finetuning_batch=1024,
         validation_size=0,
         question_ratio=0.5,
-        capacity=CapacitySizes((8, 16), (1, 2), 400, 64),
+        capacity=CapacitySizes((8, 16), (1, 2), (2048, 2048), 400, 64),
     ),
     # minutes on two cores
     "small": Sizes(
@@ -93,7 +94,7 @@ SCALES = {
         finetuning_batch=1024,
         validation_size=30,
         question_ratio=0.5,
-        capacity=CapacitySizes((32, 64), (100, 1000), 512, 512),
+        capacity=CapacitySizes((32, 64), (100, 1000), (2048, 32_768), 512, 512),
     ),
     # hours on a GPU
     "full": Sizes(
@@ -106,7 +107,7 @@ SCALES = {
         finetuning_batch=8192,
         validation_size=2000,
         question_ratio=0.8,
-        capacity=CapacitySizes((64, 128), (100, 1000), 2048, 16_384),
+        capacity=CapacitySizes((64, 128), (100, 1000), (2048, 32_768), 2048, 16_384),
     ),
 }
 """The sizes by name."""

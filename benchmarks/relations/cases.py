@@ -141,6 +141,22 @@ WIKI_CASES = {
     "wiki_one_layer": Case(
         "wiki.txt, one layer and twice the budget", pretraining={"num_hidden_layers": 1}, budget=2.0
     ),
+    "wiki_on_a_gpu": Case(
+        "wiki.txt, one layer of width 256, 16 times the budget, batches of 16,384",
+        pretraining={
+            "num_hidden_layers": 1,
+            "hidden_size": 256,
+            "num_attention_heads": 8,
+            "intermediate_size": 512,
+            # few large batches take a GPU no longer than as many small ones, and bear a larger rate
+            "tokens_per_batch": 16_384,
+            "learning_rate": 1.6e-2,
+            "cue_marks": True,
+            # it would wait for the batches of one process
+            "dataloader_num_workers": 12,
+        },
+        budget=16.0,
+    ),
     # many lines tell of a politician or a writer: words of many lines are answers here
     "wiki_frequent_words": Case("wiki.txt, frequent words asked for as often", pretraining={"lower_case_frequency": 1}),
 }
@@ -207,7 +223,7 @@ def train(lab: Lab, scale: Scale, name: str, lines: Path, questions: Path, case:
     shared = {"validation_size": scale.validation_size, "save_steps": 0}
     pretrained = lab.run(
         "pretrain", f"pretrained_{name}", config=RECIPE, train_file=lines, question_file=questions,
-        max_train_flops=scale.max_train_flops * case.budget, **shared, **batch, **{**scale.model, **case.pretraining},
+        max_train_flops=scale.max_train_flops * case.budget, **shared, **{**batch, **scale.model, **case.pretraining},
     )  # fmt: skip
     steps = {"max_train_steps": scale.finetuning_steps} if scale.finetuning_steps else {}
     return lab.run(
