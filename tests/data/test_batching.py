@@ -3,6 +3,7 @@
 from collections import Counter
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
 from builders import LINES, NAMES
@@ -13,6 +14,7 @@ from birthgpt.data.batching import (
     BatchSettings,
     EpochBatches,
     MixedBatches,
+    arrays_of,
     fixed_batches,
     model_inputs,
     pad_batch,
@@ -75,6 +77,12 @@ def test_fixed_batches_keep_the_order_unless_shuffled():
     shuffled = fixed_batches(5, 2, 1, np.random.default_rng(0))
     order = [row for batch in shuffled for part in batch for row in part.tolist()]
     assert sorted(order) == list(range(5)) != order
+
+
+@pytest.mark.parametrize("rows", [[], [[]], [[1, 2], [], [3]]])
+def test_the_rows_of_a_column_are_arrays_also_of_a_part_of_it(rows):
+    column = pyarrow.array([[7, 7], *rows], pyarrow.list_(pyarrow.int32()))[1:]
+    assert [row.tolist() for row in arrays_of(column)] == rows
 
 
 def test_padding_is_marked_and_cut_to_the_longest_target(characters):

@@ -97,13 +97,14 @@ def empty_batch(pad_token_id: int, *, for_encoder_decoder: bool = False) -> Tens
     return batch | {"line_ids": torch.empty(0, dtype=torch.int64)}
 
 
-def arrays_of(column: pyarrow.ChunkedArray) -> list[np.ndarray] | np.ndarray:
-    """The rows of a column: an array for each list, or an array of all numbers."""
-    array = column.combine_chunks()
-    if not pyarrow.types.is_list(array.type):
-        return array.to_numpy(zero_copy_only=False)
-    offsets = array.offsets.to_numpy()
-    return np.split(array.flatten().to_numpy(), offsets[1:-1] - offsets[0])
+def arrays_of(column: pyarrow.Array) -> Sequence:
+    """The rows of a column: an array for each list, or all numbers in one array."""
+    if not pyarrow.types.is_list(column.type):
+        return column.to_numpy(zero_copy_only=False)
+    offsets = column.offsets.to_numpy()
+    rows = np.split(column.flatten().to_numpy(), offsets[1:] - offsets[0])
+    # behind the last row
+    return rows[:-1]
 
 
 def fill_up(rows: Sequence[Sequence[int] | np.ndarray], lengths: list[int], fill: int) -> torch.Tensor:
@@ -216,10 +217,10 @@ class EpochBatches(Batches):
         # lists of numbers would be most of the time of a batch
         self.rows = self.examples.with_format("arrow")
         labels = self.examples.data.column("shift_labels")
-        self.lengths = np.array([used_length(row) for row in arrays_of(labels)])
+        self.lengths = np.array([used_length(row) for chunk in labels.chunks for row in arrays_of(chunk)])
         if "decoder_input_ids" in self.examples.column_names:
             inputs = self.examples.data.column("input_ids")
-            self.lengths += np.array([len(row) for row in arrays_of(inputs)])
+            self.lengths += np.array([len(row) for chunk in inputs.chunks for row in arrays_of(chunk)])
         generator = np.random.default_rng((self.seed, epoch))
         settings, count = self.settings, self.num_micro_batches
         if settings.tokens_per_batch is not None:
@@ -235,7 +236,7 @@ class EpochBatches(Batches):
 
     def __getitem__(self, index: int) -> TensorBatch:
         rows = self.rows[self.batches[index]]
-        values = zip(*map(arrays_of, rows.columns), strict=True)
+        values = zip(*(arrays_of(column.combine_chunks()) for column in rows.columns), strict=True)
         examples = [dict(zip(rows.column_names, row, strict=True)) for row in values]
         return pad_batch(examples, self.pad_token_id)
 

@@ -104,14 +104,23 @@ def _draw_epochs(batches: EpochBatches | MixedBatches, connection: Connection) -
     """Draw each epoch that is asked for, until the main process ends."""
     leave_signals_to_main_process()
     torch.set_num_threads(1)
-    while True:
+    while (epoch := _next_epoch(connection)) is not None:
         try:
-            epoch = connection.recv()
-            connection.send(_arrays_of(batches, epoch))
-        except (EOFError, OSError):
-            return
+            drawn: list[ArrayBatch] | Exception = _arrays_of(batches, epoch)
         except Exception as error:
-            connection.send(error)
+            drawn = error
+        try:
+            connection.send(drawn)
+        except OSError:
+            return
+
+
+def _next_epoch(connection: Connection) -> int | None:
+    """The next epoch that is asked for; None if the main process has ended."""
+    try:
+        return connection.recv()
+    except (EOFError, OSError):
+        return None
 
 
 def _arrays_of(batches: EpochBatches | MixedBatches, epoch: int) -> list[ArrayBatch]:
