@@ -148,7 +148,7 @@ WIKI_CASES = {
             "hidden_size": 256,
             "num_attention_heads": 8,
             "intermediate_size": 512,
-            # few large batches take a GPU no longer than as many small ones, and bear a larger rate
+            # a GPU computes a large batch as fast as a small one, and fewer updates bear a larger rate
             "tokens_per_batch": 16_384,
             "learning_rate": 1.6e-2,
             "cue_marks": True,
