@@ -5,8 +5,8 @@ times, whatever its architecture, as long as there are more facts than that.
 
 Set-up: language modelling on one line a person with a date, a nationality and an occupation, always in the same
 wording. There are facts of 1.5 bits for each parameter at the fewer exposures and of 3 bits at the more, so that the
-model is what limits them. All parameters count, with embeddings, head (shared) and tables of n-grams. Batches of the
-more exposures are larger, so that they need no more than some ten thousand updates.
+model is what limits them. All parameters count, with embeddings, head (shared) and tables of n-grams. Rows with more
+exposures have larger batches, and so not many more updates.
 
 Measured: the bits about the facts that are stored, by the loss on them (`bits.py`), for each parameter; and the values
 that the model continues the lines with. The bits of names, and of the lists of possible answers, are not counted.
