@@ -14,7 +14,7 @@ from birthgpt.data.names import split_name, text_after_name
 from birthgpt.data.objectives import SalientSpans
 from birthgpt.data.objectives.recall_from_name import without_outer_punctuation
 from birthgpt.data.objectives.salient_spans import words_after, words_before
-from birthgpt.data.objectives.salient_words import number_sentences, split_marks
+from birthgpt.data.objectives.salient_words import count_collocations, number_sentences, predictability, split_marks
 from birthgpt.settings import settings_of
 
 BLOCK = 128
@@ -161,11 +161,7 @@ def test_words_in_lower_case_are_asked_for_by_the_fraction_of_lines_that_lack_th
     lines = [f"Ada {number}. She is known in Rome for {'botany' if number < 4 else 'law'}." for number in range(100)]
     objective = SalientSpans(bpe, BLOCK, lower_case_probability=1.0, lower_case_frequency=0.05)
     objective.read_corpus({"text": line} for line in lines)
-    found: Counter[str] = Counter()
-    for seed in range(400):
-        for line in (lines[0], lines[99]):
-            spans = objective.cut(line, line.split(".")[0], np.random.default_rng(seed))
-            found.update(word for span in spans for word in span.text.split())
+    found = words_of_spans(objective, [lines[0], lines[99]])
     assert found["botany"] == 400
     # its rarest word is in 96 of 100 lines
     assert found["law"] == pytest.approx(400 * 0.05 / 0.96, abs=15)
@@ -174,10 +170,63 @@ def test_words_in_lower_case_are_asked_for_by_the_fraction_of_lines_that_lack_th
 
 
 def test_without_spans_in_lower_case_no_word_is_counted(bpe):
-    for settings_ in ({"lower_case_probability": 0.0}, {"lower_case_probability": 1.0, "lower_case_frequency": 1}):
+    for settings_ in (
+        {"lower_case_probability": 0.0, "leave_out_collocations": True},
+        {"lower_case_probability": 1.0, "lower_case_frequency": 1},
+    ):
         objective = SalientSpans(bpe, BLOCK, **settings_)
         objective.read_corpus({"text": line} for line in LINES)
         assert objective.line_frequencies == {}
+        assert objective.collocations == {}
+
+
+def test_words_that_those_before_them_predict_are_left_out_by_their_probability(bpe):
+    """Of 100 lines with `makes a`, 61 have `living` after it: it is left out with (61 − 1) / (100 − 1)."""
+    jobs = ["painter", "weaver", "singer", "lawyer"]
+    lines = [
+        f"Ada {number}. She makes a {'living' if number < 61 else 'fortune'} as a {jobs[number % 4]} in Rome."
+        for number in range(100)
+    ]
+    found = asked_words(bpe, lines, [0], leave_out_collocations=True)
+    assert found["living"] == pytest.approx(400 * (1 - 60 / 99), abs=30)
+    assert found["painter"] == pytest.approx(400 * (1 - 24 / 99), abs=30)
+    without = asked_words(bpe, lines, [0])
+    assert min(without["living"], without["painter"]) > 380
+
+
+def asked_words(tokenizer, lines: list[str], asked: list[int], **settings) -> Counter[str]:
+    """The words in the spans of some lines of a corpus, where frequent words are asked for as often as others."""
+    settings = {"lower_case_probability": 1.0, "lower_case_frequency": 1} | settings
+    objective = SalientSpans(tokenizer, BLOCK, **CAPITALS | settings)
+    objective.read_corpus({"text": line} for line in lines)
+    return words_of_spans(objective, [lines[index] for index in asked])
+
+
+def words_of_spans(objective: SalientSpans, lines: list[str]) -> Counter[str]:
+    """The words in the spans of some lines in 400 epochs."""
+    found: Counter[str] = Counter()
+    for seed in range(400):
+        for line in lines:
+            spans = objective.cut(line, line.split(".")[0], np.random.default_rng(seed))
+            found.update(word for span in spans for word in span.text.split())
+    return found
+
+
+def test_a_fact_that_several_lines_tell_is_not_left_out(bpe):
+    """The name predicts the fact, and may do so: words with a capital predict nothing here."""
+    lines = ["Ada Lovelace. Ada studied botany in Rome.", "Ada Lovelace. She is a botanist in Rome."] * 5
+    kept = asked_words(bpe, lines, [0], leave_out_collocations=True)
+    assert kept["botany"] == asked_words(bpe, lines, [0])["botany"] > 0
+
+
+def test_a_span_is_left_out_by_the_probability_of_all_its_words():
+    """Every word is predicted by the two before it; the first words of a text, and unknown words, by none."""
+    collocations = count_collocations(["he is a race car driver"] * 3 + ["he is a race official"] * 2)
+    words = ["he", "is", "a", "race", "car", "driver"]
+    assert predictability(collocations, words, (3, 6)) == pytest.approx(1.0 * 2 / 4 * 1.0)
+    assert predictability(collocations, words, (5, 6)) == 1.0
+    assert predictability(collocations, words, (0, 6)) == 0.0
+    assert predictability(collocations, [*words[:5], "owner"], (5, 6)) == 0.0
 
 
 def test_without_its_probability_no_span_has_a_comma_or_is_in_lower_case(bpe):

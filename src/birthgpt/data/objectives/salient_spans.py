@@ -18,11 +18,14 @@ from birthgpt.data.objectives.salient_words import (
     MARKS,
     SHORT_WORD,
     Bounds,
+    Collocations,
+    count_collocations,
     count_line_frequencies,
     find_lower_case_spans,
     find_salient_spans,
     is_salient,
     number_sentences,
+    predictability,
     split_marks,
     split_some_hyphens,
     starts_sentence,
@@ -53,7 +56,10 @@ class SalientSpans(RecallFromName):
     `comma_probability` adds answers with a comma or a bracket, and `lower_case_probability` answers in lower case (see
     `salient_words`). Words of many lines, such as `profession`, are rarely an answer. So a span in lower case, whose
     rarest word is in a fraction f of the lines, is asked for with probability min(1, t / f), t =
-    `lower_case_frequency`, as frequent words are subsampled in word2vec (1310.4546, section 2.3).
+    `lower_case_frequency`, as frequent words are subsampled in word2vec (1310.4546, section 2.3). In `makes a living as
+    a painter`, `living` tells nothing about a person either: it follows `makes a` in every line. So with
+    `leave_out_collocations`, a span in lower case is left out with the probability that the two words before each of
+    its words predict it (`count_collocations`).
 
     A question tells which fact is meant by words that are also in the line, so a fact is stored with its role: a cue is
     one to three of the nearest other words of the sentence, in lower case. Only the first span after such words has a
@@ -105,12 +111,20 @@ class SalientSpans(RecallFromName):
         above=0,
         max=1,
     )
+    leave_out_collocations: bool = setting(
+        False,
+        "salient_spans: words in lower case are left out as often as the two words before them predict them, "
+        "as in makes a living",
+    )
     line_frequencies: dict[str, float] = field(default_factory=dict)
+    collocations: Collocations = field(default_factory=dict)
 
     def read_corpus(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Count in which fraction of the lines each word is, if spans in lower case are drawn by it."""
+        """Count what spans in lower case are drawn by: how many lines have a word, and what words precede it."""
         if self.lower_case_probability and self.lower_case_frequency < 1:
             self.line_frequencies = count_line_frequencies(row["text"] for row in lines)
+        if self.lower_case_probability and self.leave_out_collocations:
+            self.collocations = count_collocations(row["text"] for row in lines)
 
     def cut(self, text: str, name: str, generator: np.random.Generator) -> list[Span]:
         """The spans after the name with the cues drawn for them: salient spans in order, then those in lower case."""
@@ -139,7 +153,7 @@ class SalientSpans(RecallFromName):
         after = words_after(bounds, others, is_date, sentences)
         if self.lower_case_probability:
             lower = find_lower_case_spans(words, salient, generator, self.lower_case_probability)
-            lower = [span for span in lower if self.is_kept(bare[slice(*span)], generator)]
+            lower = [span for span in lower if self.is_kept(bare, span, generator)]
             # every such span has words of its own before it
             before += [nearest_before(others, start, sentences) for start, _ in lower]
             after += [nearest_after(others, end, sentences) for _, end in lower]
@@ -152,10 +166,12 @@ class SalientSpans(RecallFromName):
                 spans.append(Span(answer, " ".join(self.vary_ending(cue_words[word], generator) for word in cue)))
         return spans
 
-    def is_kept(self, words: list[str], generator: np.random.Generator) -> bool:
-        """Whether a span in lower case is drawn, by the fraction of lines that contain its rarest word."""
-        frequency = min(self.line_frequencies.get(word.lower(), 0.0) for word in words)
-        return frequency <= self.lower_case_frequency or generator.random() < self.lower_case_frequency / frequency
+    def is_kept(self, bare: list[str], span: Bounds, generator: np.random.Generator) -> bool:
+        """Whether a span in lower case is drawn: by the lines that have its rarest word, and by the words before it."""
+        frequency = min(self.line_frequencies.get(word.lower(), 0.0) for word in bare[slice(*span)])
+        if frequency > self.lower_case_frequency and generator.random() >= self.lower_case_frequency / frequency:
+            return False
+        return not self.collocations or generator.random() >= predictability(self.collocations, bare, span)
 
     def draw_lead(self, spans: list[Span], generator: np.random.Generator) -> tuple[str, list[Span]]:
         """With `cue_before_name_probability`, the cue of one span; then only this span and those with cues are left."""

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import islice
+from math import prod
 
 import numpy as np
 
@@ -31,6 +32,9 @@ COUNTED_LINES = 200_000
 
 Bounds = tuple[int, int]
 """The first word of a span, and the word after its last."""
+
+Collocations = dict[tuple[str, ...], float]
+"""Three words in a row, and how well the first two predict the third."""
 
 
 # the words of a line stay the same in every epoch
@@ -71,6 +75,34 @@ def count_line_frequencies(texts: Iterable[str]) -> dict[str, float]:
         counts.update({without_outer_punctuation(word).lower() for word in text.split()})
         lines += 1
     return {word: count / lines for word, count in counts.items()}
+
+
+def count_collocations(texts: Iterable[str]) -> Collocations:
+    """How well two words in lower case predict the word after them, without outer punctuation.
+
+    In a place with the words u v w, w is predicted by all other places with u v: w follows in the fraction
+    (c(u v w) − 1) / (c(u v) − 1) of them, where c counts. Words for which this is 0 are not in the result. The name
+    of a person predicts the facts of the person, so words with a capital count neither as u nor as v.
+    """
+    pairs: Counter[tuple[str, ...]] = Counter()
+    triples: Counter[tuple[str, ...]] = Counter()
+    for text in islice(texts, COUNTED_LINES):
+        words = [without_outer_punctuation(word) for word in text.split()]
+        can_predict = [bool(word) and not is_salient(word) for word in words]
+        for index in range(2, len(words)):
+            if can_predict[index - 2] and can_predict[index - 1]:
+                pairs[words[index - 2], words[index - 1]] += 1
+                triples[words[index - 2], words[index - 1], words[index]] += 1
+    return {words: (count - 1) / (pairs[words[:2]] - 1) for words, count in triples.items() if count > 1}
+
+
+def predictability(collocations: Collocations, words: Sequence[str], span: Bounds) -> float:
+    """The probability of the words of a span, each after the two before it; 0 at the start of the text.
+
+    Args:
+        words: without outer punctuation.
+    """
+    return prod(collocations.get(tuple(words[max(index - 2, 0) : index + 1]), 0.0) for index in range(*span))
 
 
 def find_salient_spans(
