@@ -102,6 +102,26 @@ def test_train_questions_are_mixed_into_pretraining(people_files, tmp_path):
     assert mixed.target_ratio < plain.target_ratio - 0.1
 
 
+def test_words_of_the_train_questions_are_mixed_into_the_cues_of_pretraining(people_files, tmp_path):
+    questions = tmp_path / "questions.jsonl"
+    wordings = {"birthplace": "In which place was {} born?", "workplace": "In which place does {} work?"}
+    names = [line.split(". ")[0] for line in (people_files / "wiki.txt").read_text(encoding="utf-8").splitlines()]
+    rows = [
+        {"question": wording.format(name), "answer": "Rome", "relation": relation}
+        for name in dict.fromkeys(names)
+        for relation, wording in wordings.items()
+    ]
+    questions.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    losses = [
+        run_pretraining(
+            "--train_file", people_files / "wiki.txt", "--objective", "salient_spans", "--question_file", questions,
+            "--cue_before_name_probability", 1, "--cue_question_words", number, "--output_dir", tmp_path / str(number),
+        ).loss
+        for number in (0, 3)
+    ]  # fmt: skip
+    assert losses[0] != losses[1]
+
+
 def test_evaluations_do_not_change_the_training(people_files, tmp_path):
     evaluated, plain, evaluations = pretrain_with_and_without_questions(people_files, tmp_path, 0)
     assert (evaluated.loss, evaluated.target_ratio) == (plain.loss, plain.target_ratio)

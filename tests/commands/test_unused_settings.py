@@ -34,6 +34,19 @@ def lines(settings_class, unused, arguments):
         ("--lr_cycle_steps 5", ["lr_cycle_steps=5 has no effect: only lr_scheduler_type=assignment_cosine has cycles"]),
         ("--question_word_shuffle 0.5", ["question_word_shuffle=0.5 has no effect: no questions are trained on"]),
         ("--question_word_shuffle 0.5 --question_file x", []),
+        (
+            "--objective salient_spans --cue_question_words 3",
+            ["cue_question_words=3 has no effect: no questions are trained on"],
+        ),
+        ("--objective salient_spans --cue_question_words 3 --question_file x", []),
+        (
+            "--objective salient_spans --cue_question_words 3 --question_file x --cue_before_name_probability 0",
+            ["cue_question_words=3 has no effect: cue_before_name_probability is 0"],
+        ),
+        (
+            "--objective salient_spans --leave_out_collocations true --lower_case_probability 0",
+            ["leave_out_collocations=True has no effect: lower_case_probability is 0"],
+        ),
         ("--report_to trackio", ["report_to=trackio has no effect: with_tracking is false"]),
         ("--save_total_limit 3", []),
         ("--save_total_limit 3 --save_steps 0", ["save_total_limit=3 has no effect: save_steps=0 saves no checkpoint"]),

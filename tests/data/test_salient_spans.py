@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from birthgpt.data.names import split_name, text_after_name
 from birthgpt.data.objectives import SalientSpans
+from birthgpt.data.objectives.question_answering import find_shared_words
 from birthgpt.data.objectives.recall_from_name import without_outer_punctuation
 from birthgpt.data.objectives.salient_spans import words_after, words_before
 from birthgpt.data.objectives.salient_words import count_collocations, number_sentences, predictability, split_marks
@@ -337,6 +338,53 @@ def test_the_lead_is_directly_before_the_name(bpe):
         # nothing before the name is a target
         assert set(examples["shift_labels"][0][: len(prefix)]) == {-100}
     assert leads <= {"born", "in", "was"} and len(leads) > 1
+
+
+QUESTIONS = [
+    {"question": "In which place was Ada born?", "name": "Ada", "relation": "birthplace"},
+    {"question": "In which place does Bob work?", "name": "Bob", "relation": "workplace"},
+    {"question": "Where does Bob live?", "name": "Bob", "relation": "residence"},
+]
+
+
+def test_words_of_the_questions_of_several_relations_are_shared():
+    """Each wording has them once, as it spells them; a wording without a relation is its own."""
+    shared = ["In", "which", "place", "does", "In", "which", "place", "does"]
+    assert sorted(find_shared_words(QUESTIONS * 2)) == sorted(shared)
+    without = [{**row, "relation": None} for row in QUESTIONS]
+    assert sorted(find_shared_words(without)) == sorted(shared)
+    assert find_shared_words(QUESTIONS[:1] * 2) == []
+
+
+def test_words_of_questions_are_mixed_into_the_lead_and_into_no_cue_behind_the_name(bpe):
+    """The words of the cue are all in the lead, in order; up to the given number of shared words is between them."""
+    settings = {"cue_probability": 1, **CAPITALS, "cue_before_name_probability": 1, "cue_question_words": 3}
+    objective = SalientSpans(bpe, BLOCK, **settings)
+    objective.read_questions(QUESTIONS)
+    line, shared = "A B. A was born at Rome. A went to live by Paris.", {"In", "which", "place", "does"}
+    counts: Counter[int] = Counter()
+    for seed in range(400):
+        generator = np.random.default_rng(seed)
+        spans = objective.cut(line, "A B", generator)
+        lead, asked = objective.draw_lead(spans, generator)
+        words = [word for word in lead.split() if word not in shared]
+        rests = {span.text: span.cue.split() for span in asked}
+        assert any([*words, *rests[span.text]] == span.cue.split() for span in spans)
+        assert not shared & {word for rest in rests.values() for word in rest}
+        counts[len(lead.split()) - len(words)] += 1
+    assert all(counts[count] == pytest.approx(100, abs=30) for count in range(4))
+
+
+@pytest.mark.parametrize(("number", "questions"), [(3, []), (0, QUESTIONS)])
+def test_without_questions_or_their_number_no_words_are_mixed_in(bpe, number, questions):
+    def drawn(number, questions):
+        settings = {**CAPITALS, "cue_before_name_probability": 1, "cue_question_words": number}
+        objective = SalientSpans(bpe, BLOCK, **settings)
+        objective.read_questions(questions)
+        generators = map(np.random.default_rng, range(20))
+        return [objective.draw_lead(objective.cut(LEAD_LINE, "A B", generator), generator) for generator in generators]
+
+    assert drawn(number, questions) == drawn(0, [])
 
 
 @pytest.mark.parametrize("probabilities", [{}, GENERIC])

@@ -163,7 +163,12 @@ def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
     people = () if questions is None else questions["name"]
     unknown_names = build_unknown_names(settings.objective, (row["name"] for row in corpus), people)
     objective = build_objective(
-        settings.objective, tokenizer, corpus, unknown_names, for_encoder_decoder=model.config.is_encoder_decoder
+        settings.objective,
+        tokenizer,
+        corpus,
+        unknown_names,
+        for_encoder_decoder=model.config.is_encoder_decoder,
+        questions=questions if questions is not None and settings.questions.question_ratio else (),
     )
     facts = report_data(settings, corpus, questions, objective) if accelerator.is_main_process else {}
     batches, evaluator = build_data(settings, corpus, questions, objective, tokenizer, accelerator, unknown_names)

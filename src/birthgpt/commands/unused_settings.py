@@ -46,9 +46,21 @@ def unused_in_pretraining(settings: Any) -> Unused:
         **_in_training(settings.training),
     }
     if settings.questions.question_file is None or not settings.questions.question_ratio:
-        unused["no questions are trained on"] = ["question_word_dropout", "question_word_shuffle"]
+        of_questions = ["question_word_dropout", "question_word_shuffle", "cue_question_words"]
+        unused["no questions are trained on"] = of_questions
+    if objective == "salient_spans":
+        unused |= _in_salient_spans(settings.objective)
     if not settings.corpus.streaming:
         unused["streaming=False"] = ["stream_buffer_size"]
+    return unused
+
+
+def _in_salient_spans(objective: Any) -> Unused:
+    unused = {}
+    if not objective.lower_case_probability:
+        unused["lower_case_probability is 0"] = ["lower_case_frequency", "leave_out_collocations"]
+    if not objective.cue_before_name_probability:
+        unused["cue_before_name_probability is 0"] = ["cue_question_words"]
     return unused
 
 

@@ -48,11 +48,13 @@ def build_objective(
     lines: Iterable[Mapping[str, Any]],
     unknown_names: UnknownNames | None = None,
     for_encoder_decoder: bool = False,
+    questions: Iterable[Mapping[str, Any]] = (),
 ) -> Objective:
     """The objective that the settings name.
 
     Args:
         lines: the corpus, in which an objective may count words.
+        questions: the train questions, in which it may count words too.
         unknown_names: some of its examples are about these invented names.
 
     Raises:
@@ -69,6 +71,7 @@ def build_objective(
     if isinstance(objective, UnknownAnswers):
         objective.unknown_names = unknown_names
     objective.read_corpus(lines)
+    objective.read_questions(questions)
     return objective
 
 

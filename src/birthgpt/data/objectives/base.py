@@ -107,6 +107,9 @@ class Objective:
     def read_corpus(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Count in the corpus what the objective needs to know of it; most need nothing."""
 
+    def read_questions(self, questions: Iterable[Mapping[str, Any]]) -> None:
+        """Count in the train questions what the objective needs to know of them; most need nothing."""
+
     def count_lines(self, lines: Iterable[Mapping[str, Any]]) -> dict[str, int]:
         """How many lines (rows with `text` and `name`) become other examples than most, by what happens to them."""
         return {}

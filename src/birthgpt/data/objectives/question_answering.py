@@ -135,13 +135,32 @@ class QuestionAnswering(UnknownAnswers, Objective):
 
 def count_relation_frequencies(questions: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """In the questions of which fraction of the relations each word is; a wording without a relation is its own."""
-    relations: dict[str, set[str]] = {}
-    wordings = {(relation_in_words(row["question"], row["name"]), row.get("relation")) for row in questions}
-    for wording, relation in wordings:
-        for word in wording.split():
-            relations.setdefault(bare_word(word), set()).add(relation or wording)
+    relations = relations_of_words(find_wordings(questions))
     count = len(set().union(*relations.values()))
     return {word: len(found) / count for word, found in relations.items()}
+
+
+def find_shared_words(questions: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The words that questions of several relations have, such as `which` and `place`, once for each wording."""
+    wordings = find_wordings(questions)
+    relations = relations_of_words(wordings)
+    words = [word.rstrip(END_MARKS) for wording, _ in wordings for word in wording.split()]
+    return [word for word in words if word and "{name}" not in word and len(relations[bare_word(word)]) > 1]
+
+
+def find_wordings(questions: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The wordings of the questions with `{name}`, and the relation of each: the wording, if none is given."""
+    wordings = {(relation_in_words(row["question"], row["name"]), row.get("relation") or "") for row in questions}
+    return [(wording, relation or wording) for wording, relation in sorted(wordings)]
+
+
+def relations_of_words(wordings: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
+    """The relations whose questions have each word."""
+    relations: dict[str, set[str]] = {}
+    for wording, relation in wordings:
+        for word in wording.split():
+            relations.setdefault(bare_word(word), set()).add(relation)
+    return relations
 
 
 def bare_word(word: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from birthgpt.data.objectives.question_answering import find_shared_words
 from birthgpt.data.objectives.recall_from_name import (
     RecallFromName,
     Span,
@@ -78,6 +79,10 @@ class SalientSpans(RecallFromName):
     A cue follows the name: `name cue ⁇ span`. In questions such as `Who is the leader of X?`, the words that matter are
     before the name. So with `cue_before_name_probability`, the cue of one span of the line is before the name; half of
     the time, only its first words are. All spans share these words, so spans without a cue are not asked for then.
+
+    A question has other words there too, which are those of many questions: `In which place is the job of X?`, where a
+    line says `job`. So up to `cue_question_words` of the words that train questions of several relations have are mixed
+    into the cue before the name. What is asked is then learned from the other words.
     """
 
     cue_probability: Number = setting(0.8, "salient_spans: probability that a span has a cue", min=0, max=1)
@@ -95,6 +100,12 @@ class SalientSpans(RecallFromName):
         "salient_spans: probability that a longer word of a cue loses one to three letters at its end",
         min=0,
         max=1,
+    )
+    cue_question_words: int = setting(
+        0,
+        "salient_spans: the most words that are mixed into a cue before the name, from train questions of several "
+        "relations, such as which and place",
+        min=0,
     )
     cue_marks: bool = setting(False, "salient_spans: dashes and opening brackets are words of cues, as in 1840 – 1900")
     comma_probability: Number = setting(
@@ -118,6 +129,7 @@ class SalientSpans(RecallFromName):
     )
     line_frequencies: dict[str, float] = field(default_factory=dict)
     collocations: Collocations = field(default_factory=dict)
+    question_words: list[str] = field(default_factory=list)
 
     def read_corpus(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Count what spans in lower case are drawn by: how many lines have a word, and what words precede it."""
@@ -125,6 +137,11 @@ class SalientSpans(RecallFromName):
             self.line_frequencies = count_line_frequencies(row["text"] for row in lines)
         if self.lower_case_probability and self.leave_out_collocations:
             self.collocations = count_collocations(row["text"] for row in lines)
+
+    def read_questions(self, questions: Iterable[Mapping[str, Any]]) -> None:
+        """Find the words that are mixed into cues."""
+        if self.cue_question_words:
+            self.question_words = find_shared_words(questions)
 
     def cut(self, text: str, name: str, generator: np.random.Generator) -> list[Span]:
         """The spans after the name with the cues drawn for them: salient spans in order, then those in lower case."""
@@ -182,8 +199,17 @@ class SalientSpans(RecallFromName):
         words = spans[chosen].cue.split()
         is_divided = len(words) > 1 and generator.random() < 0.5
         count = int(generator.integers(1, len(words))) if is_divided else len(words)
-        lead, rest = " ".join(words[:count]), " ".join(words[count:])
+        lead, rest = self.mix_in_question_words(words[:count], generator), " ".join(words[count:])
         return lead, [Span(text, rest if index == chosen else cue) for index, (text, cue) in enumerate(spans) if cue]
+
+    def mix_in_question_words(self, cue: list[str], generator: np.random.Generator) -> str:
+        """The cue with drawn words of questions at drawn places."""
+        words = list(cue)
+        if self.question_words:
+            for _ in range(generator.integers(self.cue_question_words, endpoint=True)):
+                word = self.question_words[generator.integers(len(self.question_words))]
+                words.insert(generator.integers(len(words), endpoint=True), word)
+        return " ".join(words)
 
     def vary_ending(self, word: str, generator: np.random.Generator) -> str:
         """The word, or its beginning of at least `SHORTEST_STEM` letters if its ending is drawn to be left out."""
