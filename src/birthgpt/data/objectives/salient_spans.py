@@ -80,9 +80,9 @@ class SalientSpans(RecallFromName):
     before the name. So with `cue_before_name_probability`, the cue of one span of the line is before the name; half of
     the time, only its first words are. All spans share these words, so spans without a cue are not asked for then.
 
-    A question has other words there too, which are those of many questions: `In which place is the job of X?`, where a
-    line says `job`. So up to `cue_question_words` of the words that train questions of several relations have are mixed
-    into the cue before the name. What is asked is then learned from the other words.
+    Before the name, a question also has words that many questions share: `In which place is the job of X?`, where a
+    line has only `job`. So up to `cue_question_words` of the words that the train questions of several relations share
+    are mixed into the cue before the name. The model then learns what is asked from the other words.
     """
 
     cue_probability: Number = setting(0.8, "salient_spans: probability that a span has a cue", min=0, max=1)
