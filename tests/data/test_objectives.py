@@ -203,7 +203,9 @@ def test_name_first_branches_see_the_name_and_restart_after_it(bpe):
 
 def test_name_first_puts_zero_to_four_random_tokens_before_the_name(bpe):
     objective = NameFirst(bpe, BLOCK)
-    prefixes = [objective.draw_noise(line_generator(0, 0, line)) for line in range(1000)]
+    prefixes = [
+        objective.draw_tokens(0, objective.max_noise_tokens, line_generator(0, 0, line)) for line in range(1000)
+    ]
     assert set(map(len, prefixes)) == {0, 1, 2, 3, 4}
     assert len({token for prefix in prefixes for token in prefix}) > 0.9 * (len(bpe) - 2)
 

@@ -30,13 +30,18 @@ class Span(NamedTuple):
 
 
 class Stem(NamedTuple):
-    """What the examples of a name are made of: noise, lead and name are the prefix, the spans are its branches."""
+    """What the examples of a name are made of: noise, lead and name are the prefix, the spans are its branches.
+
+    The gaps are tokens between the name and a cue: the first one is behind the lead, the others before the cue of each
+    span.
+    """
 
     line_id: int
     noise: list[int]
     lead: str
     name: str
     spans: list[Span]
+    gaps: list[list[int]]
     is_invented: bool = False
 
     def about(self, invented: str) -> "Stem":
@@ -83,7 +88,8 @@ class RecallFromName(UnknownAnswers, Objective):
             if name:
                 generator = line_generator(seed, epoch, line_id)
                 lead, asked = self.draw_lead(self.cut(text, name, generator), generator)
-                stem = Stem(line_id, self.draw_noise(generator), lead, name, asked)
+                noise = self.draw_tokens(0, self.max_noise_tokens, generator)
+                stem = Stem(line_id, noise, lead, name, asked, self.draw_gaps(1 + len(asked), generator))
                 stems.append(stem)
                 invented = self.draw_unknown_name(self.unknown_name_ratio, seed, epoch, line_id)
                 if invented is not None:
@@ -93,11 +99,13 @@ class RecallFromName(UnknownAnswers, Objective):
         examples = new_batch()
         leads, names = self.encode([stem.lead for stem in stems]), self.encode([stem.name for stem in stems])
         for stem, lead_tokens, name_tokens in zip(stems, leads, names, strict=True):
-            spans = [(next(cues), next(texts)) for _ in stem.spans]
+            lead_gap, *gaps = stem.gaps
+            spans = [(behind(gap, next(cues)), next(texts)) for gap in gaps]
             if stem.is_invented and len(name_tokens) > self.block_size - 2:
                 continue
             # a long name has priority over what is before it
             room = max(0, self.block_size - len(name_tokens) - 2)
+            lead_tokens = lead_tokens + lead_gap if lead_tokens else []
             before = [*stem.noise[: max(0, room - len(lead_tokens))], *lead_tokens][:room]
             self._append_line(examples, stem.line_id, before + name_tokens, spans)
         return examples
@@ -106,9 +114,13 @@ class RecallFromName(UnknownAnswers, Objective):
         """The words before the name, and the spans to ask for after them; here no words, and all spans."""
         return "", spans
 
-    def draw_noise(self, generator: np.random.Generator) -> list[int]:
-        """Random tokens to put before a name, without special tokens."""
-        count = generator.integers(0, self.max_noise_tokens, endpoint=True)
+    def draw_gaps(self, count: int, generator: np.random.Generator) -> list[list[int]]:
+        """Tokens for the gaps of a stem; here none."""
+        return [[] for _ in range(count)]
+
+    def draw_tokens(self, fewest: int, most: int, generator: np.random.Generator) -> list[int]:
+        """`fewest` to `most` random tokens, without special tokens."""
+        count = generator.integers(fewest, most, endpoint=True)
         return [self._ordinary_tokens[index] for index in generator.integers(0, len(self._ordinary_tokens), size=count)]
 
     @cached_property
@@ -152,6 +164,11 @@ class RecallFromName(UnknownAnswers, Objective):
         inputs = [*cue, mask, *text[:longest]]
         targets = [IGNORE] * len(cue) + [*text, end][: longest + 1]
         return inputs, targets, len(text) > longest
+
+
+def behind(gap: list[int], cue: list[int]) -> list[int]:
+    """A cue behind its gap; empty if there is no cue."""
+    return gap + cue if cue else []
 
 
 def words_after_name(text: str, name: str) -> list[str]:

@@ -57,7 +57,8 @@ class SalientSpans(RecallFromName):
     `comma_probability` adds answers with a comma or a bracket, and `lower_case_probability` answers in lower case (see
     `salient_words`). Words of many lines, such as `profession`, are rarely an answer. So a span in lower case, whose
     rarest word is in a fraction f of the lines, is asked for with probability min(1, t / f), t =
-    `lower_case_frequency`, as frequent words are subsampled in word2vec (1310.4546, section 2.3). In `makes a living as
+    `lower_case_frequency`, as frequent words are subsampled in word2vec (1310.4546, section 2.3). A word of a fraction f
+    of the lines ends a span with probability f, such as `born` in `a painter born in Rome`. In `makes a living as
     a painter`, `living` tells nothing about a person either: it follows `makes a` in every line. So with
     `leave_out_collocations`, a span in lower case is left out with the probability that the two words before each of
     its words predict it (`count_collocations`).
@@ -80,6 +81,9 @@ class SalientSpans(RecallFromName):
     before the name. So with `cue_before_name_probability`, the cue of one span of the line is before the name; half of
     the time, only its first words are. All spans share these words, so spans without a cue are not asked for then.
 
+    Between the name and a cue are one to `max_gap_tokens` random tokens, unless this is 0. Without them, the n-grams of
+    name and cue store which fact is meant. A question has other n-grams, and the model has not learned to read the cue.
+
     Before the name, a question also has words that many questions share: `In which place is the job of X?`, where a
     line has only `job`. So up to `cue_question_words` of the words that the train questions of several relations share
     are mixed into the cue before the name. The model then learns what is asked from the other words.
@@ -100,6 +104,9 @@ class SalientSpans(RecallFromName):
         "salient_spans: probability that a longer word of a cue loses one to three letters at its end",
         min=0,
         max=1,
+    )
+    max_gap_tokens: int = setting(
+        0, "salient_spans: the most random tokens between a name and a cue, which are one at least; 0 for none", min=0
     )
     cue_question_words: int = setting(
         0,
@@ -169,7 +176,8 @@ class SalientSpans(RecallFromName):
         before = words_before(bounds, others, is_date, sentences)
         after = words_after(bounds, others, is_date, sentences)
         if self.lower_case_probability:
-            lower = find_lower_case_spans(words, salient, generator, self.lower_case_probability)
+            left_out = self.draw_left_out(bare, salient, generator)
+            lower = find_lower_case_spans(words, salient, generator, self.lower_case_probability, left_out)
             lower = [span for span in lower if self.is_kept(bare, span, generator)]
             # every such span has words of its own before it
             before += [nearest_before(others, start, sentences) for start, _ in lower]
@@ -182,6 +190,14 @@ class SalientSpans(RecallFromName):
                 cue = self.draw_cue(before[index], after[index] if self.cue_after_probability else [], generator)
                 spans.append(Span(answer, " ".join(self.vary_ending(cue_words[word], generator) for word in cue)))
         return spans
+
+    def draw_left_out(self, bare: list[str], salient: list[bool], generator: np.random.Generator) -> list[bool]:
+        """The words in lower case that end a span, each as often as lines have it, such as `born`."""
+        frequencies = [self.line_frequencies.get(word.lower(), 0.0) for word in bare]
+        return [
+            not capital and frequency > 0 and generator.random() < frequency
+            for capital, frequency in zip(salient, frequencies, strict=True)
+        ]
 
     def is_kept(self, bare: list[str], span: Bounds, generator: np.random.Generator) -> bool:
         """Whether a span in lower case is drawn: by the lines that have its rarest word, and by the words before it."""
@@ -201,6 +217,12 @@ class SalientSpans(RecallFromName):
         count = int(generator.integers(1, len(words))) if is_divided else len(words)
         lead, rest = self.mix_in_question_words(words[:count], generator), " ".join(words[count:])
         return lead, [Span(text, rest if index == chosen else cue) for index, (text, cue) in enumerate(spans) if cue]
+
+    def draw_gaps(self, count: int, generator: np.random.Generator) -> list[list[int]]:
+        """Random tokens for the gaps of a stem."""
+        if not self.max_gap_tokens:
+            return super().draw_gaps(count, generator)
+        return [self.draw_tokens(1, self.max_gap_tokens, generator) for _ in range(count)]
 
     def mix_in_question_words(self, cue: list[str], generator: np.random.Generator) -> str:
         """The cue with drawn words of questions at drawn places."""

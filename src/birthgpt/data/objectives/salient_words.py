@@ -113,8 +113,8 @@ def find_salient_spans(
     Half of the time, a short word between two salient words is part of the span, as in Isle of Man. Half of the time,
     a number and the capitalised word after it are one span, as in 1936 Olympics. With `comma_probability`, a comma
     between two salient words joins them, as in `Dorton, Ohio` and `April 3, 1981`. So do two short words, as in
-    `Stoke on the Hill`, and a word in brackets, as in `Frankfurt (Oder)`. With half of this probability, the year of a
-    date such as `3 April 1981` is a span of its own.
+    `Stoke on the Hill`, and a word in brackets, as in `Frankfurt (Oder)`. A date such as `3 April 1981` is one span then,
+    but with half of this probability its year is a span of its own.
     """
     spans, start = [], 0
     while start < len(words):
@@ -128,7 +128,9 @@ def find_salient_spans(
                         break
                     end += 1
                 elif salient[end]:
-                    if words[end - 1].isdigit() and not words[end][0].isdigit() and generator.random() < 0.5:
+                    is_day = bool(comma_probability) and _is_year_of_date(words, end + 1)
+                    is_apart = words[end - 1].isdigit() and not words[end][0].isdigit() and not is_day
+                    if is_apart and generator.random() < 0.5:
                         break
                     if (
                         comma_probability
@@ -149,26 +151,42 @@ def find_salient_spans(
 
 
 def find_lower_case_spans(
-    words: list[str], salient: list[bool], generator: np.random.Generator, probability: float
+    words: list[str],
+    salient: list[bool],
+    generator: np.random.Generator,
+    probability: float,
+    is_left_out: Sequence[bool] | None = None,
 ) -> list[Bounds]:
     """Start and end of runs of longer words, not all of them salient, as `trade unionist`, each with `probability`.
 
     A run begins after a short word or at punctuation, because an answer in lower case rarely does otherwise. Half of
-    the time, a drawn number of its first words is left out. A quarter of the time, a run that no punctuation ends loses
-    a drawn number of its last words, as in `is a translator born in Rome`. Half of the time, a list as in `geologist,
-    weaver and novelist` is one span.
+    the time, a drawn number of its first words is left out; mostly all capitalised ones, as in `an American painter`. A
+    quarter of the time, a run that no punctuation ends loses a drawn number of its last words, as in `is a translator
+    born in Rome`. Half of the time, a list as in `geologist, weaver and novelist` is one span.
+
+    Args:
+        is_left_out: words that are in no run, so that they end the run before them; none if not given.
     """
     spans = []
-    for runs in _lists_of_runs(_find_runs(words, salient, generator), words):
+    in_run = _in_runs(words, salient, is_left_out)
+    for runs in _lists_of_runs(_find_runs(words, salient, in_run, generator), words):
         is_one = len(runs) > 1 and generator.random() < 0.5
         for (start, first_end), end in [(runs[0], runs[-1][1])] if is_one else [(run, run[1]) for run in runs]:
             if generator.random() < probability:
                 starts = [word for word in range(start, first_end) if word == start or len(words[word]) >= SHORT_WORD]
                 is_trimmed = len(starts) > 1 and generator.random() < 0.5
-                first = starts[generator.integers(len(starts))] if is_trimmed else start
+                first = _drawn_start(starts, salient, generator) if is_trimmed else start
                 last_start = max(first, runs[-1][0] if is_one else start)
                 spans.append((first, _drawn_end(words, salient, (last_start, end), generator)))
     return spans
+
+
+def _drawn_start(starts: list[int], salient: list[bool], generator: np.random.Generator) -> int:
+    """One of the words; most of the time the first in lower case, if capitalised ones are before it."""
+    lower = [word for word in starts if not salient[word]]
+    if salient[starts[0]] and lower and generator.random() < 0.7:
+        return lower[0]
+    return starts[generator.integers(len(starts))]
 
 
 def _drawn_end(words: list[str], salient: list[bool], run: Bounds, generator: np.random.Generator) -> int:
@@ -192,13 +210,22 @@ def _lists_of_runs(runs: list[Bounds], words: list[str]) -> list[list[Bounds]]:
     return lists
 
 
-def _find_runs(words: list[str], salient: list[bool], generator: np.random.Generator) -> list[Bounds]:
-    """The runs of words that are capitalised or not short, with a last word in lower case; punctuation ends a run.
+def _in_runs(words: list[str], salient: list[bool], is_left_out: Sequence[bool] | None) -> list[bool]:
+    """The words that may be in a run: those that are not left out, and capitalised or not short."""
+    in_run = [_is_longer(word, salient[index]) or _is_short_entry(words, index) for index, word in enumerate(words)]
+    return (
+        in_run if is_left_out is None else [may_be and not out for may_be, out in zip(in_run, is_left_out, strict=True)]
+    )
+
+
+def _find_runs(
+    words: list[str], salient: list[bool], in_run: list[bool], generator: np.random.Generator
+) -> list[Bounds]:
+    """The runs of words that may be in one, with a last word in lower case; punctuation ends a run.
 
     Half of the time, a number or three letters before a run are part of it, as in `art history` and `50 years`. A
     quarter of the time, two letters between two runs join them, as in `history of science`.
     """
-    in_run = [_is_longer(word, salient[index]) or _is_short_entry(words, index) for index, word in enumerate(words)]
     runs, start, previous_end = [], 0, 0
     while start < len(words):
         end = start
@@ -295,6 +322,8 @@ def _is_joined(
 
 def _is_year_of_date(words: list[str], index: int) -> bool:
     """Whether a word is a number of four digits after a capitalised word without a comma."""
+    if index >= len(words):
+        return False
     before, bare = words[index - 1], without_outer_punctuation(words[index])
     return bare.isdigit() and len(bare) == 4 and before[0].isupper() and before[-1].isalpha()
 
