@@ -141,6 +141,11 @@ WIKI_CASES = {
     "wiki_one_layer": Case(
         "wiki.txt, one layer and twice the budget", pretraining={"num_hidden_layers": 1}, budget=2.0
     ),
+    "wiki_gaps": Case(
+        "wiki.txt, marks as cues, tokens between name and cue, one and a half times the budget",
+        pretraining={"cue_marks": True, "max_gap_tokens": 2},
+        budget=1.5,
+    ),
     "wiki_on_a_gpu": Case(
         "wiki.txt, one layer of width 256, 16 times the budget, batches of 16,384",
         pretraining={

@@ -57,9 +57,9 @@ class SalientSpans(RecallFromName):
     `comma_probability` adds answers with a comma or a bracket, and `lower_case_probability` answers in lower case (see
     `salient_words`). Words of many lines, such as `profession`, are rarely an answer. So a span in lower case, whose
     rarest word is in a fraction f of the lines, is asked for with probability min(1, t / f), t =
-    `lower_case_frequency`, as frequent words are subsampled in word2vec (1310.4546, section 2.3). A word of a fraction f
-    of the lines ends a span with probability f, such as `born` in `a painter born in Rome`. In `makes a living as
-    a painter`, `living` tells nothing about a person either: it follows `makes a` in every line. So with
+    `lower_case_frequency`, as frequent words are subsampled in word2vec (1310.4546, section 2.3). A word of a fraction
+    f of the lines ends a span with probability f, such as `born` in `a painter born in Rome`. In `makes a living as a
+    painter`, `living` tells nothing about a person either: it follows `makes a` in every line. So with
     `leave_out_collocations`, a span in lower case is left out with the probability that the two words before each of
     its words predict it (`count_collocations`).
 

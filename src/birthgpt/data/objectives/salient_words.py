@@ -113,8 +113,8 @@ def find_salient_spans(
     Half of the time, a short word between two salient words is part of the span, as in Isle of Man. Half of the time,
     a number and the capitalised word after it are one span, as in 1936 Olympics. With `comma_probability`, a comma
     between two salient words joins them, as in `Dorton, Ohio` and `April 3, 1981`. So do two short words, as in
-    `Stoke on the Hill`, and a word in brackets, as in `Frankfurt (Oder)`. A date such as `3 April 1981` is one span then,
-    but with half of this probability its year is a span of its own.
+    `Stoke on the Hill`, and a word in brackets, as in `Frankfurt (Oder)`. A date such as `3 April 1981` is then one
+    span, but with half of this probability its year is a span of its own.
     """
     spans, start = [], 0
     while start < len(words):
