@@ -7,13 +7,7 @@ from collections.abc import Mapping
 from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from birthgpt.data.batching import (
-    EpochBatches,
-    MixedBatches,
-    TensorBatch,
-    count_tokens,
-    model_inputs,
-)
+from birthgpt.data.batching import PlannedBatches, TensorBatch, count_tokens, model_inputs
 from birthgpt.data.objectives import IGNORE
 from birthgpt.data.preview import show_example
 from birthgpt.data.streaming import StreamedBatches
@@ -27,7 +21,7 @@ EXAMPLES_SHOWN = 3
 def describe_run(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    batches: EpochBatches | MixedBatches | StreamedBatches,
+    batches: PlannedBatches | StreamedBatches,
     budget: BudgetSettings,
     accelerator: Accelerator,
     models: int = 1,
@@ -68,7 +62,7 @@ def describe_run(
     return metrics
 
 
-def iterate(batches: EpochBatches | MixedBatches | StreamedBatches):
+def iterate(batches: PlannedBatches | StreamedBatches):
     """The batches of an epoch, one after another."""
     return iter(batches) if isinstance(batches, StreamedBatches) else (batches[i] for i in range(len(batches)))
 

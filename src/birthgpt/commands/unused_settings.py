@@ -50,6 +50,8 @@ def unused_in_pretraining(settings: Any) -> Unused:
         unused["no questions are trained on"] = of_questions
     if objective == "salient_spans":
         unused |= _in_salient_spans(settings.objective)
+    if not settings.warmup.warmup_epochs:
+        unused["warmup_epochs is 0"] = ["warmup_people"]
     if not settings.corpus.streaming:
         unused["streaming=False"] = ["stream_buffer_size"]
     return unused
@@ -59,6 +61,8 @@ def _in_salient_spans(objective: Any) -> Unused:
     unused = {}
     if not objective.lower_case_probability:
         unused["lower_case_probability is 0"] = ["lower_case_frequency", "leave_out_collocations"]
+    if not objective.cue_probability:
+        unused["cue_probability is 0"] = ["max_gap_tokens"]
     if not objective.cue_before_name_probability:
         unused["cue_before_name_probability is 0"] = ["cue_question_words"]
     return unused

@@ -49,6 +49,17 @@ class Batches(torch.utils.data.Dataset[TensorBatch]):
         raise NotImplementedError
 
 
+class PlannedBatches(Batches):
+    """Batches whose number is known when an epoch begins."""
+
+    def __len__(self) -> int:
+        """The micro-batches of the epoch."""
+        raise NotImplementedError
+
+    def __getitem__(self, index: int) -> TensorBatch:
+        raise NotImplementedError
+
+
 def pad_batch(examples: list[dict], pad_token_id: int) -> TensorBatch:
     """Stack examples: each is cut after its last target and padded on the right to the longest one.
 
@@ -180,7 +191,7 @@ def _halves(examples: np.ndarray, num_micro_batches: int) -> list[np.ndarray]:
     return np.array_split(examples, 2) if len(examples) >= 2 * num_micro_batches else [examples]
 
 
-class EpochBatches(Batches):
+class EpochBatches(PlannedBatches):
     """One epoch as a dataset of padded micro-batches; `set_epoch` draws another epoch.
 
     Args:
@@ -241,7 +252,7 @@ class EpochBatches(Batches):
         return pad_batch(examples, self.pad_token_id)
 
 
-class MixedBatches(Batches):
+class MixedBatches(PlannedBatches):
     """The batches of an epoch of lines, randomly interleaved with batches of questions.
 
     Args:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from birthgpt.data.batching import Batches, EpochBatches, MixedBatches, TensorBatch
+from birthgpt.data.batching import PlannedBatches, TensorBatch
 from birthgpt.training.stopping import leave_signals_to_main_process
 
 ArrayBatch = dict[str, np.ndarray]
 
 
-class EpochsAhead(Batches):
+class EpochsAhead(PlannedBatches):
     """The same batches, drawn by worker processes; each of them has one epoch ready.
 
     Args:
@@ -24,7 +24,7 @@ class EpochsAhead(Batches):
         num_workers: processes, at least 1.
     """
 
-    def __init__(self, batches: EpochBatches | MixedBatches, num_workers: int):
+    def __init__(self, batches: PlannedBatches, num_workers: int):
         self.source, self.num_workers = batches, num_workers
         self.num_micro_batches = batches.num_micro_batches
         self.workers: list[Worker] = []
@@ -63,7 +63,7 @@ class EpochsAhead(Batches):
 class Worker:
     """A process that draws one epoch after the other."""
 
-    def __init__(self, batches: EpochBatches | MixedBatches, epoch: int):
+    def __init__(self, batches: PlannedBatches, epoch: int):
         self.connection, connection = multiprocessing.Pipe()
         self.process = multiprocessing.Process(target=_draw_epochs, args=(batches, connection), daemon=True)
         self.process.start()
@@ -100,7 +100,7 @@ class Worker:
         self.process.join()
 
 
-def _draw_epochs(batches: EpochBatches | MixedBatches, connection: Connection) -> None:
+def _draw_epochs(batches: PlannedBatches, connection: Connection) -> None:
     """Draw each epoch that is asked for, until the main process ends."""
     leave_signals_to_main_process()
     torch.set_num_threads(1)
@@ -123,7 +123,7 @@ def _next_epoch(connection: Connection) -> int | None:
         return None
 
 
-def _arrays_of(batches: EpochBatches | MixedBatches, epoch: int) -> list[ArrayBatch]:
+def _arrays_of(batches: PlannedBatches, epoch: int) -> list[ArrayBatch]:
     """The batches of an epoch as arrays: many tensors would need more open files than a process may have."""
     batches.set_epoch(epoch)
     return [{name: tensor.numpy() for name, tensor in batches[index].items()} for index in range(len(batches))]

@@ -8,7 +8,7 @@ from accelerate import Accelerator, skip_first_batches
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, IterableDataset
 
-from birthgpt.data.batching import Batches, EpochBatches, MixedBatches, TensorBatch
+from birthgpt.data.batching import Batches, PlannedBatches, TensorBatch
 from birthgpt.data.streaming import Position, StreamedBatches
 from birthgpt.training.accelerators import ComputeSettings
 from birthgpt.training.epochs_ahead import EpochsAhead
@@ -19,7 +19,7 @@ from birthgpt.training.stopping import leave_signals_to_main_process
 class EpochLoader:
     """Planned epochs: accelerate deals the micro-batches out, and a resumed run skips those that are done."""
 
-    def __init__(self, batches: EpochBatches | MixedBatches, accelerator: Accelerator, settings: ComputeSettings):
+    def __init__(self, batches: PlannedBatches, accelerator: Accelerator, settings: ComputeSettings):
         self.accelerator, self.num_steps = accelerator, settings.gradient_accumulation_steps
         workers = settings.dataloader_num_workers
         self.batches: Any = EpochsAhead(batches, workers) if workers > 0 else batches
@@ -131,7 +131,7 @@ def build_loader(batches: Batches, accelerator: Accelerator, settings: ComputeSe
     """The loader of these batches."""
     if isinstance(batches, StreamedBatches):
         return StreamLoader(batches, accelerator, settings)
-    assert isinstance(batches, EpochBatches | MixedBatches)
+    assert isinstance(batches, PlannedBatches)
     return EpochLoader(batches, accelerator, settings)
 
 
