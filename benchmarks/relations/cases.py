@@ -146,6 +146,13 @@ WIKI_CASES = {
         pretraining={"cue_marks": True, "max_gap_tokens": 2},
         budget=1.5,
     ),
+    # recall is learned from a tenth of the people, and then the facts of all
+    "wiki_warmup": Case(
+        "wiki.txt, marks as cues, tokens between name and cue, a tenth of the people first, one and a half times the "
+        "budget",
+        pretraining={"cue_marks": True, "max_gap_tokens": 2, "warmup_people": 0.1, "warmup_epochs": 245},
+        budget=1.5,
+    ),
     "wiki_on_a_gpu": Case(
         "wiki.txt, one layer of width 256, 16 times the budget, batches of 16,384",
         pretraining={
