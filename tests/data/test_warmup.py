@@ -71,6 +71,14 @@ def test_the_first_epochs_have_every_line_of_the_first_people_and_no_other(bpe):
     assert lines_of_epoch(batches, 2) == set(range(len(rows)))
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 5, 2.5])
+def test_batches_are_counted_by_the_people_of_their_epoch(bpe, epochs):
+    batches = warmed_up(bpe)
+    first, following = len(batches.first), len(batches.following)
+    assert batches.count(epochs) == min(epochs, 2) * first + max(epochs - 2, 0) * following
+    assert first < following
+
+
 def test_workers_draw_the_same_epochs(bpe):
     ahead, expected = EpochsAhead(warmed_up(bpe), num_workers=2), warmed_up(bpe)
     for epoch in range(4):

@@ -52,6 +52,11 @@ class WarmupBatches(PlannedBatches):
     def __getitem__(self, index: int) -> TensorBatch:
         return self.current[index]
 
+    def count(self, epochs: float) -> float:
+        """About how many micro-batches the first epochs have."""
+        first = min(epochs, self.epochs)
+        return self.first.count(first) + self.following.count(epochs - first)
+
 
 def draw_people(names: Iterable[str], fraction: float, seed: int) -> set[str]:
     """The `name_key` of a fraction of the people, one person at least.
