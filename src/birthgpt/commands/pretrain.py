@@ -17,6 +17,7 @@ from birthgpt.commands.building import (
     build_model,
     build_tokenizer,
     build_unknown_names,
+    mix_in_questions,
 )
 from birthgpt.commands.command import Command
 from birthgpt.commands.data_report import report_corpus, report_coverage, report_examples
@@ -24,14 +25,13 @@ from birthgpt.commands.dry_run import describe_run
 from birthgpt.commands.evaluators import Evaluator, build_accuracy_evaluator, build_recall_evaluator
 from birthgpt.commands.run_metadata import save_run_metadata, show_summary
 from birthgpt.commands.unused_settings import unused_in_pretraining, warn_unused
-from birthgpt.data.batching import EpochBatches, MixedBatches, PlannedBatches
+from birthgpt.data.batching import EpochBatches, PlannedBatches
 from birthgpt.data.corpus import CorpusSettings, lines_by_name
 from birthgpt.data.names import NameFinder
 from birthgpt.data.objectives import (
     OBJECTIVES,
     Objective,
     ObjectiveSettings,
-    QuestionAnswering,
     RecallFromName,
     build_objective,
     build_question_answering,
@@ -341,7 +341,10 @@ def build_data(
             settings.objective, tokenizer, settings.objective.block_size, trained, unknown_names,
             objective.for_encoder_decoder,
         )  # fmt: skip
-        mix = partial(mix_in_questions, settings, objective=answering, tokenizer=tokenizer, accelerator=accelerator)
+        mix = partial(
+            mix_in_questions, objective=answering, tokenizer=tokenizer, settings=training, accelerator=accelerator,
+            ratio=settings.questions.question_ratio, name=str(settings.questions.question_file),
+        )  # fmt: skip
     batches: PlannedBatches = lines if mix is None else mix(lines, trained)
     if warmup.warmup_epochs:
         people = draw_people(corpus["name"], warmup.warmup_people, seed)
@@ -352,23 +355,6 @@ def build_data(
         mixed = first if mix is None or not asked else mix(first, asked)
         batches = WarmupBatches(mixed, batches, warmup.warmup_epochs)
     return batches, evaluator
-
-
-def mix_in_questions(
-    settings: PretrainSettings,
-    lines: EpochBatches,
-    questions: datasets.Dataset,
-    *,
-    objective: QuestionAnswering,
-    tokenizer: PreTrainedTokenizerBase,
-    accelerator: Accelerator,
-) -> MixedBatches:
-    """The batches of lines, with those of questions among them."""
-    with naming_source(str(settings.questions.question_file)):
-        asked = build_batches(questions, objective, tokenizer, settings.training, accelerator)
-    assert isinstance(asked, EpochBatches)
-    seed = settings.training.run.seed_of_data
-    return MixedBatches(lines, asked, question_ratio=settings.questions.question_ratio, seed=seed)
 
 
 def check_first_batch(batches: PlannedBatches | StreamedBatches, accelerator: Accelerator) -> None:

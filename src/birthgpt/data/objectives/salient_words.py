@@ -155,7 +155,7 @@ def find_lower_case_spans(
     salient: list[bool],
     generator: np.random.Generator,
     probability: float,
-    is_left_out: Sequence[bool] | None = None,
+    is_left_out: Sequence[bool],
 ) -> list[Bounds]:
     """Start and end of runs of longer words, not all of them salient, as `trade unionist`, each with `probability`.
 
@@ -165,7 +165,7 @@ def find_lower_case_spans(
     born in Rome`. Half of the time, a list as in `geologist, weaver and novelist` is one span.
 
     Args:
-        is_left_out: words that are in no run, so that they end the run before them; none if not given.
+        is_left_out: words that are in no run, so that they end the run before them.
     """
     spans = []
     in_run = _in_runs(words, salient, is_left_out)
@@ -210,12 +210,12 @@ def _lists_of_runs(runs: list[Bounds], words: list[str]) -> list[list[Bounds]]:
     return lists
 
 
-def _in_runs(words: list[str], salient: list[bool], is_left_out: Sequence[bool] | None) -> list[bool]:
+def _in_runs(words: list[str], salient: list[bool], is_left_out: Sequence[bool]) -> list[bool]:
     """The words that may be in a run: those that are not left out, and capitalised or not short."""
-    in_run = [_is_longer(word, salient[index]) or _is_short_entry(words, index) for index, word in enumerate(words)]
-    return (
-        in_run if is_left_out is None else [may_be and not out for may_be, out in zip(in_run, is_left_out, strict=True)]
-    )
+    return [
+        not is_left_out[index] and (_is_longer(word, salient[index]) or _is_short_entry(words, index))
+        for index, word in enumerate(words)
+    ]
 
 
 def _find_runs(
