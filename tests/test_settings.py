@@ -18,6 +18,7 @@ from birthgpt.settings import (
     flatten_settings,
     make_settings,
     parse_settings,
+    read_config,
     setting,
 )
 from birthgpt.training.callbacks import LoggingSettings
@@ -53,11 +54,19 @@ def test_a_file_overrides_the_file_that_it_names_as_defaults(tmp_path):
     assert (found.training.optimizer.learning_rate, found.model.hidden_size, found.model.qk_norm) == (5e-3, 32, True)
 
 
+def test_defaults_may_have_defaults_of_their_own(tmp_path):
+    (tmp_path / "first.yaml").write_text("seed: 1\nhidden_size: 64\nqk_norm: true\n")
+    (tmp_path / "second.yaml").write_text("defaults: first.yaml\nseed: 2\nhidden_size: 48\n")
+    config = config_file(tmp_path, "defaults: second.yaml\nhidden_size: 32\n")
+    assert read_config(config) == {"seed": 2, "hidden_size": 32, "qk_norm": True}
+
+
 @pytest.mark.parametrize(
     ("base", "message"),
     [
         (None, "defaults: there is no file .*base.yaml"),
-        ("defaults: other.yaml", "defaults itself: one level is allowed"),
+        ("defaults: run.yaml", "base.yaml: defaults: .*run.yaml needs this file for its own defaults"),
+        ("defaults: base.yaml", "base.yaml: defaults: .*base.yaml needs this file for its own defaults"),
     ],
 )
 def test_defaults_that_cannot_be_read_are_named(tmp_path, base, message):

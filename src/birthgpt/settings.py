@@ -194,24 +194,23 @@ def parse_settings(
 
 
 def read_config(config: str) -> dict[str, Any]:
-    """The settings in a YAML file, which override the settings of the file that it names as `defaults`.
+    """The settings in a YAML file, which override those of the file that it names as `defaults`, and so on.
 
     Args:
         config: a path, or the name of a configuration of this package, such as `wiki/pretrain`.
     """
     path = find_config(config)
-    values = _read_yaml(path)
-    base = values.pop("defaults", None)
-    if base is None:
-        return values
-    base_path = path.parent / base
-    check_input_file(base_path)
-    if not base_path.is_file():
-        raise ValueError(f"{path}: defaults: there is no file {base_path}")
-    base_values = _read_yaml(base_path)
-    if "defaults" in base_values:
-        raise ValueError(f"{path}: defaults: {base} has defaults itself: one level is allowed")
-    return base_values | values
+    files, values = [path.resolve()], _read_yaml(path)
+    while (base := values.pop("defaults", None)) is not None:
+        base_path = path.parent / base
+        check_input_file(base_path)
+        if not base_path.is_file():
+            raise ValueError(f"{path}: defaults: there is no file {base_path}")
+        if base_path.resolve() in files:
+            raise ValueError(f"{path}: defaults: {base_path} needs this file for its own defaults: name another file")
+        path = base_path
+        files, values = [*files, path.resolve()], _read_yaml(path) | values
+    return values
 
 
 def find_config(config: str) -> Path:
