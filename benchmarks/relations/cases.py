@@ -11,7 +11,7 @@ from birthgpt.model.attention_types import ATTENTION_TYPES
 from birthgpt.utils.files import read_json
 
 RECIPE = "relations/pretrain"
-"""The configuration of pretraining."""
+"""The configuration of pretraining, if a case names no other."""
 
 EIGHT = (
     "birthplace", "birth_date", "occupation", "employer", "workplace", "field", "study_place", "residence",
@@ -101,12 +101,14 @@ class Case:
         people: settings of `birthgpt people`.
         pretraining: settings of `birthgpt pretrain`.
         budget: the budget of a pretraining, as a multiple of that of the scale.
+        config: the configuration of pretraining.
     """
 
     title: str
     people: Mapping[str, object] = field(default_factory=dict)
     pretraining: Mapping[str, object] = field(default_factory=dict)
     budget: float = 1.0
+    config: str = RECIPE
 
 
 Measured = dict[str, Accuracies | dict[str, float | None]]
@@ -154,20 +156,9 @@ WIKI_CASES = {
         budget=1.5,
     ),
     "wiki_on_a_gpu": Case(
-        "wiki.txt, one layer of width 256, 16 times the budget, batches of 16,384",
-        pretraining={
-            "num_hidden_layers": 1,
-            "hidden_size": 256,
-            "num_attention_heads": 8,
-            "intermediate_size": 512,
-            # a GPU computes a large batch as fast as a small one, and fewer updates bear a larger rate
-            "tokens_per_batch": 16_384,
-            "learning_rate": 1.6e-2,
-            "cue_marks": True,
-            # it would wait for the batches of one process
-            "dataloader_num_workers": 12,
-        },
-        budget=16.0,
+        "wiki.txt, two layers of width 256, tokens between name and cue, 25 times the budget",
+        budget=24.55,
+        config="relations/pretrain_gpu",
     ),
     # many lines tell of a politician or a writer: words of many lines are answers here
     "wiki_frequent_words": Case("wiki.txt, frequent words asked for as often", pretraining={"lower_case_frequency": 1}),
@@ -234,7 +225,7 @@ def train(lab: Lab, scale: Scale, name: str, lines: Path, questions: Path, case:
     batch = {"tokens_per_batch": scale.tokens_per_batch} if scale.tokens_per_batch else {}
     shared = {"validation_size": scale.validation_size, "save_steps": 0}
     pretrained = lab.run(
-        "pretrain", f"pretrained_{name}", config=RECIPE, train_file=lines, question_file=questions,
+        "pretrain", f"pretrained_{name}", config=case.config, train_file=lines, question_file=questions,
         max_train_flops=scale.max_train_flops * case.budget, **shared, **{**batch, **scale.model, **case.pretraining},
     )  # fmt: skip
     steps = {"max_train_steps": scale.finetuning_steps} if scale.finetuning_steps else {}

@@ -32,7 +32,7 @@ def test_every_attention_type_is_a_case_and_has_branches_if_it_supports_them():
 def test_every_case_has_what_its_model_needs(name):
     case = (cases.CASES | cases.WIKI_CASES)[name]
     known = {field.name for field in dataclasses.fields(ModelSettings)}
-    given = {**read_config(cases.RECIPE), **case.pretraining}
+    given = {**read_config(case.config), **case.pretraining}
     settings = make_settings(ModelSettings, **{key: value for key, value in given.items() if key in known})
     model = build_model(settings, train_character_tokenizer(["Ada was born in Delft."], 64), 64)
     assert set(model.config.attention_types) == {case.pretraining.get("attention_type", "softmax")}
@@ -122,3 +122,8 @@ def test_a_cell_has_the_mean_and_the_deviation_of_the_seeds():
     runs = [{"accuracy": {"all": 80.0}}, {"accuracy": {"all": 90.0}}]
     assert page.cell(runs, "accuracy", "all") == "85.0 ± 7.1"
     assert page.cell(runs[:1], "accuracy", "all") == "80.0" and page.cell(runs, "accuracy", "spouse") == "–"
+
+
+def test_the_page_says_what_is_noted_about_a_run():
+    runs = [{"seed": 0, "note": "beside two other runs"}, {"seed": 1}]
+    assert page.notes({"wiki": runs, "softmax": [{"seed": 0}]}) == [f"{page.title_of('wiki')}: beside two other runs."]
