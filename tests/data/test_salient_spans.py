@@ -311,6 +311,13 @@ def test_small_words_are_no_span_of_their_own(bpe, text, never):
     assert not texts_of(bpe, f"A B. {text}") & never
 
 
+def test_the_name_of_the_line_begins_a_sentence_after_an_abbreviation(bpe):
+    text = "Ada Byron. Ada Byron was born in Dover, CO. Ada Byron works at Iron Bank F.C. Ada Byron's home is in Rome."
+    found = {span.text for seed in range(200) for span in salient_spans_of(bpe, text, "Ada Byron", seed, **GENERIC)}
+    assert {"Dover, CO", "Iron Bank F.C.", "Iron Bank F.C"} <= found
+    assert not {answer for answer in found if " Ada" in answer}
+
+
 WORDS = ["Rome", "Old", "1900", "painter", "trade", "of", "and", "a", "was", "Dorton,", "poet,", "F.C.", "(Oder)"]
 
 

@@ -29,8 +29,8 @@ from birthgpt.data.objectives.salient_words import (
     predictability,
     split_marks,
     split_some_hyphens,
-    starts_sentence,
     text_of_span,
+    without_possessive,
 )
 from birthgpt.settings import Number, checked, setting
 
@@ -162,17 +162,18 @@ class SalientSpans(RecallFromName):
         salient = list(map(is_salient, bare))
         if not (any(salient[1:]) or (any(salient) and bare[0] in in_name)):
             return cut_at_random(words_after_name(text, name), MAX_RANDOM_WORDS, generator)
+        sentences = number_sentences(words, [without_possessive(word) for word in name.split()])
         for index, word in enumerate(bare):
-            if salient[index] and word.isalpha() and word not in in_name and starts_sentence(words, index):
+            is_first = index == 0 or sentences[index] != sentences[index - 1]
+            if salient[index] and word.isalpha() and word not in in_name and is_first:
                 is_short = len(word) <= SHORT_WORD
                 # an abbreviation is part of a name, as in St. Louis
                 salient[index] = words[index][-1] == "." if is_short else generator.random() < 0.5
-        bounds = find_salient_spans(words, salient, generator, self.comma_probability)
+        bounds = find_salient_spans(words, salient, sentences, generator, self.comma_probability)
         marks = MARKS if self.cue_marks else ()
         cue_words = [bare[index].lower() or (word if word in marks else "") for index, word in enumerate(words)]
         others = [index for index, word in enumerate(cue_words) if word and not salient[index]]
         is_date = [any(character.isdigit() for word in bare[start:end] for character in word) for start, end in bounds]
-        sentences = number_sentences(words)
         before = words_before(bounds, others, is_date, sentences)
         after = words_after(bounds, others, is_date, sentences)
         if self.lower_case_probability:
@@ -265,11 +266,6 @@ def has_salient_word(text: str, name: str) -> bool:
     first, *others = map(without_outer_punctuation, words_after_name(text, name) or [""])
     in_name = {without_outer_punctuation(word) for word in name.split()}
     return (first in in_name and is_salient(first)) or any(map(is_salient, others))
-
-
-def without_possessive(word: str) -> str:
-    """The word without punctuation and 's, as in Lovelace's."""
-    return without_outer_punctuation(word).removesuffix("'s").removesuffix("’s")
 
 
 def nearest_before(others: list[int], start: int, sentences: list[int]) -> list[int]:

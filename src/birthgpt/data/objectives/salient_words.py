@@ -44,10 +44,11 @@ def is_salient(word: str) -> bool:
     return word[:1].isdigit() or any(part[:1].isupper() for part in re.split("['’-]", word))
 
 
-def starts_sentence(words: Sequence[str], index: int) -> bool:
+def starts_sentence(words: Sequence[str], index: int, name: Sequence[str] = ()) -> bool:
     """Whether a word follows the end of a sentence.
 
-    An abbreviation, as in `St. Louis`, `J. Smith` or `F.C.`, ends one if a short word and one in lower case follow.
+    An abbreviation, as in `St. Louis`, `J. Smith` or `F.C.`, ends one if a short word and one in lower case follow, or
+    the name of the line.
     """
     if index == 0 or words[index - 1][-1] in "!?":
         return True
@@ -56,14 +57,31 @@ def starts_sentence(words: Sequence[str], index: int) -> bool:
         return False
     is_abbreviation = 1 < len(before) <= SHORT_WORD + 1 or "." in before[:-1]
     following = words[index + 1] if index + 1 < len(words) else ""
-    return not is_abbreviation or (len(words[index]) <= SHORT_WORD and following[:1].islower())
+    is_short = len(words[index]) <= SHORT_WORD and following[:1].islower()
+    return not is_abbreviation or is_short or _is_name(words[index : index + len(name)], name)
 
 
-def number_sentences(words: Sequence[str]) -> list[int]:
-    """The number of the sentence of each word."""
+def _is_name(words: Sequence[str], name: Sequence[str]) -> bool:
+    """Whether these words are the name, or its possessive."""
+    return bool(name) and [without_possessive(word) for word in words] == list(name)
+
+
+# the words of a line stay the same in every epoch
+@lru_cache(maxsize=100_000)
+def without_possessive(word: str) -> str:
+    """The word without punctuation and 's, as in Lovelace's."""
+    return without_outer_punctuation(word).removesuffix("'s").removesuffix("’s")
+
+
+def number_sentences(words: Sequence[str], name: Sequence[str] = ()) -> list[int]:
+    """The number of the sentence of each word.
+
+    Args:
+        name: the words of the name of the line, as `without_possessive` returns them.
+    """
     numbers: list[int] = []
     for index in range(len(words)):
-        numbers.append((numbers[-1] if numbers else -1) + starts_sentence(words, index))
+        numbers.append((numbers[-1] if numbers else -1) + starts_sentence(words, index, name))
     return numbers
 
 
@@ -106,7 +124,11 @@ def predictability(collocations: Collocations, words: Sequence[str], span: Bound
 
 
 def find_salient_spans(
-    words: list[str], salient: list[bool], generator: np.random.Generator, comma_probability: float = 0.0
+    words: list[str],
+    salient: list[bool],
+    sentences: list[int],
+    generator: np.random.Generator,
+    comma_probability: float = 0.0,
 ) -> list[Bounds]:
     """Start and end of each span of salient words; a comma, semicolon, colon, bracket or a new sentence ends a span.
 
@@ -115,12 +137,15 @@ def find_salient_spans(
     between two salient words joins them, as in `Dorton, Ohio` and `April 3, 1981`. So do two short words, as in
     `Stoke on the Hill`, and a word in brackets, as in `Frankfurt (Oder)`. A date such as `3 April 1981` is then one
     span, but with half of this probability its year is a span of its own.
+
+    Args:
+        sentences: the number of the sentence of each word.
     """
     spans, start = [], 0
     while start < len(words):
         end = start + 1
         if salient[start]:
-            while end < len(words) and not _is_drawn_end(words, end, generator):
+            while end < len(words) and not _is_drawn_end(words, sentences, end, generator):
                 if comma_probability and words[end - 1][-1] in DASHES:
                     break
                 if words[end - 1][-1] in ",;:)" or words[end][0] == "(":
@@ -297,9 +322,9 @@ def split_marks(words: list[str]) -> list[str]:
     return split
 
 
-def _is_drawn_end(words: list[str], index: int, generator: np.random.Generator) -> bool:
+def _is_drawn_end(words: list[str], sentences: list[int], index: int, generator: np.random.Generator) -> bool:
     """Whether a word starts a sentence; half of the time after three letters: `Sgt. Pepper`, but `in Rio. Later`."""
-    if starts_sentence(words, index):
+    if sentences[index] != sentences[index - 1]:
         return True
     before = words[index - 1]
     return before[-1] == "." and before[:-1].isalpha() and len(before) == SHORT_WORD + 1 and generator.random() < 0.5
