@@ -119,6 +119,8 @@ def test_other_kinds_of_tables_give_the_same_files(ending, write, tmp_path):
     [
         ({"templates": TEMPLATES.replace("{subject} began", "{subject} of {town} began")},
          r"F.yaml, line 10: \{town\} in .* is not a column of .*T.csv; there are: player, club, pronoun, year"),
+        ({"templates": TEMPLATES.replace("the team", "the {yeer} team").replace(" began", " of {town}, {land} began")},
+         r"^3 fields in 2 templates are not columns of .*T.csv, first \{yeer\} in .* \(.*F.yaml, line 8\); did you"),
         ({"relations": ["teams"]}, "relations: there is no relation 'teams' in .*F.yaml; did you mean 'team'"),
         ({"rows": [*ROWS, ROWS[3]]}, "T.csv, line 22: the name 'Player Dalo' is also in .*T.csv, line 5"),
         ({"rows": [*ROWS, ("", "Elk", "she", "1")]}, r"T.csv, line 22: the name \(column 'player'\) is empty"),

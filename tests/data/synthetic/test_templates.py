@@ -106,6 +106,38 @@ def test_a_field_that_the_table_lacks_is_named_with_file_and_line(old, new, mess
         check_fields(parse_templates(GOOD.replace(old, new), "t.yaml"), COLUMNS, "T.csv")
 
 
+@pytest.mark.parametrize(
+    ("text", "question", "counted"),
+    [
+        ("{answer} in {contry} at {tim}", "Where does {name} play?", "2 fields in 1 template"),
+        ("{answer} in {contry}", "Where in {contry} does {name} play?", "2 fields in 2 templates"),
+        ("{answer} in {contry} at {tim}", "Where in {town} does {name} play?", "3 fields in 2 templates"),
+        ("{answer} in {contry}, {contry}", "Where in {town} does {name} play?", "2 fields in 2 templates"),
+    ],
+)
+def test_fields_that_the_table_lacks_are_counted_once_a_template_and_the_first_is_named(text, question, counted):
+    several = GOOD.replace("{subject} plays for {answer} in {country}.", text)
+    several = several.replace("Which team does {name} play for?", question)
+    with pytest.raises(ValueError) as error:
+        check_fields(parse_templates(several, "t.yaml"), COLUMNS, "T.csv")
+    assert str(error.value) == (
+        f"{counted} are not columns of T.csv, first {{contry}} in {text!r} (t.yaml, line 6); did you mean 'country'? "
+        "there are: player, club, country"
+    )
+
+
+def test_a_field_that_one_template_repeats_is_one_mistake():
+    repeated = parse_templates(GOOD.replace("{country}", "{city}, {city}"), "t.yaml")
+    with pytest.raises(ValueError, match=r"^t.yaml, line 6: \{city\} in '.*' is not a column of T.csv"):
+        check_fields(repeated, COLUMNS, "T.csv")
+
+
+def test_fields_that_the_table_lacks_are_told_before_a_word_that_is_also_a_column():
+    templates = parse_templates(GOOD.replace("play for?", "play for in {city}?"), "t.yaml")
+    with pytest.raises(ValueError, match=r"^t.yaml, line 8: \{city\} in '.*' is not a column of T.csv"):
+        check_fields(templates, [*COLUMNS, "subject"], "T.csv")
+
+
 def test_a_word_of_templates_that_is_also_a_column_is_refused():
     templates = parse_templates(GOOD, "t.yaml")
     with pytest.raises(ValueError, match=r"^t.yaml, line 6: \{subject\} is a word of templates, and also a column of"):

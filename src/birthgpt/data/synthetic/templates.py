@@ -151,29 +151,47 @@ def check_fields(templates: Templates, columns: Collection[str], table: str) -> 
     """Check that the table has all columns that the templates name.
 
     Raises:
-        ValueError: with the file, line and field of the first template that names a column which does not exist, or
-            which could be a column or a word of the templates.
+        ValueError: with file and line: a column of names, pronouns or answers does not exist; fields are not columns
+            (the first one, and how many there are); or a field could be a column or a word of the templates.
     """
-
-    def no_column(where: str, column: str) -> ValueError:
-        hint = did_you_mean(column, columns)
-        there_are = f"{hint}{' ' if hint else ''}there are: {', '.join(columns)}"
-        return ValueError(f"{where} is not a column of {table}; {there_are}")
-
     for where, column in templates.columns:
         if column not in columns:
-            raise no_column(f"{where}: {column!r}", column)
+            raise ValueError(f"{where}: {column!r} is not a column of {table}; {_columns_there_are(column, columns)}")
     words = {NAME, ANSWER, AN_ANSWER, *MENTIONS}
-    for relation in templates.relations:
-        for template in (*relation.texts, *relation.questions, *relation.new_questions):
-            for field in template.fields:
-                if field not in words and field not in columns:
-                    raise no_column(f"{template.where}: {{{field}}} in {template.text!r}", field)
-                if field in words & set(columns) - {templates.name, relation.answer}:
-                    raise ValueError(
-                        f"{template.where}: {{{field}}} is a word of templates, and also a column of {table}: "
-                        "rename the column"
-                    )
+    fields = [
+        (relation, template, field)
+        for relation in templates.relations
+        for template in (*relation.texts, *relation.questions, *relation.new_questions)
+        for field in template.fields
+    ]
+    # a field that a template repeats is one mistake
+    unknown = dict.fromkeys((template, field) for _, template, field in fields if field not in {*words, *columns})
+    if unknown:
+        raise _unknown_fields(list(unknown), columns, table)
+    for relation, template, field in fields:
+        if field in words & set(columns) - {templates.name, relation.answer}:
+            raise ValueError(
+                f"{template.where}: {{{field}}} is a word of templates, and also a column of {table}: rename the column"
+            )
+
+
+def _unknown_fields(unknown: list[tuple[Template, str]], columns: Collection[str], table: str) -> ValueError:
+    """The error for fields that are not columns: how many, in how many templates, and the first one."""
+    template, field = unknown[0]
+    example, there_are = f"{{{field}}} in {template.text!r}", _columns_there_are(field, columns)
+    if len(unknown) == 1:
+        return ValueError(f"{template.where}: {example} is not a column of {table}; {there_are}")
+    count = len({template for template, _ in unknown})
+    return ValueError(
+        f"{len(unknown)} fields in {count} template{'s' if count > 1 else ''} are not columns of {table}, "
+        f"first {example} ({template.where}); {there_are}"
+    )
+
+
+def _columns_there_are(unknown: str, columns: Collection[str]) -> str:
+    """The column that an unknown one may stand for, and all columns."""
+    hint = did_you_mean(unknown, columns)
+    return f"{hint}{' ' if hint else ''}there are: {', '.join(columns)}"
 
 
 def _relation(name: str, node: yaml.Node, source: str, name_column: str) -> Relation:
