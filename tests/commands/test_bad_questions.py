@@ -45,6 +45,16 @@ def test_pretraining_counts_them_and_the_answers_that_no_span_can_be(files, tmp_
     assert "1 are in a line and never a span as a whole, first 'weaver' ('What is the job?')" in caplog.text
 
 
+def test_without_a_corpus_the_advice_is_to_give_it(pretrained, tmp_path, caplog):
+    (tmp_path / "train.tsv").write_text("Home of Bo Li?\tOslo\nHome of Al Fox?\tCork\n")
+    run_finetuning(
+        *("--train_file", tmp_path / "train.tsv", "--model_name_or_path", pretrained),
+        *("--output_dir", tmp_path / "x", "--dry_run", True),
+    )
+    assert "2 questions without a known name, first 'Home of Bo Li?': names of a corpus are found" in caplog.text
+    assert "so give corpus_file" in caplog.text
+
+
 def test_finetuning_counts_them(files, pretrained, tmp_path, caplog):
     lines, train = files
     run_finetuning(

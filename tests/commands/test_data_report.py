@@ -23,7 +23,7 @@ def test_before_training_the_log_and_a_dry_run_say_what_can_be_asked(people_file
     assert "8 of 32 lines have no word with a capital or a digit: their spans are cut at random" in caplog.text
     assert "8 of 32 lines have no example in an epoch" in caplog.text
     assert "1 of 3 answers (33.3%) can be a span, and an epoch asks " in caplog.text
-    assert " times for each of them; 1 are in no line of their person; 1 are in a line" in caplog.text
+    assert " times for each of them; 1 are in no line of their person, first 'Rome' (" in caplog.text
     assert "1 questions about a name in no line, first 'Where was No One born?'" in caplog.text
     assert "answers_as_spans   0.333" in capsys.readouterr().out
     assert "can be a span (%)" not in caplog.text

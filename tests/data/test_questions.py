@@ -287,7 +287,8 @@ def test_repeated_questions_are_kept_and_counted_in_a_warning(tmp_path, caplog):
     assert same == "dev.tsv: 1 rows repeat an earlier question and its answer"
     assert different == (
         "dev.tsv: 2 rows answer an earlier question differently, first"
-        " 'Who?': 'Ada' (dev.tsv, line 1) and 'Zoe' (dev.tsv, line 3)"
+        " 'Who?': 'Ada' (dev.tsv, line 1) and 'Zoe' (dev.tsv, line 3); each row is asked on its own:"
+        " JSONL with a list `answers` gives a question several right answers"
     )
 
 

@@ -23,15 +23,15 @@ class Coverage:
         total: all questions.
         as_span: one of their answers is a span of a line of the person.
         other_in_line: their answers are only in the text of such lines; the questions are listed.
-        not_in_line: no line of the person contains one of their answers, or the person has no line.
+        not_in_line: no line of the person contains one of their answers, or the person has no line; listed too.
         asked: how often an epoch asks for one of the answers, for the first questions that are in `as_span`.
         by_relation: the same for each relation.
     """
 
     total: int = 0
     as_span: int = 0
-    not_in_line: int = 0
     other_in_line: list[Mapping[str, Any]] = field(default_factory=list)
+    not_in_line: list[Mapping[str, Any]] = field(default_factory=list)
     asked: list[float] = field(default_factory=list)
     by_relation: dict[str, "Coverage"] = field(default_factory=dict)
 
@@ -48,20 +48,23 @@ class Coverage:
     @property
     def first_never(self) -> str:
         """The first answer that is in a line and never a span as a whole, with its question; "" if there is none."""
-        if not self.other_in_line:
-            return ""
-        row = self.other_in_line[0]
-        return f"{answers_of(row)[0]!r} ({row['question']!r})"
+        return first_answer(self.other_in_line)
 
     def __str__(self) -> str:
         text = f"{self.as_span:,} of {self.total:,} answers ({self.ratio:.1%}) can be a span"
         if self.asked:
             text += f", and an epoch asks {self.asked_per_epoch:.1f} times for each of them"
-        text += (
-            f"; {self.not_in_line:,} are in no line of their person; {len(self.other_in_line):,} are in a line and "
-            "never a span as a whole"
-        )
-        return text + (f", first {self.first_never}" if self.other_in_line else "")
+        for where, rows in (
+            ("in no line of their person", self.not_in_line),
+            ("in a line and never a span as a whole", self.other_in_line),
+        ):
+            text += f"; {len(rows):,} are {where}" + (f", first {first_answer(rows)}" if rows else "")
+        return text
+
+
+def first_answer(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The answer to the first of these questions, with the question; "" if there is none."""
+    return f"{answers_of(rows[0])[0]!r} ({rows[0]['question']!r})" if rows else ""
 
 
 def answer_coverage(
@@ -112,7 +115,7 @@ def _count(row: Mapping[str, Any], lines: Sequence[_DrawnLine], counted: Iterabl
     for coverage in counted:
         coverage.total += 1
         if not lines:
-            coverage.not_in_line += 1
+            coverage.not_in_line.append(row)
         elif not is_span:
             coverage.other_in_line.append(row)
         else:

@@ -229,5 +229,9 @@ def _warn_repeated(source: str, rows: Sequence[QuestionRow]) -> None:
         logger.warning("%s: %d rows repeat an earlier question and its answer", source, same)
     if different:
         logger.warning(
-            "%s: %d rows answer an earlier question differently, first %s", source, len(different), different[0]
+            "%s: %d rows answer an earlier question differently, first %s; each row is asked on its own: JSONL with a "
+            "list `answers` gives a question several right answers",
+            source,
+            len(different),
+            different[0],
         )

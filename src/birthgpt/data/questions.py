@@ -30,6 +30,9 @@ QUESTION_RATIO = 0.1
 UNKNOWN_RELATION = "unknown"
 """What reports call the relation of questions without a known name."""
 
+WITHOUT_NAME = "without a known name"
+"""What warnings say of such questions."""
+
 _MORE_FEATURES = {ANSWERS: List(Value("string")), RELATION: Value("string"), WORDING: Value("string")}
 
 COLUMNS = ("question", "answer")
@@ -314,7 +317,7 @@ def odd_questions(
     for row in questions:
         answers = trained.get(identity(row), set())
         looks_odd = {
-            "without a known name": not row["name"],
+            WITHOUT_NAME: not row["name"],
             "without their name in them": row["name"] and "{name}" not in relation_of(row["question"], row["name"]),
             "about a name in no line": lines_by_name is not None and row["name"] and row["name"] not in lines_by_name,
             "about a name that looks like a sentence": row["name"] and looks_like_sentence(row["name"]),
@@ -330,7 +333,9 @@ def odd_questions(
 def warn_odd_questions(source: str, questions: Iterable[Mapping[str, Any]], **known: Any) -> None:
     """Log a warning for each kind of `odd_questions`, with their number and the first one; arguments as there."""
     for kind, found in odd_questions(questions, **known).items():
-        logger.warning("%s: %d questions %s, first %r", source, len(found), kind, found[0])
+        needs_names = kind == WITHOUT_NAME and known.get("lines_by_name") is None
+        advice = ": names of a corpus are found in questions, so give corpus_file" if needs_names else ""
+        logger.warning("%s: %d questions %s, first %r%s", source, len(found), kind, found[0], advice)
 
 
 def identity(row: Mapping[str, Any]) -> tuple[str, str]:
