@@ -311,6 +311,23 @@ def test_small_words_are_no_span_of_their_own(bpe, text, never):
     assert not texts_of(bpe, f"A B. {text}") & never
 
 
+def test_a_number_has_its_unit_and_its_signs_half_of_the_time(bpe):
+    text = "A B weighs 12 kg. It costs $5 million, of which 45% is lost in 1900 by him."
+    found = texts_of(bpe, text)
+    assert {"12", "12 kg", "5 million", "$5 million", "45", "45%", "1900"} <= found
+    assert not found & {"1900 by", "45 is", "45% is"}
+
+
+def test_a_part_of_the_name_is_an_answer_after_a_word_in_lower_case_alone(bpe):
+    text = (
+        "AC Cesena. AC Cesena is based in Cesena. Cesena plays well in Rome, and AC Cesena's home of AC Cesena is old."
+    )
+    drawn = [[span.text for span in salient_spans_of(bpe, text, "AC Cesena", seed, **GENERIC)] for seed in range(400)]
+    parts = [answer for spans in drawn for answer in spans if answer in ("AC Cesena", "AC Cesena's", "Cesena")]
+    assert set(parts) == {"Cesena"}
+    assert len(parts) == pytest.approx(100, abs=30)
+
+
 def test_the_name_of_the_line_begins_a_sentence_after_an_abbreviation(bpe):
     text = "Ada Byron. Ada Byron was born in Dover, CO. Ada Byron works at Iron Bank F.C. Ada Byron's home is in Rome."
     found = {span.text for seed in range(200) for span in salient_spans_of(bpe, text, "Ada Byron", seed, **GENERIC)}

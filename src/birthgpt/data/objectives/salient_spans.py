@@ -51,8 +51,8 @@ class SalientSpans(RecallFromName):
 
     Names, places and dates are what distinguishes the line of a person from other lines. The first word of a sentence
     always has a capital: it counts half of the time, and a short one never. Spans that only repeat words of the name
-    are not recalled: a line with no other spans has no example. A line in which no word has a capital or a digit, as in
-    a script without capitals, is cut at random into spans of one to four words without cues.
+    are rarely recalled (`is_part_of_name`): a line with no other spans has no example. A line in which no word has a
+    capital or a digit, as in a script without capitals, is cut at random into spans of one to four words without cues.
 
     `comma_probability` adds answers with a comma or a bracket, and `lower_case_probability` answers in lower case (see
     `salient_words`). Words of many lines, such as `profession`, are rarely an answer. So a span in lower case, whose
@@ -187,7 +187,8 @@ class SalientSpans(RecallFromName):
         spans = []
         for index, span in enumerate(bounds):
             answer = text_of_span(words, span, generator)
-            if answer and not in_name.issuperset(map(without_possessive, answer.split())):
+            repeats_name = in_name.issuperset(map(without_possessive, answer.split()))
+            if answer and (not repeats_name or is_part_of_name(words, span, sentences, in_name, generator)):
                 cue = self.draw_cue(before[index], after[index] if self.cue_after_probability else [], generator)
                 spans.append(Span(answer, " ".join(self.vary_ending(cue_words[word], generator) for word in cue)))
         return spans
@@ -266,6 +267,20 @@ def has_salient_word(text: str, name: str) -> bool:
     first, *others = map(without_outer_punctuation, words_after_name(text, name) or [""])
     in_name = {without_outer_punctuation(word) for word in name.split()}
     return (first in in_name and is_salient(first)) or any(map(is_salient, others))
+
+
+def is_part_of_name(
+    words: list[str], span: Bounds, sentences: list[int], in_name: set[str], generator: np.random.Generator
+) -> bool:
+    """Whether a span is a part of the name that is drawn to be an answer, a quarter of the time.
+
+    AC Cesena may be based in Cesena, but most parts of a name only mention the person. So an answer follows a word in
+    lower case of its sentence, and is neither the whole name nor a possessive.
+    """
+    start, end = span
+    follows = start > 0 and sentences[start] == sentences[start - 1] and words[start - 1].islower()
+    answer = {without_outer_punctuation(word) for word in words[start:end]}
+    return follows and answer < in_name and generator.random() < 0.25
 
 
 def nearest_before(others: list[int], start: int, sentences: list[int]) -> list[int]:

@@ -27,6 +27,9 @@ MARKS = (BRACKET, DASH)
 CONJUNCTIONS = ("and", "or")
 """Before the last entry of a list."""
 
+CURRENCIES, PERCENT = "$£€¥", "%‰°"
+"""The signs before a number, and after one, that belong to it."""
+
 COUNTED_LINES = 200_000
 """The lines at the start of a corpus in which words are counted."""
 
@@ -136,7 +139,8 @@ def find_salient_spans(
     a number and the capitalised word after it are one span, as in 1936 Olympics. With `comma_probability`, a comma
     between two salient words joins them, as in `Dorton, Ohio` and `April 3, 1981`. So do two short words, as in
     `Stoke on the Hill`, and a word in brackets, as in `Frankfurt (Oder)`. A date such as `3 April 1981` is then one
-    span, but with half of this probability its year is a span of its own.
+    span, but with half of this probability its year is a span of its own. Half of the time, a short unit belongs to its
+    number, as in `weighs 12 kg.`
 
     Args:
         sentences: the number of the sentence of each word.
@@ -168,6 +172,8 @@ def find_salient_spans(
                     end += 2
                 elif comma_probability and _is_link(words, salient, end, 2) and generator.random() < comma_probability:
                     end += 3
+                elif comma_probability and _is_unit(words, end) and generator.random() < 0.5:
+                    end += 1
                 else:
                     break
             spans.append((start, end))
@@ -271,7 +277,8 @@ def text_of_span(words: list[str], bounds: Bounds, generator: np.random.Generato
     """The words of a span without outer punctuation, except for marks that belong to the words.
 
     These are a closing bracket that is opened in the span and, half of the time, the full stop of an abbreviation, as
-    in `Washington D.C.` and `Iron Bank, Inc.`, the mark of `Yahoo!`, and the apostrophe of `'s-Hertogenbosch`.
+    in `Washington D.C.` and `Iron Bank, Inc.`, the mark of `Yahoo!`, the apostrophe of `'s-Hertogenbosch`, and the
+    signs of `45%` and `$5 million`.
     """
     start, end = bounds
     whole = " ".join(words[start:end])
@@ -288,7 +295,11 @@ def text_of_span(words: list[str], bounds: Bounds, generator: np.random.Generato
         text += "."
     elif (after[:1] == "!" or (after == "?" and following[:1].islower())) and generator.random() < 0.5:
         text += after[0]
+    elif after and after[0] in PERCENT and text[-1].isdigit() and generator.random() < 0.5:
+        text += after[0]
     if before[-1:] in ("'", "’") and before[-1:] not in after and text[:1].islower() and generator.random() < 0.5:
+        text = before[-1] + text
+    elif before and before[-1] in CURRENCIES and text[0].isdigit() and generator.random() < 0.5:
         text = before[-1] + text
     return text
 
@@ -362,6 +373,15 @@ def _is_link(words: list[str], salient: list[bool], index: int, count: int) -> b
     return are_short and words[index - 1][0].isupper() and words[end][0].isupper()
 
 
+def _is_unit(words: list[str], index: int) -> bool:
+    """Whether a word is short, in lower case, after a number, and ends at punctuation, as no preposition does."""
+    word, bare = words[index], without_outer_punctuation(words[index])
+    ends = index + 1 == len(words) or word != bare
+    return (
+        words[index - 1][-1].isdigit() and ends and word[0] == bare[:1] and bare.islower() and len(bare) <= SHORT_WORD
+    )
+
+
 def _is_longer(word: str, salient: bool) -> bool:
     """Whether a word may be part of an answer in lower case: it is not a number, not a name's possessive, not short."""
     bare = without_outer_punctuation(word)
@@ -391,7 +411,7 @@ def _is_lower_case_link(words: list[str], salient: list[bool], in_run: list[bool
 
 def _may_begin_run(word: str) -> bool:
     """Whether a word is a number, or has three letters in lower case, without punctuation."""
-    is_number = word[0].isdigit() and word[-1].isdigit()
+    is_number = word.lstrip(CURRENCIES)[:1].isdigit() and word[-1].isdigit()
     return is_number or (len(word) == SHORT_WORD and _is_lower_case(word) and word not in CONJUNCTIONS)
 
 
