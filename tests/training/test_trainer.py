@@ -228,6 +228,14 @@ def test_the_best_weights_are_kept(tmp_path, bpe):
     assert all(torch.equal(value, seen[1][name]) for name, value in model.state_dict().items())
 
 
+def test_the_log_has_the_lowest_part_of_a_metric_and_the_history_has_all_parts(tmp_path, bpe, capsys):
+    scores = {"loss_of_b": 2.0, "score": 0.5, "score/a": 0.75, "score/b": 0.25}
+    summary, _ = train(tmp_path, bpe, evaluation=EvaluationCallback(lambda model: scores, 12, "score"))
+    assert [entry for entry in summary.history if "score" in entry] == [{"step": step, **scores} for step in (0, 12)]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "score" in line]
+    assert lines == [f"step {step}: loss_of_b 2.000, score 0.500 (lowest: b 0.250)" for step in (0, 12)]
+
+
 @pytest.mark.parametrize(
     ("budget", "steps"),
     [({"max_train_steps": 5}, 5), ({"num_train_epochs": 2}, "two epochs"), ({"max_train_flops": 2e8}, None)],

@@ -1,12 +1,13 @@
 """Evaluation during training: the accuracy on questions, and the recall after names."""
 
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 
 import datasets
 from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from birthgpt.data.questions import answers_of
+from birthgpt.data.questions import UNKNOWN_RELATION, answers_of, relation_in
 from birthgpt.evaluation.answering import answer_questions
 from birthgpt.evaluation.metrics import exact_match
 from birthgpt.evaluation.recall import answer_ranks, answerable, prompts_by_kind, recall_at
@@ -25,13 +26,17 @@ def build_accuracy_evaluator(
 ) -> Evaluator:
     """A function that returns a model's `train_accuracy`, always on the same sample, and its `held_out_accuracy`.
 
-    Both are in 0..1.
+    Where the held-out questions have several relations, `held_out_accuracy/RELATION` follows for each. All are in 0..1.
     """
     sample = trained.shuffle(seed=0).select(range(min(SAMPLE, len(trained))))
+    rows_of = _rows_by_relation(held_out)
 
     def evaluate(model: PreTrainedModel) -> dict[str, float]:
-        asked = {"train_accuracy": sample, "held_out_accuracy": held_out}
-        return {name: _accuracy(model, tokenizer, questions, accelerator) for name, questions in asked.items()}
+        learned, new = (_matches(model, tokenizer, questions, accelerator) for questions in (sample, held_out))
+        found = {"train_accuracy": learned, "held_out_accuracy": new}
+        if len(rows_of) > 1:
+            found |= {f"held_out_accuracy/{name}": [new[row] for row in rows] for name, rows in rows_of.items()}
+        return {name: fmean(matches) for name, matches in found.items()}
 
     return evaluate
 
@@ -61,8 +66,17 @@ def build_recall_evaluator(
     return evaluate
 
 
-def _accuracy(
+def _rows_by_relation(questions: datasets.Dataset) -> dict[str, list[int]]:
+    """The rows of each relation, in alphabetical order; those without a relation are of `UNKNOWN_RELATION`."""
+    rows_of: dict[str, list[int]] = {}
+    for index, row in enumerate(questions):
+        rows_of.setdefault(relation_in(row) or UNKNOWN_RELATION, []).append(index)
+    return dict(sorted(rows_of.items()))
+
+
+def _matches(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: datasets.Dataset, accelerator: Accelerator
-) -> float:
+) -> list[float]:
+    """1 for each question that is answered right, 0 for each other one."""
     answers = answer_questions(model, tokenizer, questions["question"][:], accelerator=accelerator)
-    return exact_match([answer.text for answer in answers], [answers_of(row) for row in questions])
+    return [exact_match([answer.text], [answers_of(row)]) for answer, row in zip(answers, questions, strict=True)]

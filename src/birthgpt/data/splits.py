@@ -23,20 +23,20 @@ def train_validation_split(
     """The questions to train on, and `validation_size` held-out questions (None if there are none), by person.
 
     People are drawn until their questions are enough; further wordings about a person are held out too. Questions
-    about held-out people that are not needed, and copies of held-out questions, are left out of training.
+    about held-out people that are not needed, and copies of held-out questions, are left out of training. A warning
+    counts the relations that no train question is left of.
 
     Raises:
         ValueError: no question is left to train on.
     """
-    tenth = max(1, len(questions) // 10)
-    advice = f"give a smaller number, such as {tenth}, and the same in pretraining and finetuning"
+    if validation_size == 0 and len(questions):
+        return questions, None
+    people = [person_of(row) for row in questions]
+    advice = f"give {_smaller_size(people, validation_size)}, and the same in pretraining and finetuning"
     if not 0 <= validation_size < len(questions):
         raise ValueError(
             f"validation_size={validation_size} of {len(questions)} train questions leaves none to train on: {advice}"
         )
-    if validation_size == 0:
-        return questions, None
-    people = [person_of(row) for row in questions]
     order = np.random.default_rng(seed).permutation(len(questions)).tolist()
     held_out = _draw_rows(order, people, questions["question"][:], validation_size)
     chosen = {people[row] for row in held_out}
@@ -46,6 +46,7 @@ def train_validation_split(
             f"validation_size={validation_size}: every train question is about a held-out person, so none of "
             f"{len(questions)} is left to train on: {advice}"
         )
+    _warn_lost_relations(questions, set(trained))
     return questions.select(trained), questions.select(held_out)
 
 
@@ -78,6 +79,38 @@ def warn_unknown_people(source: str, questions: Iterable[Mapping[str, Any]]) -> 
             source,
             len(unknown),
             unknown[0],
+        )
+
+
+def _smaller_size(people: list[tuple[str, str]], refused: int) -> str:
+    """Which `validation_size` to give in place of one that leaves no question to train on."""
+    if len(set(people)) < 2:
+        return "0, to hold none out"
+    tenth = max(1, len(people) // 10)
+    # one question is about one person, so it leaves the others
+    return f"a smaller number, such as {tenth if tenth < refused else 1}"
+
+
+def _warn_lost_relations(questions: datasets.Dataset, trained: set[int]) -> None:
+    """Log a warning if all questions of a relation are about held-out people, because none teaches its form."""
+    # that module imports this one
+    from birthgpt.data.questions import relation_in
+
+    rows_of: dict[str, list[int]] = {}
+    for index, row in enumerate(questions):
+        if relation := relation_in(row):
+            rows_of.setdefault(relation, []).append(index)
+    lost = {relation: rows for relation, rows in rows_of.items() if trained.isdisjoint(rows)}
+    if lost:
+        first, rows = next(iter(lost.items()))
+        logger.warning(
+            "%d of %d relations %s no train question left, first %r (%d question%s about held-out people)",
+            len(lost),
+            len(rows_of),
+            "has" if len(lost) == 1 else "have",
+            first,
+            len(rows),
+            "" if len(rows) == 1 else "s",
         )
 
 

@@ -42,7 +42,7 @@ function drawCurve(figure, { metric, series }, title, nameOf) {
   if (!points.length) return;
   const values = points.map((point) => point[1]);
   const [low, high] = [Math.min(...values), Math.max(...values)];
-  const isRatio = metric.endsWith("accuracy");
+  const isRatio = metric.split("/")[0].endsWith("accuracy");
   const isLog = !isRatio && low > 0 && high > 20 * low;
   const room = isLog ? 0 : 0.05 * (high - low || 1);
   const y = isRatio ? { min: 0, max: 1, format: (value) => Math.round(100 * value) + "%" } : { min: low - room, max: high + room, log: isLog };

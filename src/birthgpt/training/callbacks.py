@@ -107,8 +107,7 @@ class LoggingCallback(TrainerCallback):
     def on_log(self, trainer: "Trainer", metrics: Metrics) -> None:
         if "loss" not in metrics and not self.bar.disable:
             # through the bar, so that the bar stays intact
-            shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
-            self.bar.write(f"step {trainer.state.step}: {shown}")
+            self.bar.write(f"step {trainer.state.step}: {_in_one_line(metrics)}")
 
     def on_train_end(self, trainer: "Trainer") -> None:
         trainer.flush_loss()
@@ -153,7 +152,8 @@ class EvaluationCallback(TrainerCallback):
     """Evaluates a single model during training, and keeps its best weights.
 
     Args:
-        evaluate: returns metrics of a model; they are logged.
+        evaluate: returns metrics of a model; they are logged. `score/a` is a part of `score`, of which the history has
+            all parts and the log has the lowest.
         eval_steps: updates between two evaluations; the first is before, the last after the training.
         metric_for_best_model: the metric that selects the best weights, which are restored at the end; None: the last
             weights are kept.
@@ -196,3 +196,21 @@ class EvaluationCallback(TrainerCallback):
             weights = full_weights(replica.eval_model)
             replica.best_weights = {name: value.detach().clone() for name, value in weights.items()}
         trainer.log(metrics)
+
+
+def _in_one_line(metrics: Metrics) -> str:
+    """All metrics, but only the lowest of the parts of one: `score/a` is a part of `score`."""
+    parts: dict[str, Metrics] = {name: {} for name in metrics}
+    for name, value in metrics.items():
+        whole, _, part = name.partition("/")
+        if part and whole in parts:
+            parts[whole][part] = value
+            del parts[name]
+    return ", ".join(f"{name} {metrics[name]:.3f}{_lowest(found)}" for name, found in parts.items())
+
+
+def _lowest(parts: Metrics) -> str:
+    if not parts:
+        return ""
+    name = min(parts, key=parts.__getitem__)
+    return f" (lowest: {name} {parts[name]:.3f})"
