@@ -12,7 +12,8 @@ from birthgpt.utils.files import read_json, write_text
 from birthgpt.utils.tables import number_table, scientific
 
 RESULTS = Path(__file__).with_name("results")
-PAGE = Path(__file__).parents[2] / "docs" / "relations.md"
+REPOSITORY = Path(__file__).parents[2]
+PAGE, PUBLISHED = REPOSITORY / "docs" / "relations.md", REPOSITORY / "results"
 SHOWN_SCALES = ("full", "small")
 NO_FIGURE, NOT_RUN = "–", "not run"
 
@@ -59,7 +60,7 @@ def targets(found: dict[str, Results]) -> str:
             for scale, value in values.items()
             if value is not None
         ]
-        lines.append([what, target, "; ".join(measured) or NOT_RUN])
+        lines.append([what, target, "; ".join(dict.fromkeys(measured)) or NOT_RUN])
     return "## Targets\n\n" + number_table(["", "target", "measured"], lines)
 
 
@@ -105,7 +106,14 @@ def worst_to_softmax(names: Sequence[str]) -> Callable[[Results], str | None]:
     return measure
 
 
+def birthplaces_of_seeds(results: Results) -> str:
+    """The accuracy of `wiki/pretrain` on the development questions, which RESULTS.md has too."""
+    found = [100 * read_json(path)["accuracy"] for path in sorted(PUBLISHED.glob("wiki_seed_*.json"))]
+    return f"{fmean(found):.1f} ± {stdev(found):.1f}"
+
+
 TARGETS: tuple[tuple[str, str, Callable[[Results], str | None]], ...] = (
+    ("wiki.txt, birthplaces alone, `wiki/pretrain`, five seeds", "≥ 84", birthplaces_of_seeds),
     ("each of eight relations, five wordings in the lines", "≥ 97", worst_relation),
     ("all relations, one wording in the lines", "≥ 85", accuracy_of("one_wording")),
     ("new wordings / trained wordings", "≥ 0.9", new_to_trained),
