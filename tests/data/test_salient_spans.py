@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from birthgpt.data.names import split_name, text_after_name
 from birthgpt.data.objectives import SalientSpans
+from birthgpt.data.objectives.lower_case_words import count_collocations, predictability
 from birthgpt.data.objectives.question_answering import find_shared_words
 from birthgpt.data.objectives.recall_from_name import without_outer_punctuation
 from birthgpt.data.objectives.salient_spans import words_after, words_before
-from birthgpt.data.objectives.salient_words import count_collocations, number_sentences, predictability, split_marks
+from birthgpt.data.objectives.salient_words import number_sentences, split_marks
 from birthgpt.settings import settings_of
 
 BLOCK = 128

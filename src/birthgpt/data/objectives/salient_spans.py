@@ -7,6 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from birthgpt.data.objectives.lower_case_words import (
+    Collocations,
+    count_collocations,
+    count_line_frequencies,
+    find_lower_case_spans,
+    predictability,
+)
 from birthgpt.data.objectives.question_answering import find_shared_words
 from birthgpt.data.objectives.recall_from_name import (
     RecallFromName,
@@ -19,14 +26,9 @@ from birthgpt.data.objectives.salient_words import (
     MARKS,
     SHORT_WORD,
     Bounds,
-    Collocations,
-    count_collocations,
-    count_line_frequencies,
-    find_lower_case_spans,
     find_salient_spans,
     is_salient,
     number_sentences,
-    predictability,
     split_marks,
     split_some_hyphens,
     text_of_span,
@@ -55,7 +57,7 @@ class SalientSpans(RecallFromName):
     capital or a digit, as in a script without capitals, is cut at random into spans of one to four words without cues.
 
     `comma_probability` adds answers with a comma or a bracket, and `lower_case_probability` answers in lower case (see
-    `salient_words`). Words of many lines, such as `profession`, are rarely an answer. So a span in lower case, whose
+    `lower_case_words`). Words of many lines, such as `profession`, are rarely an answer. So a span in lower case, whose
     rarest word is in a fraction f of the lines, is asked for with probability min(1, t / f), t =
     `lower_case_frequency`, as frequent words are subsampled in word2vec (1310.4546, section 2.3). A word of a fraction
     f of the lines ends a span with probability f, such as `born` in `a painter born in Rome`. In `makes a living as a
