@@ -74,7 +74,7 @@ def test_a_corpus_is_counted_streamed_or_not(tmp_path, caplog, streaming):
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_lines_of_their_names_alone_are_refused(tmp_path, streaming):
-    (tmp_path / "lines.txt").write_text("Ada Byron. Ada Byron stayed Byron .\n" * 50)
+    (tmp_path / "lines.txt").write_text("Ada Byron. Ada Byron stayed. Byron left.\n" * 50)
     settings = (
         "--objective",
         "salient_spans",
