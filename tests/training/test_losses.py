@@ -8,7 +8,7 @@ from builders import tiny_model
 
 from birthgpt.data.objectives import IGNORE, NOT_UNKNOWN
 from birthgpt.data.tokenizers import add_unknown_answer_token
-from birthgpt.training.losses import KnownNameLoss, teach_known_names
+from birthgpt.training.losses import KnownNameLoss, UnknownTargetLoss, leave_out_known, teach_known_names
 
 SIZE, UNKNOWN = 7, 5
 
@@ -77,3 +77,43 @@ def test_a_model_is_trained_with_it_and_saved_without_it(bpe, tmp_path):
     assert output.loss.item() == pytest.approx(-torch.log1p(-p).item(), rel=1e-4)
     model.save_pretrained(tmp_path)
     assert type(type(model).from_pretrained(tmp_path).loss_function) is not KnownNameLoss
+
+
+@pytest.mark.parametrize("count", [None, 20, torch.tensor(20)])
+@pytest.mark.parametrize("inner", ["transformers", "known names"])
+def test_targets_that_are_known_have_no_loss_and_no_gradient(inner, count):
+    logits, labels = logits_and_labels()
+    with torch.no_grad():
+        # known, and not quite
+        logits[0, 0, 1], logits[0, 3, 2] = 9.0, 1.0
+    all_targets = KnownNameLoss(UNKNOWN)
+    if inner == "transformers":
+        labels = labels.masked_fill(labels == NOT_UNKNOWN, IGNORE)
+        all_targets = tiny_model(vocab_size=SIZE).loss_function
+    given = {"logits": logits, "labels": None, "vocab_size": SIZE, "num_items_in_batch": count}
+    loss = UnknownTargetLoss(all_targets, 0.9)(**given, shift_labels=labels)
+    loss.backward()
+    assert not logits.grad[0, 0].any() and logits.grad[0, 3].any()
+    number = (labels != IGNORE).sum() if count is None else count
+    others = labels.clone()
+    others[0, 0] = IGNORE
+    expected = all_targets(**{**given, "num_items_in_batch": number}, shift_labels=others)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_a_batch_whose_targets_are_all_known_has_a_loss_of_zero():
+    logits = torch.zeros(1, 2, SIZE)
+    logits[..., 3] = 50.0
+    logits.requires_grad_()
+    loss = UnknownTargetLoss(tiny_model(vocab_size=SIZE).loss_function, 0.9)(logits, None, SIZE, torch.tensor([[3, 3]]))
+    loss.backward()
+    assert loss.item() == 0 and not logits.grad.any()
+
+
+def test_a_probability_of_one_leaves_the_loss_as_it_is():
+    model = tiny_model(vocab_size=SIZE)
+    before = model.loss_function
+    leave_out_known(model, 1.0)
+    assert model.loss_function is before
+    leave_out_known(model, 0.5)
+    assert isinstance(model.loss_function, UnknownTargetLoss)

@@ -58,6 +58,22 @@ def test_each_seed_equals_the_same_seed_trained_alone(corpus, tmp_path, optimize
     assert losses_of(tmp_path / "all" / "seed-0") != losses_of(tmp_path / "all" / "seed-1")
 
 
+@pytest.mark.slow
+def test_each_model_leaves_out_the_targets_that_it_knows(corpus, tmp_path):
+    settings = ["--train_file", corpus, "--max_train_steps", 30, "--logging_steps", 1, "--learning_rate", 1e-2]
+    settings += ["--save_steps", 0, "--data_seed", 7, *NO_DROPOUT]
+    run_pretraining(*settings, "--seed", 0, "--output_dir", tmp_path / "all-targets")
+    settings += ["--leave_out_known", 0.2]
+    run_pretraining(*settings, "--seeds", 0, 1, "--output_dir", tmp_path / "all")
+    for seed in (0, 1):
+        run_pretraining(*settings, "--seed", seed, "--output_dir", tmp_path / f"alone-{seed}")
+        assert losses_of(tmp_path / "all" / f"seed-{seed}") == pytest.approx(
+            losses_of(tmp_path / f"alone-{seed}"), abs=1e-4
+        )
+    # what is known counts with a loss of zero
+    assert losses_of(tmp_path / "all" / "seed-0")[-1] < losses_of(tmp_path / "all-targets")[-1]
+
+
 def test_each_learning_rate_equals_the_same_rate_alone(corpus, tmp_path):
     settings = ["--train_file", corpus, "--max_train_steps", 4, "--logging_steps", 1, *NO_DROPOUT, "--ema_decay", 0.5]
     run_pretraining(*settings, "--learning_rates", 1e-3, 4e-3, "--output_dir", tmp_path / "all")

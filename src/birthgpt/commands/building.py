@@ -32,7 +32,7 @@ from birthgpt.model import (
     BirthGPTForConditionalGeneration,
 )
 from birthgpt.settings import CollectedSettings, collect_settings, declared_settings, flatten_settings, setting
-from birthgpt.training.losses import teach_known_names
+from birthgpt.training.losses import leave_out_known, teach_known_names
 from birthgpt.training.manifest import check_checkpoint
 from birthgpt.training.settings import TrainingSettings
 from birthgpt.utils.errors import first_line, naming_source
@@ -163,7 +163,12 @@ def add_unknown_answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
 
 
 def build_model(
-    settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, block_size: int, *, known_names: bool = False
+    settings: ModelSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    block_size: int,
+    *,
+    known_names: bool = False,
+    known: float = 1.0,
 ) -> PreTrainedModel:
     """A new model for this tokenizer.
 
@@ -173,6 +178,7 @@ def build_model(
             right from now on: others pad labels with it, and the first label follows the token that starts an output.
         block_size: longest sequence in tokens.
         known_names: train it with the loss of questions about names of the corpus (`training.losses`).
+        known: targets with a higher probability have no loss.
     """
     values = flatten_settings(settings)
     attn_implementation, checkpointing = values.pop("attn_implementation"), values.pop("gradient_checkpointing")
@@ -213,6 +219,7 @@ def build_model(
     )
     if known_names:
         teach_known_names(model, tokenizer)
+    leave_out_known(model, known)
     return _with_checkpointing(model, checkpointing)
 
 

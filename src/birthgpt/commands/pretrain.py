@@ -54,6 +54,7 @@ from birthgpt.model.attention_types import get_attention_type
 from birthgpt.settings import checked
 from birthgpt.training.accelerators import build_accelerator
 from birthgpt.training.callbacks import EvaluationCallback, ValidationSettings, standard_callbacks
+from birthgpt.training.losses import LossSettings
 from birthgpt.training.manifest import checkpoints_to_resume
 from birthgpt.training.model_group import ModelGroup, ReplicaSpec
 from birthgpt.training.processes import on_all_processes, shared_out
@@ -83,6 +84,7 @@ class PretrainSettings:
     tokenizer: TokenizerSettings
     model: ModelSettings
     replicas: ReplicaSettings
+    loss: LossSettings
     training: TrainingSettings
 
     def validate_questions(self):
@@ -162,7 +164,8 @@ def pretrain(settings: PretrainSettings) -> TrainingSummary | None:
         asked = questions["question"][:] + questions["answer"][:]
         warn_unknown_characters(tokenizer, asked, str(settings.questions.question_file))
     known_names = settings.objective.unknown_question_ratio > 0
-    build = partial(build_model, settings.model, tokenizer, block_size, known_names=known_names)
+    known = settings.loss.leave_out_known
+    build = partial(build_model, settings.model, tokenizer, block_size, known_names=known_names, known=known)
     model = build()
     check_objective(settings, corpus, model)
     people = () if questions is None else questions["name"]

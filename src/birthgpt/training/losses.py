@@ -1,4 +1,7 @@
-"""The loss of targets that allow every token but the unknown answer."""
+"""Losses: of targets that allow every token but the unknown answer, and of the targets that are not known yet."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -6,6 +9,18 @@ from transformers.loss.loss_utils import ForCausalLMLoss
 
 from birthgpt.data.objectives import IGNORE, NOT_UNKNOWN
 from birthgpt.data.tokenizers import unknown_answer_id
+from birthgpt.settings import Number, checked, setting
+
+
+@checked
+@dataclass(kw_only=True)
+class LossSettings:
+    """Which targets have a loss."""
+
+    leave_out_known: Number = setting(
+        1.0, "targets that the model gives a higher probability are known, and have no loss; 1: all have one",
+        above=0, max=1,
+    )  # fmt: skip
 
 
 class KnownNameLoss:
@@ -47,3 +62,45 @@ def teach_known_names(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     unknown_id = unknown_answer_id(tokenizer)
     assert unknown_id is not None, "the token is added before the model is built"
     model.loss_function = KnownNameLoss(unknown_id)
+
+
+class UnknownTargetLoss:
+    """The loss of the targets t with p(t) ≤ `known`: an update serves what is not known.
+
+        L = −(1 / N) Σ_t [p(t) ≤ known] · log p(t),    N: the number of all targets
+
+    Selecting facts by the training loss alone lets a small model store more of them (2604.08519, where lines are
+    selected). Muon and Adam do not depend on the scale of the gradient, so a small sum is no smaller update.
+
+    Args:
+        loss: the loss of all targets.
+        known: the probability above which a target is known, in (0, 1).
+    """
+
+    def __init__(self, loss: Callable[..., torch.Tensor], known: float):
+        self.loss, self.known = loss, known
+
+    def __call__(
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor | None,
+        vocab_size: int,
+        shift_labels: torch.Tensor,
+        num_items_in_batch: int | torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The loss of `logits` (…, vocab_size) for `shift_labels` (…), divided by the number of all targets."""
+        scores, targets = logits.detach().float().view(-1, vocab_size), shift_labels.view(-1)
+        count = (targets != IGNORE).sum() if num_items_in_batch is None else num_items_in_batch
+        # other labels than tokens, such as `IGNORE`, are negative
+        own = scores.gather(-1, targets.clamp(min=0)[:, None])[:, 0]
+        is_known = (targets >= 0) & ((own - scores.logsumexp(dim=-1)).exp() > self.known)
+        unknown = shift_labels.masked_fill(is_known.view(shift_labels.shape), IGNORE)
+        return self.loss(
+            logits=logits, labels=labels, vocab_size=vocab_size, shift_labels=unknown, num_items_in_batch=count
+        )
+
+
+def leave_out_known(model: PreTrainedModel, known: float) -> None:
+    """Train this model with `UnknownTargetLoss`, unless `known` is 1; it is not saved with the model."""
+    if known < 1:
+        model.loss_function = UnknownTargetLoss(model.loss_function, known)
