@@ -126,7 +126,7 @@ CASES = {
     "softmax": Case("the recipe"),
     "unrolled": Case("the recipe, unrolled", pretraining={"objective_layout": "unrolled"}),
     "one_wording": Case("one wording in the lines", people={"wordings": 1}),
-    "gaps": Case("marks as cues, tokens between name and cue", pretraining={"cue_marks": True, "max_gap_tokens": 2}),
+    "leave_out_known": Case("known targets left out of the loss", pretraining={"leave_out_known": 0.9}),
     # a token of BPE has some four characters: n-grams of two or three of them would tell no names apart
     "characters": Case(
         "characters instead of BPE, n-grams of 4, 6 and 8",

@@ -65,12 +65,13 @@ def teach_known_names(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 
 
 class UnknownTargetLoss:
-    """The loss of the targets t with p(t) ≤ `known`: an update serves what is not known.
+    """The mean loss of the targets t with p(t) ≤ `known`: an update serves what is not known.
 
-        L = −(1 / N) Σ_t [p(t) ≤ known] · log p(t),    N: the number of all targets
+        L = −(1 / U) Σ_t [p(t) ≤ known] · log p(t),    U: the number of these targets
 
     Selecting facts by the training loss alone lets a small model store more of them (2604.08519, where lines are
-    selected). Muon and Adam do not depend on the scale of the gradient, so a small sum is no smaller update.
+    selected). With several processes or accumulation, each micro-batch has the mean of its own unknown targets, and the
+    weight of all of its targets.
 
     Args:
         loss: the loss of all targets.
@@ -88,16 +89,18 @@ class UnknownTargetLoss:
         shift_labels: torch.Tensor,
         num_items_in_batch: int | torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The loss of `logits` (…, vocab_size) for `shift_labels` (…), divided by the number of all targets."""
+        """The loss of `logits` (…, vocab_size) for `shift_labels` (…), with the weight of all targets."""
         scores, targets = logits.detach().float().view(-1, vocab_size), shift_labels.view(-1)
-        count = (targets != IGNORE).sum() if num_items_in_batch is None else num_items_in_batch
-        # other labels than tokens, such as `IGNORE`, are negative
+        # labels that are no token, such as `IGNORE`, are negative
         own = scores.gather(-1, targets.clamp(min=0)[:, None])[:, 0]
         is_known = (targets >= 0) & ((own - scores.logsumexp(dim=-1)).exp() > self.known)
         unknown = shift_labels.masked_fill(is_known.view(shift_labels.shape), IGNORE)
-        return self.loss(
+        total = (targets != IGNORE).sum()
+        count = total if num_items_in_batch is None else num_items_in_batch
+        loss = self.loss(
             logits=logits, labels=labels, vocab_size=vocab_size, shift_labels=unknown, num_items_in_batch=count
         )
+        return loss * total / (unknown != IGNORE).sum().clamp(min=1)
 
 
 def leave_out_known(model: PreTrainedModel, known: float) -> None:
