@@ -43,8 +43,6 @@ def lines(settings_class, unused, arguments):
             "--objective salient_spans --max_gap_tokens 2 --cue_probability 0",
             ["max_gap_tokens=2 has no effect: cue_probability is 0"],
         ),
-        ("--warmup_people 0.3", ["warmup_people=0.3 has no effect: warmup_epochs is 0"]),
-        ("--warmup_people 0.3 --warmup_epochs 9", []),
         (
             "--objective salient_spans --cue_question_words 3 --question_file x --cue_before_name_probability 0",
             ["cue_question_words=3 has no effect: cue_before_name_probability is 0"],

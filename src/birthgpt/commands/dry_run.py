@@ -85,7 +85,7 @@ def _run_tokens(model: PreTrainedModel, batches, budget: BudgetSettings, tokens_
     if budget.max_train_steps is not None:
         return budget.max_train_steps * tokens_per_batch * batches.num_micro_batches
     assert budget.num_train_epochs is not None
-    return batches.count(budget.num_train_epochs) * tokens_per_batch
+    return budget.num_train_epochs * len(batches) * tokens_per_batch
 
 
 def _seconds(model: PreTrainedModel, batch: TensorBatch, accelerator: Accelerator) -> float:

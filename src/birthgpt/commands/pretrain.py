@@ -25,7 +25,7 @@ from birthgpt.commands.dry_run import describe_run
 from birthgpt.commands.evaluators import Evaluator, build_accuracy_evaluator, build_recall_evaluator
 from birthgpt.commands.run_metadata import save_run_metadata, show_summary
 from birthgpt.commands.unused_settings import unused_in_pretraining, warn_unused
-from birthgpt.data.batching import EpochBatches, PlannedBatches
+from birthgpt.data.batching import PlannedBatches
 from birthgpt.data.corpus import CorpusSettings, lines_by_name
 from birthgpt.data.names import NameFinder
 from birthgpt.data.objectives import (
@@ -49,7 +49,6 @@ from birthgpt.data.splits import train_validation_split, warn_unknown_people
 from birthgpt.data.streaming import StreamedBatches, StreamSettings
 from birthgpt.data.tokenizers import TokenizerSettings, warn_unknown_characters
 from birthgpt.data.unknown_names import UnknownNames
-from birthgpt.data.warmup import WarmupBatches, WarmupSettings, draw_people, rows_about
 from birthgpt.model.attention_types import get_attention_type
 from birthgpt.settings import checked
 from birthgpt.training.accelerators import build_accelerator
@@ -77,7 +76,6 @@ class PretrainSettings:
 
     corpus: CorpusSettings
     stream: StreamSettings
-    warmup: WarmupSettings
     objective: ObjectiveSettings
     questions: MixedQuestionSettings
     validation: ValidationSettings
@@ -105,8 +103,6 @@ class PretrainSettings:
             raise ValueError("question_ratio=0: question_file is not used: give eval_steps to evaluate on them")
         if questions.question_file is not None and self.corpus.streaming:
             raise ValueError("question_file cannot be mixed into a stream: set streaming to false")
-        if self.warmup.warmup_epochs and self.corpus.streaming:
-            raise ValueError("warmup_epochs chooses the lines of some people: set streaming to false")
 
     def validate_unknown_names(self):
         """Only objectives that recall from names can ask about other names, and only questions that are given."""
@@ -323,40 +319,31 @@ def build_data(
     unknown_names: UnknownNames | None = None,
 ) -> tuple[PlannedBatches | StreamedBatches, Evaluator | None]:
     """The batches of the corpus, mixed with train questions (2309.14316, section 3), and the evaluator."""
-    training, warmup = settings.training, settings.warmup
+    training = settings.training
     source, seed = settings.corpus.train_file, training.run.seed_of_data
     lines = build_batches(corpus, objective, tokenizer, training, accelerator, name=source, stream=settings.stream)
     if isinstance(lines, StreamedBatches):
         return lines, None
     if accelerator.is_main_process:
         report_examples(source, corpus, lines, objective)
-    trained, evaluator = None, None
-    if questions is not None:
-        with naming_source(str(settings.questions.question_file)):
-            trained, held_out = train_validation_split(questions, settings.validation.validation_size, seed)
-        if settings.validation.eval_steps:
-            assert held_out is not None
-            evaluator = build_evaluator(trained, held_out, corpus, tokenizer, accelerator)
-    if trained is None or not settings.questions.question_ratio:
-        mix = None
-    else:
-        answering = build_question_answering(
-            settings.objective, tokenizer, settings.objective.block_size, trained, unknown_names,
-            objective.for_encoder_decoder,
-        )  # fmt: skip
-        mix = partial(
-            mix_in_questions, objective=answering, tokenizer=tokenizer, settings=training, accelerator=accelerator,
-            ratio=settings.questions.question_ratio, name=str(settings.questions.question_file),
-        )  # fmt: skip
-    batches: PlannedBatches = lines if mix is None else mix(lines, trained)
-    if warmup.warmup_epochs:
-        people = draw_people(corpus["name"], warmup.warmup_people, seed)
-        with naming_source(f"the first people (warmup_people={warmup.warmup_people}: {len(people):,})"):
-            first = build_batches(rows_about(corpus, people), objective, tokenizer, training, accelerator)
-        assert isinstance(first, EpochBatches)
-        asked = None if trained is None else rows_about(trained, people)
-        mixed = first if mix is None or not asked else mix(first, asked)
-        batches = WarmupBatches(mixed, batches, warmup.warmup_epochs)
+    if questions is None:
+        return lines, None
+    with naming_source(str(settings.questions.question_file)):
+        trained, held_out = train_validation_split(questions, settings.validation.validation_size, seed)
+    evaluator = None
+    if settings.validation.eval_steps:
+        assert held_out is not None
+        evaluator = build_evaluator(trained, held_out, corpus, tokenizer, accelerator)
+    if not settings.questions.question_ratio:
+        return lines, evaluator
+    answering = build_question_answering(
+        settings.objective, tokenizer, settings.objective.block_size, trained, unknown_names,
+        objective.for_encoder_decoder,
+    )  # fmt: skip
+    batches = mix_in_questions(
+        lines, trained, objective=answering, tokenizer=tokenizer, settings=training, accelerator=accelerator,
+        ratio=settings.questions.question_ratio, name=str(settings.questions.question_file),
+    )  # fmt: skip
     return batches, evaluator
 
 

@@ -50,8 +50,6 @@ def unused_in_pretraining(settings: Any) -> Unused:
         unused["no questions are trained on"] = of_questions
     if objective == "salient_spans":
         unused |= _in_salient_spans(settings.objective)
-    if not settings.warmup.warmup_epochs:
-        unused["warmup_epochs is 0"] = ["warmup_people"]
     if not settings.corpus.streaming:
         unused["streaming=False"] = ["stream_buffer_size"]
     return unused

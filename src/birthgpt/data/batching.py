@@ -59,10 +59,6 @@ class PlannedBatches(Batches):
     def __getitem__(self, index: int) -> TensorBatch:
         raise NotImplementedError
 
-    def count(self, epochs: float) -> float:
-        """About how many micro-batches the first epochs have."""
-        return epochs * len(self)
-
 
 def pad_batch(examples: list[dict], pad_token_id: int) -> TensorBatch:
     """Stack examples: each is cut after its last target and padded on the right to the longest one.
