@@ -146,16 +146,9 @@ WIKI_CASES = {
         "wiki.txt, one layer and twice the budget", pretraining={"num_hidden_layers": 1}, budget=2.0
     ),
     "wiki_gaps": Case(
-        "wiki.txt, marks as cues, tokens between name and cue, one and a half times the budget",
+        "wiki.txt, marks as cues, tokens between name and cue, four times the budget",
         pretraining={"cue_marks": True, "max_gap_tokens": 2},
-        budget=1.5,
-    ),
-    # recall is learned from a tenth of the people, and then the facts of all
-    "wiki_warmup": Case(
-        "wiki.txt, marks as cues, tokens between name and cue, a tenth of the people first, one and a half times the "
-        "budget",
-        pretraining={"cue_marks": True, "max_gap_tokens": 2, "warmup_people": 0.1, "warmup_epochs": 245},
-        budget=1.5,
+        budget=4.0,
     ),
     "wiki_on_a_gpu": Case(
         "wiki.txt, two layers of width 256, tokens between name and cue, 25 times the budget",
