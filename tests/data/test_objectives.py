@@ -261,7 +261,7 @@ def salient_spans_of(tokenizer, line: str, name: str, seed: int = 0, **settings)
         (LINES[1], NAMES[1], ["Manchester", "Cambridge"], []),
         ("A B. Born near Paris, A B read Newton's Principia .", "A B", ["Paris", "Newton's Principia"], ["Born"]),
         ("A B. A was born in Newark, New Jersey (USA) in 1900 .", "A B", ["Newark", "New Jersey", "USA", "1900"], []),
-        ("A B. Swedish artist of A fame.", "A B", [], ["Swedish"]),
+        ("A B. Swedish artist of A B fame.", "A B", [], ["Swedish"]),
         ("A B. A went to Rome. Later, B was ill! Then all ended.", "A B", ["Rome"], ["Later", "Then"]),
         # a short word, and one of the name, are no answer at the start of a sentence either
         ("A B. The B went to Rome. His B went to St. Louis. A was ill.", "A B", ["Rome", "St. Louis"], []),
