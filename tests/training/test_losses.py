@@ -8,7 +8,7 @@ from builders import tiny_model
 
 from birthgpt.data.objectives import IGNORE, NOT_UNKNOWN
 from birthgpt.data.tokenizers import add_unknown_answer_token
-from birthgpt.training.losses import KnownNameLoss, UnknownTargetLoss, leave_out_known, teach_known_names
+from birthgpt.training.losses import KnownNameLoss, UnlearnedTargetLoss, leave_out_known, teach_known_names
 
 SIZE, UNKNOWN = 7, 5
 
@@ -91,7 +91,7 @@ def test_targets_that_are_known_have_no_loss_and_no_gradient(inner, count):
         labels = labels.masked_fill(labels == NOT_UNKNOWN, IGNORE)
         all_targets = tiny_model(vocab_size=SIZE).loss_function
     given = {"logits": logits, "labels": None, "vocab_size": SIZE, "num_items_in_batch": count}
-    loss = UnknownTargetLoss(all_targets, 0.9)(**given, shift_labels=labels)
+    loss = UnlearnedTargetLoss(all_targets, 0.9)(**given, shift_labels=labels)
     loss.backward()
     assert not logits.grad[0, 0].any() and logits.grad[0, 3].any()
     others = labels.clone()
@@ -106,7 +106,9 @@ def test_a_batch_whose_targets_are_all_known_has_a_loss_of_zero():
     logits = torch.zeros(1, 2, SIZE)
     logits[..., 3] = 50.0
     logits.requires_grad_()
-    loss = UnknownTargetLoss(tiny_model(vocab_size=SIZE).loss_function, 0.9)(logits, None, SIZE, torch.tensor([[3, 3]]))
+    loss = UnlearnedTargetLoss(tiny_model(vocab_size=SIZE).loss_function, 0.9)(
+        logits, None, SIZE, torch.tensor([[3, 3]])
+    )
     loss.backward()
     assert loss.item() == 0 and not logits.grad.any()
 
@@ -117,4 +119,4 @@ def test_a_probability_of_one_leaves_the_loss_as_it_is():
     leave_out_known(model, 1.0)
     assert model.loss_function is before
     leave_out_known(model, 0.5)
-    assert isinstance(model.loss_function, UnknownTargetLoss)
+    assert isinstance(model.loss_function, UnlearnedTargetLoss)

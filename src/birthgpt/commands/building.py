@@ -13,7 +13,7 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Pr
 
 from birthgpt.commands.data_report import StreamReport
 from birthgpt.commands.loading import load_model_and_tokenizer, load_tokenizer
-from birthgpt.data.batching import EpochBatches, MixedBatches
+from birthgpt.data.batching import EpochBatches
 from birthgpt.data.names import NameFinder
 from birthgpt.data.objectives import ExampleSettings, Objective, ObjectiveSettings, teaches_unknown
 from birthgpt.data.questions import load_questions
@@ -35,7 +35,7 @@ from birthgpt.settings import CollectedSettings, collect_settings, declared_sett
 from birthgpt.training.losses import leave_out_known, teach_known_names
 from birthgpt.training.manifest import check_checkpoint
 from birthgpt.training.settings import TrainingSettings
-from birthgpt.utils.errors import first_line, naming_source
+from birthgpt.utils.errors import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -291,32 +291,6 @@ def build_batches(
             "gradient_accumulation_steps"
         )
     return batches
-
-
-def mix_in_questions(
-    lines: EpochBatches,
-    questions: datasets.Dataset,
-    *,
-    objective: Objective,
-    tokenizer: PreTrainedTokenizerBase,
-    settings: TrainingSettings,
-    accelerator: Accelerator,
-    ratio: float,
-    name: str,
-) -> MixedBatches:
-    """The batches of lines, with those of questions among them.
-
-    Args:
-        ratio: the fraction of the batches that contain questions, in (0, 1).
-        name: the file of the questions, for errors.
-
-    Raises:
-        ValueError: there are too few questions, or one is longer than the block.
-    """
-    with naming_source(name):
-        asked = build_batches(questions, objective, tokenizer, settings, accelerator)
-    assert isinstance(asked, EpochBatches)
-    return MixedBatches(lines, asked, question_ratio=ratio, seed=settings.run.seed_of_data)
 
 
 def _is_damaged(checkpoint: Path) -> bool:

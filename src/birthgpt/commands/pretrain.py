@@ -17,7 +17,6 @@ from birthgpt.commands.building import (
     build_model,
     build_tokenizer,
     build_unknown_names,
-    mix_in_questions,
 )
 from birthgpt.commands.command import Command
 from birthgpt.commands.data_report import report_corpus, report_coverage, report_examples
@@ -25,7 +24,7 @@ from birthgpt.commands.dry_run import describe_run
 from birthgpt.commands.evaluators import Evaluator, build_accuracy_evaluator, build_recall_evaluator
 from birthgpt.commands.run_metadata import save_run_metadata, show_summary
 from birthgpt.commands.unused_settings import unused_in_pretraining, warn_unused
-from birthgpt.data.batching import PlannedBatches
+from birthgpt.data.batching import EpochBatches, MixedBatches, PlannedBatches
 from birthgpt.data.corpus import CorpusSettings, lines_by_name
 from birthgpt.data.names import NameFinder
 from birthgpt.data.objectives import (
@@ -340,11 +339,10 @@ def build_data(
         settings.objective, tokenizer, settings.objective.block_size, trained, unknown_names,
         objective.for_encoder_decoder,
     )  # fmt: skip
-    batches = mix_in_questions(
-        lines, trained, objective=answering, tokenizer=tokenizer, settings=training, accelerator=accelerator,
-        ratio=settings.questions.question_ratio, name=str(settings.questions.question_file),
-    )  # fmt: skip
-    return batches, evaluator
+    with naming_source(str(settings.questions.question_file)):
+        asked = build_batches(trained, answering, tokenizer, training, accelerator)
+    assert isinstance(asked, EpochBatches)
+    return MixedBatches(lines, asked, question_ratio=settings.questions.question_ratio, seed=seed), evaluator
 
 
 def check_first_batch(batches: PlannedBatches | StreamedBatches, accelerator: Accelerator) -> None:

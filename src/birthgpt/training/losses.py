@@ -1,4 +1,4 @@
-"""Losses: of targets that allow every token but the unknown answer, and of the targets that are not known yet."""
+"""Losses: of targets that allow every token but the unknown answer, and of those that are not learned yet."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,14 +64,14 @@ def teach_known_names(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     model.loss_function = KnownNameLoss(unknown_id)
 
 
-class UnknownTargetLoss:
+class UnlearnedTargetLoss:
     """The mean loss of the targets t with p(t) ≤ `known`: an update serves what is not known.
 
         L = −(1 / U) Σ_t [p(t) ≤ known] · log p(t),    U: the number of these targets
 
     Selecting facts by the training loss alone lets a small model store more of them (2604.08519, where lines are
-    selected). With several processes or accumulation, each micro-batch has the mean of its own unknown targets, and the
-    weight of all of its targets.
+    selected). With several processes or accumulation, each micro-batch has the mean of its own unlearned targets, and
+    the weight of all of its targets.
 
     Args:
         loss: the loss of all targets.
@@ -94,16 +94,16 @@ class UnknownTargetLoss:
         # labels that are no token, such as `IGNORE`, are negative
         own = scores.gather(-1, targets.clamp(min=0)[:, None])[:, 0]
         is_known = (targets >= 0) & ((own - scores.logsumexp(dim=-1)).exp() > self.known)
-        unknown = shift_labels.masked_fill(is_known.view(shift_labels.shape), IGNORE)
+        unlearned = shift_labels.masked_fill(is_known.view(shift_labels.shape), IGNORE)
         total = (targets != IGNORE).sum()
         count = total if num_items_in_batch is None else num_items_in_batch
         loss = self.loss(
-            logits=logits, labels=labels, vocab_size=vocab_size, shift_labels=unknown, num_items_in_batch=count
+            logits=logits, labels=labels, vocab_size=vocab_size, shift_labels=unlearned, num_items_in_batch=count
         )
-        return loss * total / (unknown != IGNORE).sum().clamp(min=1)
+        return loss * total / (unlearned != IGNORE).sum().clamp(min=1)
 
 
 def leave_out_known(model: PreTrainedModel, known: float) -> None:
-    """Train this model with `UnknownTargetLoss`, unless `known` is 1; it is not saved with the model."""
+    """Train this model with `UnlearnedTargetLoss`, unless `known` is 1; it is not saved with the model."""
     if known < 1:
-        model.loss_function = UnknownTargetLoss(model.loss_function, known)
+        model.loss_function = UnlearnedTargetLoss(model.loss_function, known)
